@@ -1,0 +1,26 @@
+# The front door: `make run` shows Weft at work, `make test` proves it. Both set up all they need.
+
+PACKAGES_RUN  := busybox-static clang mold pkg-config libseccomp-dev
+PACKAGES_TEST := $(PACKAGES_RUN) docker.io docker-registry nftables iproute2 iptables runc skopeo wrk jq procps \
+                 python3-venv apache2-utils
+CARGO         ?= cargo
+
+.PHONY: run test build deps-run deps-test clean
+
+run: deps-run build
+	@scripts/demo.sh target/release/weft
+
+build:
+	$(CARGO) build --release --locked -p weft-cli
+
+test: deps-test
+	@scripts/test.sh
+
+deps-run:
+	@scripts/packages.sh $(PACKAGES_RUN)
+
+deps-test:
+	@scripts/packages.sh $(PACKAGES_TEST)
+
+clean:
+	$(CARGO) clean

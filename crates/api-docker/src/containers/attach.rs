@@ -1,0 +1,56 @@
+//! `POST /containers/{id}/attach` over a hijacked connection, and `/attach/ws` over a WebSocket.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Path, Request, State},
+    http::StatusCode,
+    response::Response,
+};
+use weft_cloud::{AttachOptions, Caller};
+
+use crate::{ApiError, ApiVersion, Face, error::Result, hijack, query::Params};
+
+fn options(params: &Params) -> AttachOptions {
+    AttachOptions {
+        stdin: params.flag("stdin"),
+        stdout: params.flag("stdout"),
+        stderr: params.flag("stderr"),
+        stream: params.flag("stream"),
+        logs: params.flag("logs"),
+        detach_keys: params.text("detachKeys").map(str::to_owned),
+    }
+}
+
+pub(super) async fn attach(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    params: Params,
+    request: Request<Body>,
+) -> Result<Response> {
+    let attached = face.cloud.container_attach(&caller, &id, options(&params)).await?;
+    Ok(hijack::answer(request, attached, version))
+}
+
+/// WebSockets carry the raw stream in binary frames. No released Docker client uses them.
+pub(super) async fn websocket(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    params: Params,
+    request: Request<Body>,
+) -> Result<Response> {
+    if !request.headers().get("upgrade").is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "a WebSocket upgrade is expected"));
+    }
+    // Without words for standard input, output and error, everything is meant.
+    let mut options = options(&params);
+    options.stream = true;
+    if !(options.stdin || options.stdout || options.stderr) {
+        (options.stdin, options.stdout, options.stderr) = (true, true, true);
+    }
+    let attached = face.cloud.container_attach(&caller, &id, options).await?;
+    crate::websocket::answer(request, attached)
+}

@@ -1,0 +1,110 @@
+//! Start, stop, restart, kill, pause, resize, remove.
+
+use axum::{
+    Extension,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use weft_cloud::{Caller, RemoveOptions, StopRequest};
+
+use crate::{ApiError, ApiVersion, Face, error::Result, query::Params, respond};
+
+pub(super) async fn start(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    if params.text("checkpoint").is_some() {
+        return Err(ApiError::unsupported("starting from a checkpoint"));
+    }
+    face.cloud.container_start(&caller, &id).await?;
+    respond::no_content()
+}
+
+fn stop_request(params: &Params, version: ApiVersion) -> Result<StopRequest> {
+    let signal = params.text("signal").filter(|_| version >= ApiVersion::v1(42)).map(str::to_owned);
+    Ok(StopRequest { signal, timeout: params.number("t")? })
+}
+
+pub(super) async fn stop(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    face.cloud.container_stop(&caller, &id, stop_request(&params, version)?).await?;
+    respond::no_content()
+}
+
+pub(super) async fn restart(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    face.cloud.container_restart(&caller, &id, stop_request(&params, version)?).await?;
+    respond::no_content()
+}
+
+pub(super) async fn kill(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    face.cloud.container_kill(&caller, &id, params.text("signal").unwrap_or("KILL")).await?;
+    respond::no_content()
+}
+
+pub(super) async fn pause(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    face.cloud.container_pause(&caller, &id).await?;
+    respond::no_content()
+}
+
+pub(super) async fn unpause(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response> {
+    face.cloud.container_unpause(&caller, &id).await?;
+    respond::no_content()
+}
+
+/// Rows and columns of a terminal, `h` and `w`.
+pub(crate) fn window(params: &Params) -> Result<(u16, u16)> {
+    let side = |name: &str| {
+        let number = params.number(name)?.unwrap_or(0);
+        u16::try_from(number).map_err(|_| ApiError::bad_request(format!("invalid terminal size {name}={number}")))
+    };
+    Ok((side("h")?, side("w")?))
+}
+
+pub(super) async fn resize(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    let (rows, columns) = window(&params)?;
+    face.cloud.container_resize(&caller, &id, rows, columns).await?;
+    Ok(().into_response())
+}
+
+pub(super) async fn remove(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<Response> {
+    let options =
+        RemoveOptions { force: params.flag("force"), volumes: params.flag("v"), link: params.flag("link") };
+    face.cloud.container_remove(&caller, &id, options).await?;
+    respond::no_content()
+}

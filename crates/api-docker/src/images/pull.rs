@@ -1,0 +1,62 @@
+//! `POST /images/create`: pull from a registry, or import a file system.
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::State,
+    http::HeaderMap,
+    response::Response,
+};
+use weft_cloud::{Caller, ImportDraft, PullDraft};
+
+use super::{auth, change::reference};
+use crate::{ApiError, Face, error::Result, progress, query::Params};
+
+pub(super) async fn create(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    params: Params,
+    body: Body,
+) -> Result<Response> {
+    match (params.text("fromImage"), params.text("fromSrc")) {
+        (Some(image), _) => pull(face, caller, &headers, &params, image).await,
+        (None, Some(source)) => import(face, caller, &params, source, body).await,
+        (None, None) => Err(ApiError::bad_request("either fromImage or fromSrc is needed".into())),
+    }
+}
+
+async fn pull(face: Face, caller: Caller, headers: &HeaderMap, params: &Params, image: &str) -> Result<Response> {
+    let tag = params.text("tag");
+    let reference = match tag {
+        Some(_) => reference(image, tag)?,
+        // Without a tag the API means all tags of the repository; a tag within the name counts.
+        None => image.parse().map_err(|e: weft_model::ReferenceError| ApiError::bad_request(e.to_string()))?,
+    };
+    let draft = PullDraft {
+        all_tags: reference.pick.tag.is_none() && reference.pick.digest.is_none(),
+        reference,
+        platform: params.text("platform").map(str::to_owned),
+        credentials: auth::credentials(headers)?,
+    };
+    progress::stream(move |sink| async move { face.cloud.image_pull(&caller, draft, sink).await }).await
+}
+
+async fn import(face: Face, caller: Caller, params: &Params, source: &str, body: Body) -> Result<Response> {
+    if source != "-" {
+        return Err(ApiError::unsupported("importing from a URL: download it and import the file, which"));
+    }
+    let target = params.text("repo").map(|repo| reference(repo, params.text("tag"))).transpose()?;
+    let draft = ImportDraft {
+        target,
+        message: params.text("message").unwrap_or_default().to_owned(),
+        changes: params.all("changes").map(str::to_owned).collect(),
+        platform: params.text("platform").map(str::to_owned),
+    };
+    progress::stream(move |sink| async move {
+        let id = face.cloud.image_import(&caller, draft, body.into_data_stream()).await?;
+        sink.status(id.to_string()).await;
+        Ok(())
+    })
+    .await
+}

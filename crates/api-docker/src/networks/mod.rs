@@ -1,0 +1,24 @@
+//! Networks.
+
+mod connect;
+mod create;
+mod list;
+mod prune;
+mod wire;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+use crate::Face;
+
+pub(crate) fn routes() -> Router<Face> {
+    Router::new()
+        .route("/networks", get(list::list))
+        .route("/networks/create", post(create::create))
+        .route("/networks/prune", post(prune::prune))
+        .route("/networks/{id}", get(list::inspect).delete(list::remove))
+        .route("/networks/{id}/connect", post(connect::connect))
+        .route("/networks/{id}/disconnect", post(connect::disconnect))
+}

@@ -1,0 +1,247 @@
+//! `NetworkCreateRequest` and `Network` as Docker's clients read and write them.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use weft_base::Name;
+use weft_cloud::{IpamDraft, NetworkDraft, NetworkView};
+use weft_model::{Labels, NetworkKind, NetworkSpec, PortOwner};
+
+use crate::{
+    ApiVersion,
+    error::{ApiError, Result},
+};
+
+/// One pool of `IPAM.Config`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PoolWire {
+    #[serde(rename = "Subnet")]
+    pub subnet: String,
+    #[serde(rename = "IPRange")]
+    pub range: String,
+    #[serde(rename = "Gateway")]
+    pub gateway: String,
+    #[serde(rename = "AuxiliaryAddresses", alias = "AuxAddress")]
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+/// `IPAM`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct IpamWire {
+    pub driver: String,
+    pub config: Vec<PoolWire>,
+    pub options: BTreeMap<String, String>,
+}
+
+/// Body of `POST /networks/create`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CreateBody {
+    #[serde(rename = "Name")]
+    pub name: String,
+    #[serde(rename = "Driver")]
+    pub driver: String,
+    #[serde(rename = "Scope")]
+    pub scope: String,
+    #[serde(rename = "Internal")]
+    pub internal: bool,
+    #[serde(rename = "Attachable")]
+    pub attachable: bool,
+    #[serde(rename = "Ingress")]
+    pub ingress: bool,
+    #[serde(rename = "ConfigOnly")]
+    pub config_only: bool,
+    #[serde(rename = "ConfigFrom")]
+    pub config_from: Option<ConfigFrom>,
+    #[serde(rename = "EnableIPv4")]
+    pub ipv4: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    pub ipv6: Option<bool>,
+    #[serde(rename = "IPAM")]
+    pub ipam: IpamWire,
+    #[serde(rename = "Options")]
+    pub options: BTreeMap<String, String>,
+    #[serde(rename = "Labels")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The network that another's configuration is taken from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ConfigFrom {
+    pub network: String,
+}
+
+fn parse<T: std::str::FromStr>(what: &str, text: &str) -> Result<Option<T>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {what}: {text}")))
+}
+
+fn pool(wire: PoolWire) -> IpamDraft {
+    IpamDraft { subnet: wire.subnet, range: wire.range, gateway: wire.gateway, aux: wire.auxiliary }
+}
+
+/// Options of Docker's bridge driver, as neutral fields.
+struct BridgeOptions {
+    name: Option<String>,
+    mtu: Option<u32>,
+    inter_container: bool,
+    masquerade: bool,
+    host_binding: Option<IpAddr>,
+}
+
+/// `com.docker.network.*` options that do not change what the data plane does, or are read elsewhere.
+const PASSIVE: &[&str] = &[
+    "com.docker.network.bridge.default_bridge",
+    "com.docker.network.container_iface_prefix",
+    "com.docker.network.driver.mtu",
+    "com.docker.network.enable_ipv4",
+    "com.docker.network.enable_ipv6",
+];
+
+fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
+    let mut read =
+        BridgeOptions { name: None, mtu: None, inter_container: true, masquerade: true, host_binding: None };
+    for (key, value) in options {
+        let boolean = || {
+            value.parse::<bool>().map_err(|_| ApiError::bad_request(format!("invalid value {value:?} for option {key}")))
+        };
+        match key.as_str() {
+            "com.docker.network.bridge.name" => read.name = Some(value.clone()).filter(|n| !n.is_empty()),
+            "com.docker.network.bridge.enable_icc" => read.inter_container = boolean()?,
+            "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
+            "com.docker.network.bridge.host_binding_ipv4" => read.host_binding = parse("host binding", value)?,
+            "com.docker.network.driver.mtu" => read.mtu = parse::<u32>("mtu", value)?.filter(|m| *m > 0),
+            other if other.starts_with("com.docker.network.") && !PASSIVE.contains(&other) => {
+                return Err(ApiError::unsupported(format!("network option {other}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(read)
+}
+
+impl CreateBody {
+    /// In the model's words.
+    pub(super) fn draft(self) -> Result<(NetworkDraft, Labels)> {
+        if self.ingress || self.scope == "swarm" {
+            return Err(crate::swarm::not_a_manager());
+        }
+        if self.config_only || self.config_from.is_some_and(|c| !c.network.is_empty()) {
+            return Err(ApiError::unsupported("a configuration-only network (--config-only, --config-from)"));
+        }
+        let options = bridge_options(&self.options)?;
+        let name = Name::new(self.name.as_str())
+            .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
+        let draft = NetworkDraft {
+            name,
+            driver: self.driver,
+            ipam_driver: self.ipam.driver,
+            internal: self.internal,
+            attachable: self.attachable,
+            ipv4: self.ipv4.unwrap_or(true),
+            ipv6: self.ipv6.unwrap_or(false),
+            ipam: self.ipam.config.into_iter().map(pool).collect(),
+            bridge: options.name,
+            mtu: options.mtu,
+            inter_container: options.inter_container,
+            masquerade: options.masquerade,
+            host_binding: options.host_binding,
+            options: self.options,
+            ipam_options: self.ipam.options,
+        };
+        Ok((draft, self.labels))
+    }
+}
+
+/// The driver's name in Docker's words.
+pub(crate) fn driver(kind: NetworkKind) -> &'static str {
+    match kind {
+        NetworkKind::Bridge => "bridge",
+        NetworkKind::Host => "host",
+        NetworkKind::None => "null",
+        NetworkKind::Macvlan => "macvlan",
+        NetworkKind::Ipvlan => "ipvlan",
+        NetworkKind::Overlay => "overlay",
+        NetworkKind::Routed => "routed",
+    }
+}
+
+fn ipam(spec: &NetworkSpec) -> Value {
+    let pools: Vec<Value> = spec
+        .subnets
+        .iter()
+        .map(|s| {
+            let mut pool = Map::new();
+            pool.insert("Subnet".into(), s.cidr.to_string().into());
+            if let Some(range) = s.range {
+                pool.insert("IPRange".into(), range.to_string().into());
+            }
+            if let Some(gateway) = s.gateway {
+                pool.insert("Gateway".into(), gateway.to_string().into());
+            }
+            if !s.reserved.is_empty() {
+                pool.insert("AuxiliaryAddresses".into(), json!(s.reserved));
+            }
+            Value::Object(pool)
+        })
+        .collect();
+    let options = if spec.ipam_options.is_empty() { Value::Null } else { json!(spec.ipam_options) };
+    let pools = if pools.is_empty() && spec.predefined { json!([]) } else { json!(pools) };
+    json!({"Driver": "default", "Options": options, "Config": pools})
+}
+
+/// A network; its containers only where one was asked for (a list shows none, as dockerd's since 1.28).
+pub(super) fn render(view: &NetworkView, with_containers: bool, version: ApiVersion) -> Value {
+    let (meta, spec) = (&view.network.meta, &view.network.spec);
+    let mut value = json!({
+        "Name": spec.name,
+        "Id": spec.id,
+        "Created": meta.created.to_string(),
+        "Scope": "local",
+        "Driver": driver(spec.kind),
+        "EnableIPv6": spec.ipv6,
+        "IPAM": ipam(spec),
+        "Internal": spec.isolation.internal,
+        "Attachable": spec.attachable,
+        "Ingress": false,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": false,
+        "Containers": if with_containers { containers(view) } else { json!({}) },
+        "Options": spec.options,
+        "Labels": meta.labels,
+    });
+    if let Some(map) = value.as_object_mut()
+        && version >= ApiVersion::v1(48)
+    {
+        map.insert("EnableIPv4".into(), spec.ipv4.into());
+    }
+    value
+}
+
+fn containers(view: &NetworkView) -> Value {
+    let mut all = Map::new();
+    for (port, name) in &view.ports {
+        let PortOwner::Container(id) = port.spec.owner;
+        let address = |v4: bool| {
+            let found = port.spec.addresses.iter().find(|a| a.ip.is_ipv4() == v4);
+            found.map(|a| format!("{}/{}", a.ip, a.prefix)).unwrap_or_default()
+        };
+        all.insert(
+            id.to_string(),
+            json!({
+                "Name": name,
+                "EndpointID": port.spec.id,
+                "MacAddress": port.spec.mac,
+                "IPv4Address": address(true),
+                "IPv6Address": address(false),
+            }),
+        );
+    }
+    Value::Object(all)
+}

@@ -1,0 +1,132 @@
+//! `GET /info`.
+
+use axum::{Extension, extract::State, response::Response};
+use serde_json::{Map, Value, json};
+use weft_base::{Clock, SystemClock};
+use weft_cloud::{Caller, ContainerCounts, HostFacts};
+
+use crate::{ApiVersion, Face, error::Result, respond};
+
+/// `SystemInfo`.
+pub(super) async fn info(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
+) -> Result<Response> {
+    let host = face.cloud.host(&caller)?;
+    let counts = face.cloud.container_counts(&caller).await?;
+    let images = face.cloud.image_count(&caller).await?;
+    respond::ok(&render(&host, counts, images, version))
+}
+
+fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: ApiVersion) -> Value {
+    let mut info = json!({
+        "ID": host.id.uuid(),
+        "Containers": counts.total,
+        "ContainersRunning": counts.running,
+        "ContainersPaused": counts.paused,
+        "ContainersStopped": counts.stopped,
+        "Images": images,
+        "Driver": "overlay2",
+        "DriverStatus": [
+            ["Backing Filesystem", host.backing_fs],
+            ["Supports d_type", "true"],
+            ["Native Overlay Diff", "true"],
+            ["userxattr", "false"],
+        ],
+        "SystemStatus": null,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": host.log_drivers,
+        },
+        "MemoryLimit": true,
+        "SwapLimit": true,
+        "CpuCfsPeriod": true,
+        "CpuCfsQuota": true,
+        "CPUShares": true,
+        "CPUSet": true,
+        "PidsLimit": true,
+        "IPv4Forwarding": true,
+        "OomKillDisable": host.cgroup_version == 1,
+        "Debug": host.debug,
+        "NFd": 0,
+        "NGoroutines": 0,
+        "SystemTime": SystemClock.now().to_string(),
+        "LoggingDriver": host.log_driver,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": host.cgroup_version.to_string(),
+        "NEventsListener": 0,
+        "KernelVersion": host.kernel,
+        "OperatingSystem": host.os,
+        "OSVersion": host.os_version,
+        "OSType": "linux",
+        "Architecture": host.machine,
+        "NCPU": host.cpus,
+        "MemTotal": host.memory,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": registry(host),
+        "GenericResources": null,
+        "DockerRootDir": host.root,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": host.name,
+        "Labels": host.labels,
+        "ExperimentalBuild": false,
+        "ServerVersion": host.version,
+        "Runtimes": runtimes(host),
+        "DefaultRuntime": host.default_runtime,
+        "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null},
+        "LiveRestoreEnabled": true,
+        "Isolation": "",
+        "InitBinary": "weft-init",
+        "ContainerdCommit": {"ID": "", "Expected": ""},
+        "RuncCommit": {"ID": "", "Expected": ""},
+        "InitCommit": {"ID": "", "Expected": ""},
+        "SecurityOptions": host.security,
+        "ProductLicense": "Apache-2.0",
+        "DefaultAddressPools": host.pools.iter().map(|(base, size)| json!({"Base": base, "Size": size})).collect::<Vec<_>>(),
+        "Warnings": host.warnings,
+    });
+    if let Some(map) = info.as_object_mut()
+        && version < ApiVersion::v1(44)
+    {
+        map.insert("KernelMemory".into(), false.into());
+        map.insert("BridgeNfIptables".into(), false.into());
+        map.insert("BridgeNfIp6tables".into(), false.into());
+        map.insert("ClusterStore".into(), "".into());
+        map.insert("ClusterAdvertise".into(), "".into());
+    }
+    info
+}
+
+fn registry(host: &HostFacts) -> Value {
+    let is_cidr = |text: &&String| text.parse::<ipnet::IpNet>().is_ok();
+    let mut cidrs: Vec<&str> = host.insecure.iter().filter(is_cidr).map(String::as_str).collect();
+    cidrs.push("127.0.0.0/8");
+    let mut index = Map::new();
+    let entry = |name: &str, secure: bool, official: bool, mirrors: &[String]| {
+        json!({"Name": name, "Mirrors": mirrors, "Secure": secure, "Official": official})
+    };
+    index.insert("docker.io".into(), entry("docker.io", true, true, &host.mirrors));
+    for name in host.insecure.iter().filter(|t| !is_cidr(t)) {
+        index.insert(name.clone(), entry(name, false, false, &[]));
+    }
+    json!({
+        "AllowNondistributableArtifactsCIDRs": [],
+        "AllowNondistributableArtifactsHostnames": [],
+        "InsecureRegistryCIDRs": cidrs,
+        "IndexConfigs": index,
+        "Mirrors": host.mirrors,
+    })
+}
+
+fn runtimes(host: &HostFacts) -> Value {
+    let entries = host.runtimes.iter().map(|(name, path)| {
+        let path = if path.as_os_str().is_empty() { "built-in".to_owned() } else { path.display().to_string() };
+        (name.clone(), json!({"path": path}))
+    });
+    Value::Object(entries.collect())
+}

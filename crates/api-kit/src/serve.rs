@@ -1,0 +1,132 @@
+//! Accepting connections and answering requests.
+//!
+//! Each connection is a task of its own. Slow or silent clients are cut off while they send headers; a
+//! client that goes away cancels what it waited for.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::Semaphore,
+};
+use tower::ServiceExt;
+use tracing::Instrument;
+use weft_base::Tasks;
+use weft_cloud::Caller;
+
+use crate::{Listener, RequestId};
+
+/// What a listener allows.
+#[derive(Clone)]
+pub struct ServeOptions {
+    /// Longest time for a client to send its headers.
+    pub header_timeout: Duration,
+    /// Most connections at a time; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// TLS, when the listener has it.
+    pub tls: Option<tokio_rustls::TlsAcceptor>,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { header_timeout: Duration::from_secs(30), connections: 8192, tls: None }
+    }
+}
+
+/// Serves `face` on `listener` until `tasks` stops.
+pub fn serve(listener: Listener, face: Router, options: ServeOptions, tasks: &Tasks) {
+    let group = tasks.clone();
+    let server = Arc::new(Server { face, slots: Arc::new(Semaphore::new(options.connections)), options });
+    tasks.spawn(async move {
+        loop {
+            let Ok(slot) = Arc::clone(&server.slots).acquire_owned().await else { return };
+            let server = Arc::clone(&server);
+            match &listener {
+                Listener::Unix(unix) => match unix.accept().await {
+                    Ok((stream, _)) => group.spawn(async move {
+                        server.connection(stream).await;
+                        drop(slot);
+                    }),
+                    Err(error) => pause(&error).await,
+                },
+                Listener::Tcp(tcp) => match tcp.accept().await {
+                    Ok((stream, _)) => group.spawn(async move {
+                        server.tcp(stream).await;
+                        drop(slot);
+                    }),
+                    Err(error) => pause(&error).await,
+                },
+            }
+        }
+    });
+}
+
+/// Accepting fails when descriptors run out; trying again at once would spin.
+async fn pause(error: &std::io::Error) {
+    tracing::warn!(%error, "accepting a connection failed");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+struct Server {
+    face: Router,
+    slots: Arc<Semaphore>,
+    options: ServeOptions,
+}
+
+impl Server {
+    async fn tcp(&self, stream: TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY refused");
+        }
+        match &self.options.tls {
+            None => self.connection(stream).await,
+            Some(acceptor) => {
+                match tokio::time::timeout(self.options.header_timeout, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => self.connection(stream).await,
+                    Ok(Err(error)) => tracing::info!(%error, "TLS handshake failed"),
+                    Err(_) => tracing::info!("TLS handshake timed out"),
+                }
+            }
+        }
+    }
+
+    async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.options.header_timeout)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| self.answer(request)))
+            .with_upgrades()
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, std::convert::Infallible> {
+        let id = RequestId::next();
+        let started = std::time::Instant::now();
+        let span = tracing::info_span!("request", id = %id.0);
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Caller::local_administrator(&id.0));
+        request.extensions_mut().insert(id);
+        let response = match self.face.clone().oneshot(request).instrument(span.clone()).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let status = response.status().as_u16();
+        let ms = started.elapsed().as_micros() as f64 / 1000.0;
+        span.in_scope(|| {
+            if status >= 500 {
+                tracing::warn!(%method, path, status, ms, "answered");
+            } else {
+                tracing::debug!(%method, path, status, ms, "answered");
+            }
+        });
+        Ok(response)
+    }
+}

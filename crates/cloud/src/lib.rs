@@ -1,0 +1,136 @@
+//! Every use case of Weft, written once: authorise the caller, one transaction, wake the reconcilers.
+//!
+//! Faces translate their API into one call here each; nothing else writes a spec. A use case returns when
+//! the status says that the wish came true, or why it did not, so that a user may wait where users wait,
+//! while everything underneath is level-triggered.
+
+mod caller;
+mod containers;
+mod convert;
+mod error;
+mod execs;
+mod host;
+mod images;
+mod networks;
+mod progress;
+mod system;
+mod tidy;
+mod volumes;
+
+use std::{collections::HashMap, sync::Arc};
+
+use weft_base::{Clock, Tasks};
+use weft_engine::Engine;
+use weft_image::{ImageStore, registry::RegistryClient};
+use weft_model::{Container, Digest, LogConfig, Network, Port, Volume};
+use weft_net::{Hints, Net, Pools};
+use weft_store::{Kv, Table};
+
+pub use caller::{Action, Caller};
+pub use containers::{
+    ContainerDraft, ContainerPaths, ContainerSize, ContainerUpdate, ContainerView, Created, DraftEndpoint,
+    DraftNetwork, ImageDefaults, Logs, RemoveOptions, Usage,
+};
+pub use error::{CloudError, Kind, Result};
+pub use execs::ExecDraft;
+pub use host::{ContainerCounts, HostFacts};
+pub use images::{
+    CommitDraft, Credentials, Distribution, ImageRemoved, ImageView, ImagesPruned, ImportDraft, Loaded,
+    PruneFilter, PullDraft, PushDraft, SearchHit,
+};
+pub use networks::{NetworkView, ensure_networks};
+pub use progress::{Progress, ProgressSink};
+pub use system::{DiskUsage, EventFeed, UsageKinds};
+pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};
+pub use weft_engine::{
+    AttachOptions, Attachment, ChangeKind, ExecView, LogQuery, PathChange, TopTable, WaitCondition, WaitResult,
+    InterfaceUsage, Pair, Sample, StatsStream,
+    cgroup::{BlockIo, CpuUsage},
+    logs::{LogEntry, Stream as LogSource},
+};
+pub use weft_model::StopRequest;
+pub use weft_net::{IpamDraft, NetworkDraft};
+
+/// All use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct Cloud(Arc<Inner>);
+
+/// What containers get when they say nothing.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Where output goes.
+    pub log: LogConfig,
+    /// Containers get a user namespace of their own.
+    pub remapped: bool,
+    /// Where published ports listen when nobody says.
+    pub publish_ip: Option<std::net::IpAddr>,
+}
+
+/// What the use cases work on.
+pub struct Parts {
+    /// The store.
+    pub kv: Arc<dyn Kv>,
+    /// Containers made real.
+    pub engine: Engine,
+    /// Images.
+    pub images: ImageStore,
+    /// Registries.
+    pub registry: RegistryClient,
+    /// Networks made real.
+    pub net: Net,
+    /// Where subnets come from when nobody chose one.
+    pub pools: Pools,
+    /// Facts about this host.
+    pub host: HostFacts,
+    /// Defaults.
+    pub defaults: Defaults,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+struct Inner {
+    containers: Table<Container>,
+    networks: Table<Network>,
+    ports: Table<Port>,
+    volumes: Table<Volume>,
+    parts: Parts,
+    /// Turns at choosing addresses and host ports.
+    hints: Hints,
+    /// Configurations of images, which never change.
+    configs: parking_lot::Mutex<HashMap<Digest, Arc<serde_json::Value>>>,
+}
+
+impl Cloud {
+    /// The use cases on `parts`; what tidies up behind containers runs in `tasks`.
+    #[must_use]
+    pub fn start(parts: Parts, tasks: &Tasks) -> Self {
+        let kv = &parts.kv;
+        let cloud = Self(Arc::new(Inner {
+            containers: Table::new(Arc::clone(kv)),
+            networks: Table::new(Arc::clone(kv)),
+            ports: Table::new(Arc::clone(kv)),
+            volumes: Table::new(Arc::clone(kv)),
+            hints: Hints::from_kernel(),
+            configs: parking_lot::Mutex::default(),
+            parts,
+        }));
+        tidy::start(&cloud, tasks);
+        cloud
+    }
+
+    fn kv(&self) -> &Arc<dyn Kv> {
+        &self.0.parts.kv
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.0.parts.engine
+    }
+
+    fn images(&self) -> &ImageStore {
+        &self.0.parts.images
+    }
+
+    fn now(&self) -> weft_base::Timestamp {
+        self.0.parts.clock.now()
+    }
+}

@@ -1,0 +1,234 @@
+//! Use cases around volumes.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use weft_base::Name;
+use weft_model::{Container, EventKind, Labels, MountKind, Volume, VolumeSpec};
+use weft_store::{Stored, Txn};
+
+use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
+
+/// A volume as it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeDraft {
+    /// Name; a random one when absent.
+    pub name: Option<String>,
+    /// Driver; `local` when empty.
+    pub driver: String,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: Labels,
+}
+
+/// What a volume takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeUsage {
+    /// Containers that refer to it.
+    pub users: usize,
+    /// Bytes; -1 when they cannot be counted.
+    pub bytes: i64,
+}
+
+/// A volume and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct VolumeView {
+    /// The volume.
+    pub volume: Arc<Volume>,
+    /// Where its files are on the host.
+    pub mountpoint: PathBuf,
+    /// Containers that refer to it.
+    pub users: usize,
+    /// What it takes, when that was asked for.
+    pub usage: Option<VolumeUsage>,
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Names or ids.
+    pub names: Vec<String>,
+    /// Bytes freed.
+    pub bytes: u64,
+}
+
+/// The volumes that `container` mounts.
+pub(crate) fn mounted(container: &Container) -> impl Iterator<Item = &str> {
+    let own = container.spec.mounts.iter().filter_map(|m| match &m.kind {
+        MountKind::Volume { name, .. } => Some(name.as_str()),
+        _ => None,
+    });
+    // Mounts taken over from other containers are only in the status.
+    own.chain(container.status.mounts.iter().filter(|m| m.kind == "volume").map(|m| m.name.as_str()))
+}
+
+fn name_error(name: &str) -> CloudError {
+    CloudError::Invalid(format!(
+        "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
+         \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    ))
+}
+
+/// A random name of 64 hexadecimal digits.
+pub(crate) fn random_name() -> Result<Name> {
+    Name::new(weft_model::ContainerId::new().to_string()).map_err(|e| CloudError::internal(&e))
+}
+
+impl Cloud {
+    /// Checks a draft of a volume and completes it; nothing is written.
+    pub(crate) fn volume_resolve(&self, caller: &Caller, draft: &VolumeDraft, anonymous: bool) -> Result<Volume> {
+        if !matches!(draft.driver.as_str(), "" | "local") {
+            return Err(CloudError::Missing(format!("error looking up volume plugin {0}: plugin \"{0}\" not found", draft.driver)));
+        }
+        if let Some(bad) = draft.options.keys().find(|k| !matches!(k.as_str(), "type" | "o" | "device" | "size")) {
+            return Err(CloudError::Invalid(format!("create: invalid option: {bad:?}")));
+        }
+        if !draft.options.is_empty() {
+            // Options name devices and file systems of the host.
+            caller.authorise(Action::Host, caller.project)?;
+            for required in ["type", "device"] {
+                if draft.options.get(required).is_none_or(String::is_empty) && !draft.options.contains_key("size") {
+                    return Err(CloudError::Invalid(format!("create: missing required option: {required:?}")));
+                }
+            }
+        }
+        let name = match &draft.name {
+            Some(name) => Name::new(name.as_str()).ok().filter(|n| n.as_str().len() > 1).ok_or_else(|| name_error(name))?,
+            None => random_name()?,
+        };
+        let spec = VolumeSpec { name, driver: "local".into(), options: draft.options.clone(), anonymous };
+        Ok(Volume::new(caller.project, self.now(), draft.labels.clone(), spec))
+    }
+
+    /// Makes a volume; one that is there already with the same options is taken as it is.
+    pub async fn volume_create(&self, caller: &Caller, draft: VolumeDraft) -> Result<VolumeView> {
+        caller.authorise(Action::Write, caller.project)?;
+        let mut draft = draft;
+        let anonymous = draft.name.is_none();
+        if anonymous {
+            draft.labels.insert("com.docker.volume.anonymous".into(), String::new());
+        }
+        let volume = self.volume_resolve(caller, &draft, anonymous)?;
+        if let Some(known) = self.0.volumes.get(&volume.spec.name).await? {
+            if known.spec.options != volume.spec.options && !volume.spec.options.is_empty() {
+                let name = &volume.spec.name;
+                return Err(CloudError::Conflict(format!(
+                    "create {name}: a volume named {name} already exists with different options"
+                )));
+            }
+            return self.volume_show(known.value).await;
+        }
+        self.engine().volumes().create(&volume.spec).await?;
+        let stored = match self.0.volumes.create(&volume).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                if self.0.volumes.get(&volume.spec.name).await?.is_none() {
+                    self.engine().volumes().remove(volume.spec.name.as_str()).await?;
+                }
+                return Err(error.into());
+            }
+        };
+        self.volume_event(&stored, "create");
+        self.volume_show(stored.value).await
+    }
+
+    pub(crate) fn volume_event(&self, volume: &Volume, action: &str) {
+        let attributes = [("driver".to_owned(), volume.spec.driver.clone())].into();
+        let name = volume.spec.name.to_string();
+        self.engine().events().emit(EventKind::Volume, action, name, volume.meta.project, attributes);
+    }
+
+    async fn volume_show(&self, volume: Arc<Volume>) -> Result<VolumeView> {
+        let containers = self.0.containers.list_shared().await?;
+        let users = containers.iter().filter(|c| mounted(c).any(|v| v == volume.spec.name.as_str())).count();
+        Ok(VolumeView { mountpoint: self.engine().volumes().path(volume.spec.name.as_str()), volume, users, usage: None })
+    }
+
+    /// The caller's volumes, in the order of their names.
+    pub async fn volume_list(&self, caller: &Caller) -> Result<Vec<VolumeView>> {
+        let volumes = self.0.volumes.list_shared().await?;
+        let mut views = Vec::with_capacity(volumes.len());
+        for volume in volumes.iter().filter(|v| caller.sees(v.meta.project)) {
+            views.push(self.volume_show(Arc::clone(&volume.value)).await?);
+        }
+        Ok(views)
+    }
+
+    async fn volume_find(&self, caller: &Caller, name: &str) -> Result<Stored<Volume>> {
+        let found = self.0.volumes.get(name).await?.filter(|v| caller.sees(v.meta.project));
+        found.ok_or_else(|| CloudError::not_found(Kind::Volume, name))
+    }
+
+    /// One volume.
+    pub async fn volume_view(&self, caller: &Caller, name: &str) -> Result<VolumeView> {
+        let volume = self.volume_find(caller, name).await?;
+        self.volume_show(volume.value).await
+    }
+
+    /// Removes a volume that no container refers to; with `force` a missing one is no error.
+    pub async fn volume_remove(&self, caller: &Caller, name: &str, force: bool) -> Result<()> {
+        let volume = match self.volume_find(caller, name).await {
+            Err(CloudError::NotFound { .. }) if force => return Ok(()),
+            found => found?,
+        };
+        caller.authorise(Action::Write, volume.meta.project)?;
+        let containers = self.0.containers.list_shared().await?;
+        let users: Vec<String> = containers
+            .iter()
+            .filter(|c| mounted(c).any(|v| v == name))
+            .map(|c| c.spec.id.to_string())
+            .collect();
+        if !users.is_empty() {
+            return Err(CloudError::Conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+        }
+        self.volume_drop(&volume).await
+    }
+
+    async fn volume_drop(&self, volume: &Stored<Volume>) -> Result<()> {
+        // The record goes first: a directory without a record is swept, a record without one would be a lie.
+        Txn::new(self.kv()).delete_at::<Volume>(&volume.spec.name, volume.revision).commit().await?;
+        self.engine().volumes().remove(volume.spec.name.as_str()).await?;
+        self.volume_event(volume, "destroy");
+        Ok(())
+    }
+
+    /// Removes those of `names` that are anonymous and that nothing refers to any more.
+    pub(crate) async fn volumes_release(&self, names: &[String]) -> Result<()> {
+        for name in names {
+            let Some(volume) = self.0.volumes.get(name.as_str()).await?.filter(|v| v.spec.anonymous) else { continue };
+            let containers = self.0.containers.list_shared().await?;
+            if containers.iter().all(|c| mounted(c).all(|v| v != name)) {
+                self.volume_drop(&volume).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the volumes that pass `keep_out` and that no container refers to.
+    pub async fn volume_prune(
+        &self,
+        caller: &Caller,
+        chosen: impl Fn(&Volume) -> bool + Send + Sync,
+    ) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        for view in self.volume_list(caller).await? {
+            if view.users > 0 || !chosen(&view.volume) {
+                continue;
+            }
+            caller.authorise(Action::Write, view.volume.meta.project)?;
+            let bytes = self.engine().volumes().usage(view.volume.spec.name.as_str()).await.map_or(0, |u| u.size);
+            match self.volume_remove(caller, view.volume.spec.name.as_str(), false).await {
+                Ok(()) => {
+                    pruned.names.push(view.volume.spec.name.to_string());
+                    pruned.bytes += bytes;
+                }
+                // Taken into use in the meantime.
+                Err(CloudError::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let attributes = [("reclaimed".to_owned(), pruned.bytes.to_string())].into();
+        self.engine().events().emit(EventKind::Volume, "prune", "", caller.project, attributes);
+        Ok(pruned)
+    }
+}

@@ -1,0 +1,5 @@
+//! Contract suites over the wire only; the subject comes from the environment.
+//!
+//! `tests/docker` drives the real, unmodified `docker` client through every command group;
+//! `dockerpy/` holds the data for docker-py's own integration tests (`cargo xtask dockerpy`).
+//! Each suite is first proved on the original: what is red on dockerd is wrong here, not there.

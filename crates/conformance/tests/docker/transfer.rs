@@ -1,0 +1,73 @@
+//! `docker cp` both ways, and `docker diff`.
+
+use crate::dsl::{IMG, cases};
+
+cases! {
+    fn file_in_and_out(t) {
+        let c = t.sleeper("a", [""; 0]);
+        let file = t.file("in", "payload");
+        t.docker(["cp", &file, &format!("{c}:/tmp/got")]).ok();
+        t.docker(["exec", &c, "cat", "/tmp/got"]).ok().is("payload");
+        let out = t.dir().join("out").display().to_string();
+        t.docker(["cp", &format!("{c}:/tmp/got"), &out]).ok();
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "payload");
+    }
+    fn directory(t) {
+        let c = t.ctr("a");
+        t.docker(["create", "--name", &c, IMG, "find", "/tmp/tree", "-type", "f"]).ok();
+        let tree = t.dir().join("tree");
+        std::fs::create_dir_all(tree.join("deep")).unwrap();
+        std::fs::write(tree.join("deep/leaf"), "x").unwrap();
+        t.docker(["cp", tree.to_str().unwrap(), &format!("{c}:/tmp")]).ok();
+        t.docker(["start", "-a", &c]).ok().is("/tmp/tree/deep/leaf");
+    }
+    fn to_standard_output(t) {
+        let c = t.ctr("a");
+        t.docker(["create", "--name", &c, IMG]).ok();
+        t.docker(["cp", &format!("{c}:/etc/passwd"), "-"]).ok().has("passwd").has("postgres");
+    }
+    fn from_a_stopped_container(t) {
+        let c = t.ctr("a");
+        t.docker(["run", "--name", &c, IMG, "sh", "-c", "echo late > /late"]).ok();
+        let out = t.dir().join("late").display().to_string();
+        t.docker(["cp", &format!("{c}:/late"), &out]).ok();
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "late\n");
+    }
+    fn into_a_volume(t) {
+        let v = t.vol("v");
+        let c = t.sleeper("a", ["-v", &format!("{v}:/d")]);
+        let file = t.file("f", "in volume");
+        t.docker(["cp", &file, &format!("{c}:/d/f")]).ok();
+        t.docker(["run", "--rm", "-v", &format!("{v}:/d"), IMG, "cat", "/d/f"]).ok().is("in volume");
+    }
+    fn source_missing(t) {
+        let c = t.ctr("a");
+        t.docker(["create", "--name", &c, IMG]).ok();
+        t.docker(["cp", &format!("{c}:/nosuch"), "/tmp/never"]).exits(1).says("Could not find the file /nosuch in container");
+    }
+    fn symlink_does_not_escape(t) {
+        let c = t.sleeper("a", [""; 0]);
+        t.docker(["exec", &c, "ln", "-s", "/etc", "/tmp/link"]).ok();
+        let file = t.file("f", "inside");
+        t.docker(["cp", &file, &format!("{c}:/tmp/link/weft-escaped")]).ok();
+        assert!(!t.exists("/etc/weft-escaped"));
+        t.docker(["exec", &c, "cat", "/etc/weft-escaped"]).ok().is("inside");
+    }
+    fn diff(t) {
+        let c = t.ctr("a");
+        t.docker(["run", "--name", &c, IMG, "sh", "-c", "touch /new; echo x >> /etc/group; rm /etc/passwd"]).ok();
+        t.docker(["diff", &c]).ok().has("A /new").has("C /etc/group").has("D /etc/passwd");
+    }
+    fn diff_of_nothing(t) {
+        let c = t.ctr("a");
+        t.docker(["run", "--name", &c, IMG, "true"]).ok();
+        t.docker(["diff", &c]).ok().is("");
+    }
+    fn owner_is_kept_with_a(t) {
+        let c = t.sleeper("a", [""; 0]);
+        let file = t.file("f", "x");
+        std::os::unix::fs::chown(&file, Some(70), Some(70)).unwrap();
+        t.docker(["cp", "-a", &file, &format!("{c}:/tmp/f")]).ok();
+        t.docker(["exec", &c, "stat", "-c", "%u:%g", "/tmp/f"]).ok().is("70:70");
+    }
+}

@@ -1,0 +1,94 @@
+//! Other people's firewalls: base chains in the forward hook whose policy is to drop.
+
+use weft_sys::netlink::{
+    Channel, Family, Message, Socket,
+    attr::{as_be32, as_text, find},
+};
+
+use super::{Check, Finding, Without, read};
+
+const GROUP: &str = "firewall";
+/// `NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN`.
+const GETCHAIN: u16 = 0x0a04;
+const NLM_F_DUMP: u16 = 0x300;
+const NF_INET_FORWARD: u32 = 2;
+const NF_DROP: u32 = 0;
+
+const DROPS: Without = Without {
+    finding: Finding::Missing,
+    loses: "packets between containers and the world are dropped by it, whatever Weft allows",
+    remedy: "let it accept links that begin with wf: nft add rule FAMILY TABLE CHAIN iifname \"wf*\" accept (and oifname)",
+};
+
+pub(super) fn probe() -> Vec<Check> {
+    let dropping = match chains() {
+        Ok(dropping) => dropping,
+        Err(error) => {
+            let without = Without {
+                finding: Finding::Note,
+                loses: "whether another firewall drops forwarded packets is not known",
+                remedy: "run as root",
+            };
+            return vec![Check::lacks(GROUP, "foreign firewalls", error, without)];
+        }
+    };
+    let mut all: Vec<Check> =
+        dropping.into_iter().map(|chain| Check::lacks(GROUP, format!("forward policy of {chain}"), "drop", DROPS)).collect();
+    // The old iptables keeps its rules elsewhere; only its own tool can read them.
+    if read("/proc/net/ip_tables_names").lines().any(|t| t == "filter") {
+        let listed = std::process::Command::new("iptables-legacy").args(["-S", "FORWARD"]).output();
+        let policy = listed.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_owned());
+        if policy.is_ok_and(|p| p == "-P FORWARD DROP") {
+            all.push(Check::lacks(GROUP, "forward policy of iptables-legacy filter", "drop", DROPS));
+        }
+    }
+    if all.is_empty() {
+        all.push(Check::ok(GROUP, "foreign firewalls", "none drops forwarded packets by policy"));
+    }
+    all
+}
+
+/// Chains of others that hook into forwarding and drop by policy.
+fn chains() -> Result<Vec<String>, String> {
+    let mut socket = Socket::open(Family::Netfilter).map_err(|e| weft_base::chain(&e))?;
+    let list =
+        Message { kind: GETCHAIN, flags: NLM_F_DUMP, body: vec![0; 4], tolerate: &[], what: "list chains".into() };
+    let answers = socket.query(&list).map_err(|e| weft_base::chain(&e))?;
+    Ok(answers.iter().filter_map(|(_, body)| dropping(body)).collect())
+}
+
+/// `family table chain`, if the body of an answer is such a chain and not ours.
+fn dropping(body: &[u8]) -> Option<String> {
+    let (family, attributes) = (*body.first()?, body.get(4..)?);
+    let (table, chain) = (as_text(find(attributes, 1)?)?, as_text(find(attributes, 3)?)?);
+    let hook = as_be32(find(find(attributes, 4)?, 1)?)?;
+    let policy = as_be32(find(attributes, 5)?)?;
+    let family = match family {
+        1 => "inet",
+        2 => "ip",
+        10 => "ip6",
+        7 => "bridge",
+        _ => return None,
+    };
+    (hook == NF_INET_FORWARD && policy == NF_DROP && table != "weft").then(|| format!("{family} {table} {chain}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_sys::netlink::attr::Attrs;
+
+    #[test]
+    fn only_foreign_forward_drops_are_told() {
+        let body = |table: &str, hook: u32, policy: u32| {
+            let hook = Attrs::new().be32(1, hook).be32(2, 0);
+            let attrs = Attrs::new().text(1, table).text(3, "FORWARD").nest(4, &hook).be32(5, policy);
+            [&[2, 0, 0, 0], attrs.as_bytes()].concat()
+        };
+        assert_eq!(dropping(&body("filter", 2, 0)).as_deref(), Some("ip filter FORWARD"));
+        assert_eq!(dropping(&body("filter", 2, 1)), None);
+        assert_eq!(dropping(&body("filter", 1, 0)), None);
+        assert_eq!(dropping(&body("weft", 2, 0)), None);
+        assert_eq!(dropping(&[2, 0, 0, 0]), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! The seam between what a host must have and what makes it so.
+
+use std::path::PathBuf;
+
+use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, plan};
+
+/// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
+/// callers use a blocking thread. One caller at a time changes the machine ([`crate::Converger`] sees to it).
+pub trait Driver: Send + Sync {
+    /// Short name for people: `linux`.
+    fn name(&self) -> &'static str;
+
+    /// Where a sandbox's namespace is found, whether or not it exists.
+    fn sandbox_path(&self, id: SandboxId) -> PathBuf;
+
+    /// What of `desired` this driver cannot do. Nothing is changed.
+    fn unsupported(&self, desired: &Desired) -> Vec<Unsupported>;
+
+    /// Why this driver cannot publish just so, if it cannot: planners ask for each publish by itself, so that
+    /// one container's wish does not hold up a host. [`Driver::unsupported`] says it, too.
+    fn refuses(&self, _publish: &Publish) -> Option<Unsupported> {
+        None
+    }
+
+    /// Digest of the rules that `desired` needs, as [`Observed::rules`] would give it.
+    fn rules_digest(&self, desired: &Desired) -> String;
+
+    /// All marked things there are.
+    ///
+    /// # Errors
+    /// [`DriverError::Observe`].
+    fn observe(&self) -> Result<Observed, DriverError>;
+
+    /// One change. Idempotent.
+    ///
+    /// # Errors
+    /// [`DriverError::Step`] or [`DriverError::Foreign`]; running it again is always right.
+    fn apply(&self, step: &Step) -> Result<(), DriverError>;
+
+    /// The steps from `observed` to `desired`.
+    fn plan(&self, desired: &Desired, observed: &Observed) -> Vec<Step> {
+        plan(desired, observed, &self.rules_digest(desired))
+    }
+}

@@ -1,0 +1,120 @@
+//! What a machine was seen to have, in the same words as what it must have.
+//!
+//! Only marked things appear here, so that a plan cannot touch a foreign one: it does not know of it. A
+//! thing's configuration is seen as a *tag*, a short digest that the driver stores beside the thing when it
+//! is completely configured (and not before), so that half-made things never look finished.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{Port, PublishMap, SandboxId, Segment, Step};
+
+/// A marked segment in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenSegment {
+    /// [`Segment::tag`] of the last complete configuration.
+    pub tag: String,
+}
+
+/// A marked port in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenPort {
+    /// [`Port::identity`] it was made with.
+    pub identity: String,
+    /// [`Port::tag`] of the last complete configuration.
+    pub tag: String,
+}
+
+/// All marked things of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Network namespaces that are there.
+    pub sandboxes: BTreeSet<SandboxId>,
+    /// Names in the sandboxes' directory that are ours and no usable namespace.
+    pub broken_sandboxes: BTreeSet<String>,
+    /// Segments by link name.
+    pub segments: BTreeMap<String, SeenSegment>,
+    /// Ports by link name.
+    pub ports: BTreeMap<String, SeenPort>,
+    /// Digest of the rules that are there; `None` when there are none or they were tampered with.
+    pub rules: Option<String>,
+    /// Listening ports that are there.
+    pub publishes: PublishMap,
+}
+
+impl Segment {
+    /// Digest of everything that a driver configures on the segment itself.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        digest(&format!("{}|{}|{}|{}", self.link, self.mac, self.mtu, addresses.join(",")))
+    }
+}
+
+impl Port {
+    /// Digest of what cannot change in place: another identity is another port.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        digest(&format!("{}|{}|{}|{}", self.segment, self.sandbox, self.ifname, self.mac))
+    }
+
+    /// Digest of everything that can change in place.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        let gateways: Vec<String> = self.gateways.iter().map(|g| format!("{}@{}", g.via, g.metric)).collect();
+        let sysctls: Vec<String> = self.sysctls.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let lists = [addresses, gateways, sysctls].map(|l| l.join(",")).join("|");
+        digest(&format!("{}|{}|{lists}", self.mtu, self.isolated))
+    }
+}
+
+/// FNV-1a, 64 bits, as 16 hex digits. Stable over versions and machines: a digest that changed with an
+/// upgrade would replace every running container's interface.
+pub(crate) fn digest(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+impl Observed {
+    /// What is there once `step` has succeeded: lets a [`crate::Converger`] follow without looking again.
+    pub fn note(&mut self, step: &Step) {
+        match step {
+            Step::CreateSandbox { id, .. } => {
+                self.sandboxes.insert(*id);
+            }
+            Step::DeleteSandbox { id } => {
+                self.sandboxes.remove(id);
+            }
+            Step::DeleteBrokenSandbox { name } => {
+                self.broken_sandboxes.remove(name);
+            }
+            Step::PutSegment { segment, .. } => {
+                self.segments.insert(segment.link.clone(), SeenSegment { tag: segment.tag() });
+            }
+            Step::DeleteSegment { link } => {
+                self.segments.remove(link);
+            }
+            Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
+                let seen = SeenPort { identity: port.identity(), tag: port.tag() };
+                self.ports.insert(port.link.clone(), seen);
+            }
+            Step::DeletePort { link } => {
+                self.ports.remove(link);
+            }
+            Step::ReplaceRules { digest, publishes, .. } => {
+                self.rules = Some(digest.clone());
+                self.publishes.clone_from(publishes);
+            }
+            Step::ClearRules => {
+                self.rules = None;
+                self.publishes.clear();
+            }
+            Step::ChangePublishes { remove, add } => {
+                self.publishes.retain(|key, _| !remove.contains_key(key));
+                self.publishes.extend(add.iter().map(|(k, v)| (*k, *v)));
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! From what must be and what is to what to do. Pure: no clock, no kernel, no hint of what changed.
+//!
+//! Order: ways in that end go first (a dead container's address may be another's next), then ports, segments and
+//! sandboxes that end; then what comes, from the ground up: sandboxes, segments, rules, ports, ways in. Rules
+//! stand before the first packet of a new port can flow.
+
+use std::collections::BTreeSet;
+
+use crate::{Desired, Observed, PublishMap, Step};
+
+/// The steps from `observed` to `desired`. `rules` is the digest the driver gives to the desired rules; with no
+/// segment there are none.
+#[must_use]
+pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let publishes = desired.publish_map();
+    let same_rules = observed.rules.as_deref() == Some(rules) && !desired.segments.is_empty();
+    if same_rules {
+        let remove = difference(&observed.publishes, &publishes);
+        if !remove.is_empty() {
+            steps.push(Step::ChangePublishes { remove, add: PublishMap::new() });
+        }
+    }
+    removals(desired, observed, &mut steps);
+    for (id, sandbox) in &desired.sandboxes {
+        if !observed.sandboxes.contains(id) {
+            steps.push(Step::CreateSandbox { id: *id, sandbox: sandbox.clone() });
+        }
+    }
+    for (id, segment) in &desired.segments {
+        if observed.segments.get(&segment.link).is_none_or(|seen| seen.tag != segment.tag()) {
+            steps.push(Step::PutSegment { id: *id, segment: segment.clone() });
+        }
+    }
+    if desired.segments.is_empty() {
+        if observed.rules.is_some() {
+            steps.push(Step::ClearRules);
+        }
+    } else if !same_rules {
+        let segments = desired.segments.clone();
+        steps.push(Step::ReplaceRules { segments, publishes: publishes.clone(), digest: rules.to_owned() });
+    }
+    ports(desired, observed, &mut steps);
+    if same_rules {
+        let add = difference(&publishes, &observed.publishes);
+        if !add.is_empty() {
+            steps.push(Step::ChangePublishes { remove: PublishMap::new(), add });
+        }
+    }
+    steps
+}
+
+/// Entries of `left` that `right` does not have just so.
+fn difference(left: &PublishMap, right: &PublishMap) -> PublishMap {
+    left.iter().filter(|(key, target)| right.get(key) != Some(*target)).map(|(k, t)| (*k, *t)).collect()
+}
+
+fn removals(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>) {
+    let wanted: std::collections::BTreeMap<_, _> =
+        desired.ports.values().map(|p| (p.link.as_str(), p)).collect();
+    for (link, seen) in &observed.ports {
+        // A port whose sandbox must be made anew is inside a namespace that lost its name.
+        let stays = wanted
+            .get(link.as_str())
+            .is_some_and(|p| p.identity() == seen.identity && observed.sandboxes.contains(&p.sandbox));
+        if !stays {
+            steps.push(Step::DeletePort { link: link.clone() });
+        }
+    }
+    for id in &observed.sandboxes {
+        if !desired.sandboxes.contains_key(id) {
+            steps.push(Step::DeleteSandbox { id: *id });
+        }
+    }
+    for name in &observed.broken_sandboxes {
+        steps.push(Step::DeleteBrokenSandbox { name: name.clone() });
+    }
+    let links: BTreeSet<&str> = desired.segments.values().map(|s| s.link.as_str()).collect();
+    for link in observed.segments.keys() {
+        if !links.contains(link.as_str()) {
+            steps.push(Step::DeleteSegment { link: link.clone() });
+        }
+    }
+}
+
+fn ports(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>) {
+    for port in desired.ports.values() {
+        let Some(segment) = desired.segments.get(&port.segment) else { continue };
+        let bridge = segment.link.clone();
+        let seen = observed
+            .ports
+            .get(&port.link)
+            .filter(|seen| seen.identity == port.identity() && observed.sandboxes.contains(&port.sandbox));
+        match seen {
+            None => steps.push(Step::CreatePort { port: port.clone(), bridge }),
+            Some(seen) if seen.tag != port.tag() => {
+                steps.push(Step::ConfigurePort { port: port.clone(), bridge })
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The desired state of one host's network: plain, ordered, serialisable values with nothing left to choose.
+//!
+//! Collections are keyed maps, so that two equal hosts compare equal whatever order they were compiled in.
+//! Kernel link names are part of the value: they are derived once ([`link_name`]) and checked for collisions
+//! here, and a driver never invents one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
+
+use crate::Invalid;
+
+/// A sandbox is known by the container whose network namespace it is.
+pub type SandboxId = ContainerId;
+
+/// A network namespace that ports are plugged into. It lives at `RUN/netns/<id>` ([`crate::Driver::sandbox_path`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// IPv6 is switched on in it. Off, `net.ipv6.conf.{all,default}.disable_ipv6` are 1 (as Docker does).
+    #[serde(default)]
+    pub ipv6: bool,
+    /// Further sysctls, dotted names below `net.` (such as `net.ipv4.ip_unprivileged_port_start`), set at creation.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A layer-2 segment with the host's own legs in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// The kernel's name of its bridge, at most 15 bytes: [`link_name`]`("b", id)` or the user's choice.
+    pub link: String,
+    /// The bridge's Ethernet address; chosen by us, so that it never changes as ports come and go.
+    pub mac: MacAddr,
+    /// The gateway's own addresses with their prefix; each also declares that subnet to be this segment's.
+    /// Internal networks have them too: the host is reachable, nothing beyond it is.
+    pub addresses: BTreeSet<IpNet>,
+    /// Bytes.
+    pub mtu: u32,
+    /// No way out, none in.
+    pub internal: bool,
+    /// Ports may talk to one another.
+    pub inter_container: bool,
+    /// What leaves by a link that is no segment takes that link's address.
+    pub masquerade: bool,
+}
+
+impl Segment {
+    /// The subnets of this segment.
+    pub fn subnets(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.addresses.iter().map(IpNet::trunc)
+    }
+}
+
+/// A default route of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Gateway {
+    /// The next hop; its family is the route's.
+    pub via: IpAddr,
+    /// The kernel's route metric; 0 leaves the kernel's default.
+    #[serde(default)]
+    pub metric: u32,
+}
+
+/// One attachment of a sandbox to a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// The kernel's name of the host's end, at most 15 bytes: [`link_name`]`("p", id)`.
+    pub link: String,
+    /// The segment it is on.
+    pub segment: NetworkId,
+    /// The sandbox it is plugged into.
+    pub sandbox: SandboxId,
+    /// Interface name inside the sandbox, such as `eth0`.
+    pub ifname: String,
+    /// Ethernet address inside.
+    pub mac: MacAddr,
+    /// Addresses inside, with the subnet's prefix.
+    pub addresses: BTreeSet<IpNet>,
+    /// Bytes; the segment's.
+    pub mtu: u32,
+    /// Default routes of the sandbox by this port.
+    #[serde(default)]
+    pub gateways: BTreeSet<Gateway>,
+    /// Sysctls of this interface, dotted names with `IFNAME` for the interface
+    /// (`net.ipv4.conf.IFNAME.forwarding`).
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// May not talk to other isolated ports of its segment (a segment without `inter_container`).
+    #[serde(default)]
+    pub isolated: bool,
+}
+
+/// A way in from outside.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Publish {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Listening address; `0.0.0.0` or `::` for all of that family. Its family is the target's.
+    pub host_ip: IpAddr,
+    /// Listening ports.
+    pub host_ports: PortRange,
+    /// The port's address.
+    pub target_ip: IpAddr,
+    /// The target's port for the first host port; the others follow one by one.
+    pub target_port: u16,
+}
+
+/// One listening port: what must be unique on a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublishKey {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Listening address, unspecified for all of that family.
+    pub host_ip: IpAddr,
+    /// Listening port.
+    pub host_port: u16,
+}
+
+/// Where one listening port leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublishTarget {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+}
+
+/// Listening ports, one by one.
+pub type PublishMap = BTreeMap<PublishKey, PublishTarget>;
+
+/// All one host's network must be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Grows with each compilation; a [`crate::Converger`] refuses to go back.
+    pub generation: u64,
+    /// Network namespaces.
+    pub sandboxes: BTreeMap<SandboxId, Sandbox>,
+    /// Segments.
+    pub segments: BTreeMap<NetworkId, Segment>,
+    /// Attachments.
+    pub ports: BTreeMap<PortId, Port>,
+    /// Ways in.
+    pub publishes: BTreeSet<Publish>,
+}
+
+/// The longest name of a link the kernel takes (`IFNAMSIZ` - 1).
+const LINK_NAME_MAX: usize = 15;
+
+/// The marked kernel name of something: `wf`, a letter for its kind, 12 hex digits of its id. 48 random bits
+/// collide on one host once in some million million; [`Desired::check`] refuses when they do.
+#[must_use]
+pub fn link_name(kind: char, id: &impl std::fmt::Display) -> String {
+    let mut name = format!("wf{kind}");
+    name.extend(id.to_string().chars().take(12));
+    name
+}
+
+impl Desired {
+    /// All listening ports, ranges spelled out; what [`Desired::check`] has accepted holds no key twice.
+    #[must_use]
+    pub fn publish_map(&self) -> PublishMap {
+        self.publishes.iter().flat_map(Publish::entries).collect()
+    }
+
+    /// Whether the value is consistent in itself.
+    ///
+    /// # Errors
+    /// The first thing that refers to nothing, or that two things claim.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let mut names = BTreeSet::new();
+        let links = self.segments.values().map(|s| &s.link).chain(self.ports.values().map(|p| &p.link));
+        for link in links {
+            if !valid_link_name(link) {
+                return Err(Invalid::LinkName { name: link.clone() });
+            }
+            if !names.insert(link) {
+                return Err(Invalid::LinkTwice { name: link.clone() });
+            }
+        }
+        let mut inside = BTreeSet::new();
+        for (id, port) in &self.ports {
+            self.check_port(*id, port)?;
+            if !inside.insert((port.sandbox, &port.ifname)) {
+                return Err(Invalid::InterfaceTwice { sandbox: port.sandbox, name: port.ifname.clone() });
+            }
+        }
+        let mut keys = BTreeSet::new();
+        for publish in &self.publishes {
+            publish.check()?;
+            if let Some((key, _)) = publish.entries().find(|(key, _)| !keys.insert(*key)) {
+                return Err(Invalid::PublishTwice { key });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_port(&self, id: PortId, port: &Port) -> Result<(), Invalid> {
+        if !self.segments.contains_key(&port.segment) {
+            return Err(Invalid::NoSegment { port: id, segment: port.segment });
+        }
+        if !self.sandboxes.contains_key(&port.sandbox) {
+            return Err(Invalid::NoSandbox { port: id, sandbox: port.sandbox });
+        }
+        if !valid_link_name(&port.ifname) {
+            return Err(Invalid::LinkName { name: port.ifname.clone() });
+        }
+        Ok(())
+    }
+}
+
+impl Publish {
+    fn check(&self) -> Result<(), Invalid> {
+        let PortRange { start, end } = self.host_ports;
+        let fits =
+            start > 0 && start <= end && self.target_port > 0 && u16::MAX - self.target_port >= end - start;
+        let bad = !fits || self.host_ip.is_ipv4() != self.target_ip.is_ipv4();
+        if bad { Err(Invalid::Publish { publish: self.clone() }) } else { Ok(()) }
+    }
+
+    /// Its listening ports, one by one.
+    pub fn entries(&self) -> impl Iterator<Item = (PublishKey, PublishTarget)> + '_ {
+        (self.host_ports.start..=self.host_ports.end).enumerate().map(|(step, host_port)| {
+            let step = u16::try_from(step).unwrap_or(u16::MAX);
+            let key = PublishKey { protocol: self.protocol, host_ip: self.host_ip, host_port };
+            (key, PublishTarget { ip: self.target_ip, port: self.target_port.saturating_add(step) })
+        })
+    }
+}
+
+/// What `dev_valid_name` of the kernel takes.
+fn valid_link_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= LINK_NAME_MAX
+        && name != "."
+        && name != ".."
+        && !name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control())
+}

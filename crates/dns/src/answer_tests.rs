@@ -1,0 +1,178 @@
+//! Packets in, decisions out; hickory's own client types make the packets and read the answers.
+
+use std::str::FromStr;
+
+use hickory_proto::op::Query;
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::{db, probe, web, world};
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_str(name).unwrap(), kind));
+    message
+}
+
+/// `CODE data data…`, or the decision's name.
+fn show(decision: &Decision) -> String {
+    let Decision::Reply(bytes) = decision else { return format!("{decision:?}") };
+    let answer = Message::from_vec(bytes).unwrap();
+    assert_eq!(answer.metadata.message_type, MessageType::Response);
+    let data: Vec<String> = answer.answers.iter().map(|r| format!(" {} {}", r.ttl, r.data)).collect();
+    format!("{:?}{}", answer.metadata.response_code, data.concat())
+}
+
+fn ask(container: ContainerId, name: &str, kind: RecordType) -> String {
+    let packet = query(name, kind).to_vec().unwrap();
+    show(&decide(&packet, Transport::Udp, &world().names(), container, 0))
+}
+
+#[test]
+fn answers() {
+    use RecordType as T;
+    let forward = "Forward { limit: 512 }";
+    let cases = [
+        (web(), "db.", T::A, "NoError 600 10.1.0.3"),
+        (web(), "DB", T::A, "NoError 600 10.1.0.3"),
+        (web(), "web.", T::AAAA, "NoError 600 fd00:1::2"),
+        (web(), "db.", T::AAAA, "NoError"),
+        (web(), "db.", T::MX, "NoError"),
+        (web(), "web.", T::ANY, "NoError 600 10.1.0.2 600 fd00:1::2"),
+        (web(), "www.", T::A, "NoError 600 10.1.0.2 600 10.1.0.3"),
+        (web(), "Web.aPP.", T::A, "NoError 600 10.1.0.2"),
+        (web(), "store.", T::A, "NoError 600 10.1.0.3"),
+        (web(), "probe.", T::A, "NXDomain"),
+        (db(), "probe.", T::A, "NoError 600 10.2.0.4"),
+        (web(), "example.com.", T::A, forward),
+        (web(), "example.com.", T::TXT, forward),
+        (probe(), "example.com.", T::A, "ServFail"),
+        (web(), "localhost.", T::A, "NoError 600 127.0.0.1"),
+        (web(), "x.localhost.", T::AAAA, "NoError 600 ::1"),
+        (web(), "3.0.1.10.in-addr.arpa.", T::PTR, "NoError 600 db.App."),
+        (web(), "9.9.1.10.in-addr.arpa.", T::PTR, "NXDomain"),
+        (web(), "8.8.8.8.in-addr.arpa.", T::PTR, forward),
+        (web(), "10.in-addr.arpa.", T::PTR, forward),
+    ];
+    for (container, name, kind, wanted) in cases {
+        assert_eq!(ask(container, name, kind), wanted, "{name} {kind}");
+    }
+}
+
+#[test]
+fn identifier_question_and_flags_come_back() {
+    let sent = query("dB.", RecordType::A);
+    let Decision::Reply(bytes) = decide(&sent.to_vec().unwrap(), Transport::Udp, &world().names(), web(), 0)
+    else {
+        panic!("no reply")
+    };
+    let answer = Message::from_vec(&bytes).unwrap();
+    assert_eq!(answer.metadata.id, sent.metadata.id);
+    assert!(answer.queries[0].name().eq_case(sent.queries[0].name()));
+    assert!(answer.metadata.recursion_available && answer.metadata.recursion_desired);
+    assert!(answer.edns.is_none());
+}
+
+#[test]
+fn several_addresses_take_turns() {
+    let packet = query("www.", RecordType::A).to_vec().unwrap();
+    let names = world().names();
+    let first = |turn| show(&decide(&packet, Transport::Udp, &names, web(), turn));
+    assert_eq!(first(1), "NoError 600 10.1.0.3 600 10.1.0.2");
+    assert_eq!(first(2), "NoError 600 10.1.0.2 600 10.1.0.3");
+}
+
+#[test]
+fn long_answers_are_cut_for_udp_unless_edns_says_more() {
+    let mut world = world();
+    let ips: Vec<String> = (0..100).map(|n| format!("10.1.3.{n}")).collect();
+    let ips: Vec<&str> = ips.iter().map(String::as_str).collect();
+    world.ports.push(crate::fixtures::port(0x20, 0xa, 9, "eth0", &ips, &["many"]));
+    let names = world.names();
+    let mut message = query("many.", RecordType::A);
+    let ask = |message: &Message, transport| {
+        let Decision::Reply(bytes) = decide(&message.to_vec().unwrap(), transport, &names, web(), 0) else {
+            panic!("no reply")
+        };
+        let answer = Message::from_vec(&bytes).unwrap();
+        (answer.metadata.truncation, answer.answers.len(), answer.edns.map(|e| e.max_payload()))
+    };
+    assert_eq!(ask(&message, Transport::Udp), (true, 0, None));
+    assert_eq!(ask(&message, Transport::Tcp), (false, 100, None));
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    message.set_edns(edns);
+    assert_eq!(ask(&message, Transport::Udp), (false, 100, Some(4096)));
+}
+
+#[test]
+fn what_is_no_proper_query() {
+    let names = world().names();
+    let shown = |packet: &[u8]| show(&decide(packet, Transport::Udp, &names, web(), 0));
+    assert_eq!(shown(&[]), "Drop");
+    assert_eq!(shown(&[0; 11]), "Drop");
+    let mut response = query("db.", RecordType::A);
+    response.metadata.message_type = MessageType::Response;
+    assert_eq!(shown(&response.to_vec().unwrap()), "Drop", "never answer an answer");
+    assert_eq!(shown(&[0; 12]), "FormErr", "no question");
+    let mut two = query("db.", RecordType::A);
+    two.add_query(Query::query(Name::from_str("web.").unwrap(), RecordType::A));
+    assert_eq!(shown(&two.to_vec().unwrap()), "FormErr");
+    let good = query("db.", RecordType::A).to_vec().unwrap();
+    assert_eq!(shown(&good[..good.len() - 2]), "FormErr");
+    let mut status = query("db.", RecordType::A);
+    status.metadata.op_code = OpCode::Status;
+    assert_eq!(shown(&status.to_vec().unwrap()), "NotImp");
+    let mut chaos = query("version.bind.", RecordType::TXT);
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    assert_eq!(shown(&chaos.to_vec().unwrap()), "NotImp");
+    let mut future = query("db.", RecordType::A);
+    let mut edns = Edns::new();
+    edns.set_version(1);
+    future.set_edns(edns);
+    // 16 is BADVERS in an OPT record and BADSIG in a TSIG; hickory prints the latter.
+    assert_eq!(shown(&future.to_vec().unwrap()), "BADSIG");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Any bytes: no panic, no reply to what says it is a reply, and every reply can be read, carries the
+    /// identifier and is not larger than was allowed.
+    #[test]
+    fn any_packet_is_survived(mut packet in prop::collection::vec(any::<u8>(), 0..200), sane in any::<bool>()) {
+        if sane && packet.len() >= 12 {
+            packet[2] &= 0x01;
+            packet[4..12].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        }
+        check(&packet)?;
+    }
+
+    /// A real query with some bytes changed.
+    #[test]
+    fn any_damaged_query_is_survived(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), cut in any::<prop::sample::Index>()) {
+        let mut message = query("www.app.", RecordType::A);
+        message.set_edns(Edns::new());
+        let mut packet = message.to_vec().unwrap();
+        for (at, byte) in changes {
+            let at = at.index(packet.len());
+            packet[at] = byte;
+        }
+        check(&packet)?;
+        packet.truncate(cut.index(packet.len()));
+        check(&packet)?;
+    }
+}
+
+fn check(packet: &[u8]) -> Result<(), TestCaseError> {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        if let Decision::Reply(bytes) = decide(packet, transport, &world().names(), web(), 7) {
+            prop_assert!(packet[2] & 0x80 == 0);
+            prop_assert_eq!(&bytes[..2], &packet[..2]);
+            prop_assert!(Message::from_vec(&bytes).is_ok());
+            prop_assert!(transport == Transport::Tcp || bytes.len() <= usize::from(MAX_UDP));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Keeps names and sockets as the store says: names are made anew at every change, sockets opened for the
+//! containers that come and closed for those that go. The same path serves the first start, when all
+//! containers are there already: the kernel freed a killed daemon's sockets.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use weft_base::{Backoff, Tasks};
+use weft_model::{Container, ContainerId, Network, Port, PortId, PortOwner};
+use weft_store::{
+    Kv, StoreError, Table,
+    reconcile::{Loop, Wake},
+};
+
+use crate::{
+    DnsError, Names, RESOLVER, SandboxSockets, Sockets, UpstreamConfig,
+    serve::{Core, serve_tcp, serve_udp},
+    upstream::Upstream,
+};
+
+/// What the resolver did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsStats {
+    /// Queries answered from the model.
+    pub answered: u64,
+    /// Queries handed to upstream servers.
+    pub forwarded: u64,
+    /// Of these, those that no server answered.
+    pub failed: u64,
+    /// Packets that were no queries.
+    pub dropped: u64,
+    /// Containers with a resolver.
+    pub containers: u64,
+}
+
+/// A handle to the running resolver. Cheap to clone.
+#[derive(Clone)]
+pub struct Dns(Arc<Inner>);
+
+struct Inner {
+    core: Arc<Core>,
+    sockets: Arc<dyn SandboxSockets>,
+    networks: Table<Network>,
+    ports: Table<Port>,
+    containers: Table<Container>,
+    open: tokio::sync::Mutex<HashMap<ContainerId, Open>>,
+    retry: Mutex<Backoff>,
+    wake: Wake,
+    tasks: Tasks,
+}
+
+/// The resolver in one container.
+struct Open {
+    /// The ports it was opened beside: when none of them is left, the namespace is another one.
+    ports: Vec<PortId>,
+    serving: JoinSet<()>,
+}
+
+impl Dns {
+    /// Starts the resolver. One for each store and machine.
+    #[must_use]
+    pub fn start(
+        kv: &Arc<dyn Kv>,
+        sockets: Arc<dyn SandboxSockets>,
+        config: UpstreamConfig,
+        tasks: &Tasks,
+    ) -> Self {
+        let concurrency = config.concurrency;
+        let dns = Self(Arc::new(Inner {
+            core: Arc::new(Core::new(Upstream::new(config), concurrency)),
+            sockets,
+            networks: Table::new(Arc::clone(kv)),
+            ports: Table::new(Arc::clone(kv)),
+            containers: Table::new(Arc::clone(kv)),
+            open: tokio::sync::Mutex::default(),
+            retry: Mutex::new(Backoff::new(Duration::from_millis(50), Duration::from_secs(5))),
+            wake: Wake::default(),
+            tasks: tasks.clone(),
+        }));
+        let (me, kv) = (dns.clone(), Arc::clone(kv));
+        tasks.supervise("dns", move || {
+            let me = me.clone();
+            let prefixes = [me.0.networks.prefix(), me.0.ports.prefix(), me.0.containers.prefix()];
+            let fresh = Loop::new("dns").waking(me.0.wake.clone());
+            let looping = prefixes.iter().fold(fresh, |l, prefix| l.watching(&kv, *prefix));
+            looping.run(move || {
+                let me = me.clone();
+                async move { me.run().await }
+            })
+        });
+        dns
+    }
+
+    /// Makes the container's resolver ready before its process starts: its namespace must be there. Does
+    /// nothing for a container that needs none.
+    ///
+    /// # Errors
+    /// The sockets cannot be had, or the store failed.
+    pub async fn attach(&self, container: ContainerId) -> Result<(), DnsError> {
+        let failed = self.refresh().await?;
+        match failed.into_iter().find(|(id, _)| *id == container) {
+            Some((_, source)) => Err(DnsError::Listen { container, source }),
+            None => Ok(()),
+        }
+    }
+
+    /// What happened since the start.
+    pub async fn stats(&self) -> DnsStats {
+        let counters = &self.0.core.counters;
+        DnsStats {
+            answered: counters.answered.load(Relaxed),
+            forwarded: counters.forwarded.load(Relaxed),
+            failed: counters.failed.load(Relaxed),
+            dropped: counters.dropped.load(Relaxed),
+            containers: u64::try_from(self.0.open.lock().await.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn run(&self) -> Result<(), StoreError> {
+        let failed = self.refresh().await?;
+        if failed.is_empty() {
+            self.0.retry.lock().reset();
+            return Ok(());
+        }
+        for (container, error) in failed {
+            // Ordinary while a container starts: its namespace comes a little later.
+            tracing::debug!(container = %container.short(), %error, "the resolver cannot listen yet");
+        }
+        let (pause, wake) = (self.0.retry.lock().next_delay(), self.0.wake.clone());
+        self.0.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            wake.wake();
+        });
+        Ok(())
+    }
+
+    /// Brings names and sockets up to date; answers the containers whose sockets could not be opened.
+    async fn refresh(&self) -> Result<Vec<(ContainerId, io::Error)>, StoreError> {
+        let inner = &self.0;
+        let mut open = inner.open.lock().await;
+        let networks = inner.networks.list_shared().await?;
+        let ports = inner.ports.list_shared().await?;
+        let containers = inner.containers.list_shared().await?;
+        let names = Arc::new(Names::build(
+            networks.iter().map(|n| &n.value),
+            ports.iter().map(|p| &p.value),
+            containers.iter().map(|c| &c.value),
+        ));
+        *inner.core.names.write() = Arc::clone(&names);
+        let mut wanted: HashMap<ContainerId, Vec<PortId>> =
+            names.containers().map(|id| (id, Vec::new())).collect();
+        for port in ports.iter() {
+            let PortOwner::Container(owner) = port.spec.owner;
+            if let Some(ids) = wanted.get_mut(&owner) {
+                ids.push(port.spec.id);
+            }
+        }
+        open.retain(|id, o| wanted.get(id).is_some_and(|ids| o.ports.iter().any(|p| ids.contains(p))));
+        let mut failed = Vec::new();
+        for (id, ports) in wanted {
+            if let Some(present) = open.get_mut(&id)
+                && present.serving.try_join_next().is_none()
+            {
+                present.ports = ports;
+                continue;
+            }
+            // New, or one of its tasks has ended: all of it is made anew.
+            open.remove(&id);
+            match self.listen(id, !names.serves_dns(id)).await {
+                Ok(serving) => drop(open.insert(id, Open { ports, serving })),
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn listen(&self, container: ContainerId, tcp: bool) -> io::Result<JoinSet<()>> {
+        let sockets = Arc::clone(&self.0.sockets);
+        let work = tokio::task::spawn_blocking(move || sockets.open(container, RESOLVER, tcp));
+        let Sockets { udp, tcp } = work.await.map_err(io::Error::other)??;
+        udp.set_nonblocking(true)?;
+        let udp = tokio::net::UdpSocket::from_std(udp)?;
+        let tcp = match tcp {
+            Some(listener) => {
+                listener.set_nonblocking(true)?;
+                Some(tokio::net::TcpListener::from_std(listener)?)
+            }
+            None => None,
+        };
+        let mut serving = JoinSet::new();
+        let core = Arc::clone(&self.0.core);
+        serving.spawn(logged(container, serve_udp(Arc::clone(&core), udp, container)));
+        if let Some(listener) = tcp {
+            serving.spawn(logged(container, serve_tcp(core, listener, container)));
+        }
+        Ok(serving)
+    }
+}
+
+async fn logged(container: ContainerId, serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::warn!(container = %container.short(), %error, "the resolver's socket failed");
+    }
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! The whole resolver on an embedded store: in a namespace of its own, where 127.0.0.11:53 is free, so that a
+//! query and its answer pass the kernel.
+
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicUsize},
+};
+
+use hickory_proto::{
+    op::{Message, Query, ResponseCode},
+    rr::RecordType,
+};
+use weft_store::{Embedded, Options, Txn};
+
+use super::*;
+use crate::fixtures::{db, web, world};
+
+/// Opens sockets wherever a test says, and can fail.
+#[derive(Default)]
+struct FakeSockets {
+    opened: Mutex<HashMap<ContainerId, (SocketAddr, Option<SocketAddr>)>>,
+    count: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl SandboxSockets for FakeSockets {
+    fn open(&self, container: ContainerId, at: SocketAddr, tcp: bool) -> io::Result<Sockets> {
+        assert_eq!(at, RESOLVER);
+        if self.broken.load(Relaxed) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.count.fetch_add(1, Relaxed);
+        let udp = UdpSocket::bind("127.0.0.1:0")?;
+        let tcp = if tcp { Some(TcpListener::bind("127.0.0.1:0")?) } else { None };
+        let tcp_at = tcp.as_ref().map(|t| t.local_addr()).transpose()?;
+        self.opened.lock().insert(container, (udp.local_addr()?, tcp_at));
+        Ok(Sockets { udp, tcp })
+    }
+}
+
+struct Stage {
+    kv: Arc<dyn Kv>,
+    sockets: Arc<FakeSockets>,
+    dns: Dns,
+    tasks: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+async fn stage(config: UpstreamConfig) -> Stage {
+    let dir = tempfile::tempdir().unwrap();
+    let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.path().join("store"), Options::default()).unwrap());
+    let (world, mut txn) = (world(), Txn::new(&kv));
+    for network in &world.networks {
+        txn = txn.create(&**network);
+    }
+    for port in &world.ports {
+        txn = txn.create(&**port);
+    }
+    for container in &world.containers {
+        txn = txn.create(&**container);
+    }
+    txn.commit().await.unwrap();
+    let (sockets, tasks) = (Arc::new(FakeSockets::default()), Tasks::new());
+    let dns = Dns::start(&kv, Arc::clone(&sockets) as Arc<dyn SandboxSockets>, config, &tasks);
+    Stage { kv, sockets, dns, tasks, _dir: dir }
+}
+
+impl Stage {
+    fn at(&self, container: ContainerId) -> (SocketAddr, Option<SocketAddr>) {
+        self.sockets.opened.lock()[&container]
+    }
+}
+
+fn packet(name: &str) -> Vec<u8> {
+    let mut message = Message::query();
+    message.add_query(Query::query(name.parse().unwrap(), RecordType::A));
+    message.to_vec().unwrap()
+}
+
+async fn dig(at: SocketAddr, name: &str) -> String {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&packet(name), at).await.unwrap();
+    let mut buffer = [0u8; 4096];
+    let size = socket.recv(&mut buffer).await.unwrap();
+    show(&buffer[..size])
+}
+
+async fn dig_tcp(at: SocketAddr, name: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+    let query = packet(name);
+    stream.write_u16(query.len().try_into().unwrap()).await.unwrap();
+    stream.write_all(&query).await.unwrap();
+    let mut answer = vec![0; usize::from(stream.read_u16().await.unwrap())];
+    stream.read_exact(&mut answer).await.unwrap();
+    show(&answer)
+}
+
+fn show(bytes: &[u8]) -> String {
+    let answer = Message::from_vec(bytes).unwrap();
+    match answer.answers.first() {
+        Some(record) => record.data.to_string(),
+        None => format!("{:?}", answer.metadata.response_code),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_are_answered_over_both_transports_and_follow_the_store() {
+    let s =
+        stage(UpstreamConfig { servers: vec!["127.0.0.1:9".parse().unwrap()], ..UpstreamConfig::default() })
+            .await;
+    s.dns.attach(web()).await.unwrap();
+    let (udp, tcp) = s.at(web());
+    assert_eq!(dig(udp, "db.").await, "10.1.0.3");
+    assert_eq!(dig_tcp(tcp.unwrap(), "DB.").await, "10.1.0.3");
+    assert_eq!(dig(udp, "example.com.").await, "ServFail", "no upstream answers");
+
+    let new = crate::fixtures::port(0x30, 0xa, 7, "eth0", &["10.1.0.7"], &["fresh"]);
+    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    while dig(udp, "fresh.").await != "10.1.0.7" {}
+    let before = s.sockets.count.load(Relaxed);
+    s.dns.attach(web()).await.unwrap();
+    assert_eq!(s.sockets.count.load(Relaxed), before, "what is open stays open");
+
+    Txn::new(&s.kv).delete::<Port>(&new.spec.id).commit().await.unwrap();
+    s.dns.attach(web()).await.unwrap();
+    let stats = s.dns.stats().await;
+    assert_eq!((stats.containers, stats.forwarded >= 1, stats.failed >= 1), (3, true, true));
+    s.tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_with_new_ports_has_a_new_namespace() {
+    let s = stage(UpstreamConfig::default()).await;
+    s.dns.attach(web()).await.unwrap();
+    let first = s.at(web()).0;
+    let old = world().ports[0].spec.id;
+    let new = crate::fixtures::port(0x31, 0xa, 1, "eth0", &["10.1.0.9"], &["web"]);
+    Txn::new(&s.kv).delete::<Port>(&old).create(&*new).commit().await.unwrap();
+    s.dns.attach(web()).await.unwrap();
+    assert_ne!(s.at(web()).0, first);
+    assert_eq!(dig(s.at(web()).0, "web.").await, "10.1.0.9");
+    s.tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_late_is_tried_again() {
+    let s = stage(UpstreamConfig::default()).await;
+    s.dns.attach(db()).await.unwrap();
+    s.sockets.broken.store(true, Relaxed);
+    let new = crate::fixtures::port(0x32, 0xa, 8, "eth0", &["10.1.0.8"], &["late"]);
+    let PortOwner::Container(late) = new.spec.owner;
+    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    let refused = s.dns.attach(late).await.unwrap_err();
+    assert!(matches!(refused, DnsError::Listen { container, .. } if container == late));
+    s.sockets.broken.store(false, Relaxed);
+    while s.dns.stats().await.containers < 4 {
+        tokio::task::yield_now().await;
+    }
+    s.tasks.stop().await;
+}
+
+/// As in a container: a namespace with loopback only, the resolver bound there from outside, the client in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_namespace_is_served_from_outside() {
+    struct Inside(Mutex<Option<Sockets>>);
+    impl SandboxSockets for Inside {
+        fn open(&self, container: ContainerId, _: SocketAddr, _: bool) -> io::Result<Sockets> {
+            let mine = if container == web() { self.0.lock().take() } else { None };
+            mine.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+    }
+    let (ask, asked) = std::sync::mpsc::channel::<Vec<u8>>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let (give, given) = std::sync::mpsc::channel();
+    let client = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        assert!(up.success());
+        give.send(crate::open_here(RESOLVER, true).unwrap()).unwrap();
+        // A name server of the container's own, as careful ones bind theirs, stands beside and is not asked.
+        let own = crate::open_here("0.0.0.0:53".parse().unwrap(), true).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        for packet in asked {
+            socket.send_to(&packet, RESOLVER).unwrap();
+            let mut buffer = [0u8; 4096];
+            let (size, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(from, RESOLVER, "the answer comes from where it was asked");
+            tell.send(buffer[..size].to_vec()).unwrap();
+            assert_eq!(own.udp.recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+    });
+    let s = stage(UpstreamConfig::default()).await;
+    s.tasks.stop().await;
+    let sockets = given.recv().unwrap();
+    let tasks = Tasks::new();
+    let inside = Arc::new(Inside(Mutex::new(Some(sockets))));
+    let dns = Dns::start(&s.kv, inside, UpstreamConfig::default(), &tasks);
+    dns.attach(web()).await.unwrap();
+    for (name, wanted) in [("db.", "10.1.0.3"), ("web.app.", "10.1.0.2"), ("probe.", "NXDomain")] {
+        ask.send(packet(name)).unwrap();
+        let answer = tokio::task::block_in_place(|| told.recv().unwrap());
+        assert_eq!(show(&answer), wanted, "{name}");
+    }
+    assert_eq!(ResponseCode::NXDomain.low(), 3);
+    drop(ask);
+    client.join().unwrap();
+    tasks.stop().await;
+}

@@ -1,0 +1,205 @@
+//! The thin loop around [`decide`]: packets in, packets out, for the sockets of one container.
+//!
+//! Nothing is kept for a container but its two sockets and their tasks: buffers live only while a packet is
+//! looked at. A query that must be forwarded goes on in a task of its own, of which there are only so many.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hickory_proto::op::ResponseCode;
+use parking_lot::RwLock;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
+    time::timeout,
+};
+use weft_model::ContainerId;
+
+use crate::{Decision, Names, Transport, decide, failure, upstream::Upstream};
+
+/// Largest query taken over UDP.
+const MAX_QUERY: usize = 4096;
+/// A TCP connection that asks nothing for this long is closed.
+const IDLE: Duration = Duration::from_secs(10);
+/// TCP connections of one container at a time.
+const CONNECTIONS: usize = 64;
+
+/// What all sockets share.
+pub(crate) struct Core {
+    pub(crate) names: RwLock<Arc<Names>>,
+    pub(crate) upstream: Upstream,
+    pub(crate) forwards: Arc<Semaphore>,
+    turn: AtomicU32,
+    pub(crate) counters: Counters,
+}
+
+/// What happened since the start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) answered: AtomicU64,
+    pub(crate) forwarded: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn new(upstream: Upstream, concurrency: usize) -> Self {
+        Self {
+            names: RwLock::default(),
+            upstream,
+            forwards: Arc::new(Semaphore::new(concurrency)),
+            turn: AtomicU32::new(0),
+            counters: Counters::default(),
+        }
+    }
+
+    fn decide(&self, packet: &[u8], transport: Transport, container: ContainerId) -> Decision {
+        let names = Arc::clone(&self.names.read());
+        let decision = decide(packet, transport, &names, container, self.turn.fetch_add(1, Relaxed));
+        let counter = match &decision {
+            Decision::Drop => &self.counters.dropped,
+            Decision::Reply(_) => &self.counters.answered,
+            Decision::Forward { .. } => &self.counters.forwarded,
+        };
+        counter.fetch_add(1, Relaxed);
+        decision
+    }
+
+    /// The answer of an upstream server, or SERVFAIL.
+    async fn forward(
+        &self,
+        packet: &[u8],
+        transport: Transport,
+        container: ContainerId,
+        limit: u16,
+    ) -> Option<Vec<u8>> {
+        let servers = match Arc::clone(&self.names.read()).upstream(container) {
+            Some(Some(own)) => own.to_vec(),
+            Some(None) => self.upstream.host_servers(),
+            None => Vec::new(),
+        };
+        match self.upstream.ask(packet, transport, &servers, limit).await {
+            Some(answer) => Some(answer),
+            None => {
+                self.counters.failed.fetch_add(1, Relaxed);
+                failure(packet, ResponseCode::ServFail)
+            }
+        }
+    }
+}
+
+/// Serves datagrams until the socket fails.
+pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: ContainerId) -> io::Result<()> {
+    let socket = Arc::new(socket);
+    loop {
+        socket.readable().await?;
+        // The buffer is on the stack only within this call: a waiting container holds none.
+        match take_udp(&core, &socket, container) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A client that is gone already (its port's ICMP error) is no failure of the socket.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            other => other?,
+        }
+    }
+}
+
+fn take_udp(core: &Arc<Core>, socket: &Arc<UdpSocket>, container: ContainerId) -> io::Result<()> {
+    let mut buffer = [0u8; MAX_QUERY];
+    // Some packets at a time, then the others' turn.
+    for _ in 0..32 {
+        let (size, from) = socket.try_recv_from(&mut buffer)?;
+        let packet = &buffer[..size];
+        match core.decide(packet, Transport::Udp, container) {
+            Decision::Drop => {}
+            Decision::Reply(answer) => send(socket, &answer, from),
+            Decision::Forward { limit } => match Arc::clone(&core.forwards).try_acquire_owned() {
+                Ok(permit) => {
+                    let (core, socket, packet) = (Arc::clone(core), Arc::clone(socket), packet.to_vec());
+                    tokio::spawn(async move {
+                        if let Some(answer) = core.forward(&packet, Transport::Udp, container, limit).await {
+                            send(&socket, &answer, from);
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(_) => {
+                    core.counters.failed.fetch_add(1, Relaxed);
+                    if let Some(answer) = failure(packet, ResponseCode::ServFail) {
+                        send(socket, &answer, from);
+                    }
+                }
+            },
+        }
+    }
+    Ok(())
+}
+
+/// A full send buffer or a client that is gone loses an answer, as networks do; the client asks again.
+fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
+    if let Err(error) = socket.try_send_to(answer, to) {
+        tracing::debug!(%to, %error, "an answer was lost");
+    }
+}
+
+/// Serves connections until the listener fails.
+pub(crate) async fn serve_tcp(
+    core: Arc<Core>,
+    listener: TcpListener,
+    container: ContainerId,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            // Out of descriptors: wait for some to come back instead of spinning.
+            Err(error) if error.raw_os_error().is_some_and(|e| matches!(e, 23 | 24)) => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let core = Arc::clone(&core);
+        tokio::spawn(async move {
+            if let Err(error) = converse(&core, stream, container).await {
+                tracing::debug!(%error, "a connection to the resolver ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// RFC 7766: queries one after another, each with its length before it.
+async fn converse(core: &Arc<Core>, mut stream: TcpStream, container: ContainerId) -> io::Result<()> {
+    loop {
+        let Ok(size) = timeout(IDLE, stream.read_u16()).await else { return Ok(()) };
+        let size = match size {
+            Ok(size) => size,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut packet = vec![0u8; usize::from(size)];
+        timeout(IDLE, stream.read_exact(&mut packet)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let answer = match core.decide(&packet, Transport::Tcp, container) {
+            Decision::Drop => return Ok(()),
+            Decision::Reply(answer) => Some(answer),
+            Decision::Forward { limit } => match core.forwards.try_acquire() {
+                Ok(_permit) => core.forward(&packet, Transport::Tcp, container, limit).await,
+                Err(_) => failure(&packet, ResponseCode::ServFail),
+            },
+        };
+        let Some(answer) = answer else { return Ok(()) };
+        let mut framed = u16::try_from(answer.len()).map_err(io::Error::other)?.to_be_bytes().to_vec();
+        framed.extend_from_slice(&answer);
+        timeout(IDLE, stream.write_all(&framed)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    }
+}

@@ -1,0 +1,206 @@
+//! The driver: each step handed to what makes it real.
+
+use std::{net::Ipv6Addr, path::PathBuf};
+
+use parking_lot::Mutex;
+use weft_dataplane::{
+    Desired, Driver, DriverError, Observed, Publish, PublishMap, SandboxId, Step, Unsupported,
+};
+use weft_sys::{
+    conntrack::{self, Which},
+    netlink::{Channel, Family, Socket},
+    netns::{self, Netns},
+    nft::Batch,
+};
+
+use crate::{LinuxError, TABLE, host, links, observe, publish, reaper::Reaper, rules, sandbox};
+
+/// The network of the namespace it was made in.
+#[derive(Debug)]
+pub struct LinuxDriver {
+    pub(crate) directory: PathBuf,
+    pub(crate) route: Mutex<Socket>,
+    pub(crate) netfilter: Mutex<Socket>,
+    pub(crate) netns: Netns,
+    pub(crate) reaper: Reaper,
+}
+
+impl LinuxDriver {
+    /// A driver for the calling thread's network namespace, with sandboxes named in `directory` (`RUN/netns`), which
+    /// must be this daemon's alone. Changes nothing.
+    ///
+    /// # Errors
+    /// Sockets or threads cannot be had.
+    pub fn new(directory: impl Into<PathBuf>) -> Result<Self, LinuxError> {
+        Ok(Self {
+            directory: directory.into(),
+            route: Mutex::new(Socket::open(Family::Route)?),
+            netfilter: Mutex::new(Socket::open(Family::Netfilter)?),
+            netns: Netns::new()?,
+            reaper: Reaper::start()?,
+        })
+    }
+
+    /// For sockets inside sandboxes.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Returns when links deleted in the background are gone.
+    pub fn settle(&self) {
+        self.reaper.settle();
+    }
+
+    pub(crate) fn path(&self, id: SandboxId) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+
+    fn run(&self, step: &Step) -> Result<(), LinuxError> {
+        match step {
+            Step::CreateSandbox { id, sandbox } => {
+                let path = self.path(*id);
+                if netns::is_alive(&path) {
+                    return Ok(());
+                }
+                let sandbox = sandbox.clone();
+                self.netns.create(&path, move || sandbox::setup(&sandbox))?
+            }
+            Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
+            Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
+            Step::PutSegment { segment, .. } => links::put_segment(&mut self.route.lock(), segment),
+            Step::DeleteSegment { link } => links::delete_segment(&mut self.route.lock(), link),
+            Step::CreatePort { port, bridge } => {
+                self.reaper.wait_for(&port.link);
+                links::create_port(self, port, bridge)
+            }
+            Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),
+            Step::DeletePort { link } => links::delete_port(self, link),
+            Step::ReplaceRules { segments, publishes, .. } => {
+                let mut socket = self.netfilter.lock();
+                let before = observe::publishes(&mut socket)?;
+                socket.transact(&rules::compile(segments).replace(publishes).finish())?;
+                let gone = without(&before, publishes);
+                let new = without(publishes, &before);
+                forget(&mut socket, &gone, &new)
+            }
+            Step::ClearRules => {
+                let mut socket = self.netfilter.lock();
+                let before = observe::publishes(&mut socket)?;
+                let mut batch = Batch::new(TABLE);
+                batch.add_table();
+                batch.delete_table();
+                socket.transact(&batch.finish())?;
+                forget(&mut socket, &before, &PublishMap::new())
+            }
+            Step::ChangePublishes { remove, add } => self.publish(remove, add),
+        }
+    }
+
+    fn publish(&self, remove: &PublishMap, add: &PublishMap) -> Result<(), LinuxError> {
+        let mut socket = self.netfilter.lock();
+        let quick = socket.transact(&change(remove, add).finish());
+        if let Err(error) = quick {
+            // Something is not as remembered: look, and do what is left to do.
+            tracing::debug!(%error, "published ports differ from what was remembered");
+            let have = observe::publishes(&mut socket)?;
+            let wrong = |key: &_, target: &_| have.get(key).is_some_and(|seen| seen != target);
+            let mut stale: PublishMap =
+                remove.iter().filter(|(k, _)| have.contains_key(k)).map(|(k, t)| (*k, *t)).collect();
+            stale.extend(add.iter().filter(|(k, t)| wrong(k, t)).map(|(k, t)| (*k, *t)));
+            let missing: PublishMap =
+                add.iter().filter(|(k, t)| have.get(k) != Some(t)).map(|(k, t)| (*k, *t)).collect();
+            socket.transact(&change(&stale, &missing).finish())?;
+        }
+        forget(&mut socket, remove, add)
+    }
+}
+
+/// Entries of `left` that `right` does not have just so.
+fn without(left: &PublishMap, right: &PublishMap) -> PublishMap {
+    left.iter().filter(|(key, target)| right.get(key) != Some(*target)).map(|(k, t)| (*k, *t)).collect()
+}
+
+fn change(remove: &PublishMap, add: &PublishMap) -> Batch {
+    let mut batch = Batch::new(TABLE);
+    for (set, elements) in publish::encode(remove) {
+        batch.delete_elements(&set, &elements);
+    }
+    for (set, elements) in publish::encode(add) {
+        batch.add_elements(&set, &elements);
+    }
+    batch
+}
+
+/// More than so many services: their connections are forgotten by address.
+const FORGET_EACH: usize = 64;
+
+/// Ends connections of ports that went, and lets clients of connectionless protocols find ports that came.
+fn forget(socket: &mut Socket, gone: &PublishMap, new: &PublishMap) -> Result<(), LinuxError> {
+    let mut which: Vec<Which> = Vec::new();
+    for (key, target) in gone {
+        let protocol = publish::number(key.protocol);
+        let service = Which::Service { ip: target.ip, protocol, port: target.port };
+        let by_address = Which::To { ip: target.ip };
+        let entry = if gone.len() > FORGET_EACH { by_address } else { service };
+        if !which.contains(&entry) {
+            which.push(entry);
+        }
+    }
+    for key in new.keys().filter(|k| k.protocol == weft_model::Protocol::Udp).take(FORGET_EACH) {
+        let protocol = publish::number(key.protocol);
+        which.push(Which::Asked { v6: key.host_ip.is_ipv6(), protocol, port: key.host_port });
+    }
+    for entry in which {
+        match conntrack::forget_all(socket, &[entry]) {
+            // A kernel that tracks nothing has nothing to forget; one before 5.8 cannot be asked like this.
+            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
+                tracing::warn!(?entry, %error, "old connections may linger");
+            }
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+impl Driver for LinuxDriver {
+    fn name(&self) -> &'static str {
+        "linux"
+    }
+
+    fn sandbox_path(&self, id: SandboxId) -> PathBuf {
+        self.path(id)
+    }
+
+    fn unsupported(&self, desired: &Desired) -> Vec<Unsupported> {
+        let mut lacking = Vec::new();
+        let v6 = desired.segments.values().any(|s| s.addresses.iter().any(|a| a.addr().is_ipv6()));
+        if v6 && !host::has_ipv6() {
+            let why = "the kernel has no IPv6".to_owned();
+            lacking.push(Unsupported { feature: "IPv6 subnets".to_owned(), why });
+        }
+        lacking.extend(desired.publishes.iter().filter_map(|publish| self.refuses(publish)));
+        lacking
+    }
+
+    fn refuses(&self, publish: &Publish) -> Option<Unsupported> {
+        let feature = format!("publishing {} on ::1", publish.host_ports.start);
+        let why = "the kernel routes no translated IPv6 connection back to the loopback interface".to_owned();
+        (publish.host_ip == Ipv6Addr::LOCALHOST).then_some(Unsupported { feature, why })
+    }
+
+    fn rules_digest(&self, desired: &Desired) -> String {
+        rules::compile(&desired.segments).digest()
+    }
+
+    fn observe(&self) -> Result<Observed, DriverError> {
+        observe::observe(self).map_err(|error| DriverError::observe("links, rules and sandboxes", error))
+    }
+
+    fn apply(&self, step: &Step) -> Result<(), DriverError> {
+        self.run(step).map_err(|error| match error {
+            LinuxError::Foreign { name } => DriverError::Foreign { name },
+            error => DriverError::step(step, error),
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Kernel parameters of the host that containers cannot do without. Each is changed only where it differs, and said in the log.
+//!
+//! - `ip_forward`, and `ipv6.conf.all.forwarding` once a segment has IPv6: packets pass between segments and the world. A
+//!   host that forwards IPv6 ignores router advertisements, and with them loses its own default route, unless
+//!   `accept_ra` is 2: links that listened before are told to go on.
+//! - on our bridges alone: `route_localnet`, so that answers find their way back to a client on 127.0.0.1 (the chain `raw` keeps
+//!   others out of 127/8), and `accept_ra` 0, so that no container is taken for a router.
+
+use std::fs;
+
+use weft_dataplane::Segment;
+use weft_sys::sysctl::{self, SysctlError};
+
+/// Whether the kernel has IPv6 at all.
+pub(crate) fn has_ipv6() -> bool {
+    fs::exists("/proc/sys/net/ipv6").unwrap_or_default()
+}
+
+fn ensure(name: &str, value: &str) -> Result<bool, SysctlError> {
+    let changed = sysctl::ensure(name, value)?;
+    if changed {
+        tracing::info!(name, value, "kernel parameter changed for containers");
+    }
+    Ok(changed)
+}
+
+/// Lets packets pass between a segment and the rest.
+pub(crate) fn forwarding(segment: &Segment) -> Result<(), SysctlError> {
+    if segment.internal {
+        return Ok(());
+    }
+    if segment.addresses.iter().any(|a| a.addr().is_ipv4()) {
+        ensure("net.ipv4.ip_forward", "1")?;
+    }
+    let v6 = segment.addresses.iter().any(|a| a.addr().is_ipv6());
+    if v6 && sysctl::read("net.ipv6.conf.all.forwarding")? != "1" {
+        keep_listening();
+        ensure("net.ipv6.conf.all.forwarding", "1")?;
+    }
+    Ok(())
+}
+
+/// Links that accept router advertisements now do so when forwarding, too.
+fn keep_listening() {
+    let Ok(links) = fs::read_dir("/proc/sys/net/ipv6/conf") else { return };
+    for link in links.flatten() {
+        let name = link.file_name().to_string_lossy().replace('.', "/");
+        let parameter = format!("net.ipv6.conf.{name}.accept_ra");
+        if sysctl::read(&parameter).is_ok_and(|value| value == "1")
+            && let Err(error) = ensure(&parameter, "2")
+        {
+            tracing::warn!(%error, "this link may lose its IPv6 routes");
+        }
+    }
+}
+
+/// Whether `br_netfilter` shows bridged packets to the IP hooks (`net.bridge.bridge-nf-call-*`, on wherever dockerd or
+/// Kubernetes has been). A packet that a container sends to its own published port is then translated while it is still in the
+/// bridge, and must leave by the port it came by: ports need hairpin mode. Without it, the packet is routed, and they do not.
+pub(crate) fn bridged_packets_are_filtered() -> bool {
+    ["iptables", "ip6tables"]
+        .iter()
+        .any(|family| sysctl::read(&format!("net.bridge.bridge-nf-call-{family}")).is_ok_and(|v| v == "1"))
+}
+
+/// What our bridge needs.
+pub(crate) fn bridge(name: &str) -> Result<(), SysctlError> {
+    let name = name.replace('.', "/");
+    sysctl::ensure(&format!("net.ipv4.conf.{name}.route_localnet"), "1")?;
+    if has_ipv6() {
+        sysctl::ensure(&format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
+    }
+    Ok(())
+}

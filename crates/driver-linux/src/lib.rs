@@ -1,0 +1,34 @@
+//! The dataplane made real with Linux bridges, veth pairs, network namespaces and nftables.
+//!
+//! ```text
+//!   sandbox RUN/netns/<id>          host                                    outside
+//!   ┌──────────────┐   veth   ┌─────────────┐  routes   ┌───────────────┐
+//!   │ eth0 10.1.0.2├──────────┤wfp… │ wfb…  ├───────────┤ any other link│
+//!   └──────────────┘          └─────┴───────┘           └───────────────┘
+//!                          table inet weft: forward, dnat maps, masquerade
+//! ```
+//!
+//! What is ours is known by its mark: links called `wfb`/`wfp` and 12 hex digits, bridges that people named themselves by
+//! their `ifalias`, the table `inet weft`, names in our own directory of namespaces. Nothing else is ever changed.
+//! The `ifalias` also holds the digest of the last complete configuration: one dump of links tells all there is to know, without
+//! a visit to each namespace.
+//!
+//! Two daemons in one network namespace would fight over the table; the daemon's lock on its run directory is what
+//! prevents it, this crate does not.
+
+mod driver;
+mod error;
+mod host;
+mod links;
+mod mark;
+mod observe;
+mod publish;
+mod reaper;
+mod rules;
+mod sandbox;
+
+pub use driver::LinuxDriver;
+pub use error::LinuxError;
+
+/// Our one nftables table, of the `inet` family.
+pub const TABLE: &str = "weft";

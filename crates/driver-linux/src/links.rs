@@ -1,0 +1,142 @@
+//! Segments and ports on the host's side. Each function ends with the mark that says "complete", in the last message.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use weft_dataplane::{Port, Segment};
+use weft_sys::{
+    netlink::{
+        Channel, Socket, address,
+        link::{self, Change, Kind, Peer},
+    },
+    netns,
+};
+
+use crate::{LinuxError, driver::LinuxDriver, host, mark, sandbox};
+
+/// Makes a bridge, or brings it to its configuration with its ports untouched.
+pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), LinuxError> {
+    let name = segment.link.as_str();
+    let found = match link::get(socket, name)? {
+        Some(link) if mark::as_segment(&link).is_none() => {
+            return Err(LinuxError::Foreign { name: name.to_owned() });
+        }
+        Some(link) => link,
+        None => {
+            let change = Change { mac: Some(segment.mac.0), mtu: Some(segment.mtu), ..Change::default() };
+            let marked = Change { alias: Some(mark::unfinished_segment()), ..Change::default() };
+            // Both in one call: a bridge that people named themselves is ours by this mark alone.
+            socket.transact(&[link::create_bridge(name, &change), link::change(name, &marked)])?;
+            link::get(socket, name)?.ok_or_else(|| LinuxError::NoLink { name: name.to_owned() })?
+        }
+    };
+    host::bridge(name)?;
+    host::forwarding(segment)?;
+    let have: BTreeSet<IpNet> = address::list(socket, found.index)?.into_iter().collect();
+    let mut messages = Vec::new();
+    messages.extend(have.difference(&segment.addresses).map(|a| address::remove(found.index, *a)));
+    messages.extend(segment.addresses.difference(&have).map(|a| address::add(found.index, *a)));
+    let change =
+        Change { up: Some(true), mac: Some(segment.mac.0), mtu: Some(segment.mtu), ..Change::default() };
+    messages.push(link::change(name, &change));
+    socket.transact(&messages)?;
+    let complete = Change { alias: Some(mark::segment(segment)), ..Change::default() };
+    socket.transact(&[link::change(name, &complete)])?;
+    Ok(())
+}
+
+/// Makes a veth pair with its far end in the sandbox, and configures both.
+pub(crate) fn create_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
+    let path = driver.path(port.sandbox);
+    let target = netns::open(&path)?;
+    let hairpin = host::bridged_packets_are_filtered();
+    {
+        let mut socket = driver.route.lock();
+        let found = link::get(&mut *socket, bridge)?;
+        let master = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?.index;
+        let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
+        let far = Change { mac: Some(port.mac.0), mtu: Some(port.mtu), ..Change::default() };
+        let peer = Peer { name: &port.ifname, netns: std::os::fd::AsFd::as_fd(&target), change: far };
+        let mut messages = vec![link::create_veth(&port.link, &near, &peer)];
+        if port.isolated {
+            messages.push(link::isolate(&port.link, true));
+        }
+        if hairpin {
+            messages.push(link::hairpin(&port.link, true));
+        }
+        if let Err(error) = socket.transact(&messages) {
+            if error.errno() != Some(libc::EEXIST) {
+                return Err(error.into());
+            }
+            clear(&mut socket, port)?;
+            clear_inside(driver, port, &path)?;
+            socket.transact(&messages)?;
+        }
+    }
+    configure_inside(driver, port, true)?;
+    finish(&mut driver.route.lock(), port, hairpin)
+}
+
+/// A half-made port of ours may hold the name.
+fn clear(socket: &mut Socket, port: &Port) -> Result<(), LinuxError> {
+    match link::get(socket, &port.link)? {
+        Some(link) if mark::as_port(&link, false).is_none() => {
+            Err(LinuxError::Foreign { name: port.link.clone() })
+        }
+        Some(_) => Ok(socket.transact(&[link::delete(&port.link).tolerating(&[libc::ENODEV])])?),
+        None => Ok(()),
+    }
+}
+
+/// Or the interface of an earlier port holds the name inside, on its way out.
+fn clear_inside(driver: &LinuxDriver, port: &Port, path: &std::path::Path) -> Result<(), LinuxError> {
+    let name = port.ifname.clone();
+    driver.netns.run(path, move || {
+        let mut socket = Socket::open(weft_sys::netlink::Family::Route)?;
+        match link::get(&mut socket, &name)? {
+            Some(found) if found.kind == Kind::Veth => socket.transact(&[link::delete(&name)]),
+            _ => Ok(()),
+        }
+    })??;
+    Ok(())
+}
+
+/// Brings an existing port to its configuration.
+pub(crate) fn configure_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
+    let hairpin = host::bridged_packets_are_filtered();
+    {
+        let mut socket = driver.route.lock();
+        let found = link::get(&mut *socket, bridge)?;
+        let master = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?.index;
+        let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
+        let modes = [link::isolate(&port.link, port.isolated), link::hairpin(&port.link, hairpin)];
+        socket.transact(&[link::change(&port.link, &near)])?;
+        socket.transact(&modes)?;
+    }
+    configure_inside(driver, port, false)?;
+    finish(&mut driver.route.lock(), port, hairpin)
+}
+
+fn configure_inside(driver: &LinuxDriver, port: &Port, fresh: bool) -> Result<(), LinuxError> {
+    let inside = port.clone();
+    driver.netns.run(&driver.path(port.sandbox), move || sandbox::configure(&inside, fresh))?
+}
+
+fn finish(socket: &mut Socket, port: &Port, hairpin: bool) -> Result<(), LinuxError> {
+    let complete = Change { alias: Some(mark::port(port, hairpin)), ..Change::default() };
+    Ok(socket.transact(&[link::change(&port.link, &complete)])?)
+}
+
+/// Takes a port out of service at once, and deletes it later.
+pub(crate) fn delete_port(driver: &LinuxDriver, name: &str) -> Result<(), LinuxError> {
+    // A port that is no bridge port any more, or gone with its namespace, needs no blocking.
+    let gone = &[libc::ENODEV, libc::EOPNOTSUPP, libc::EINVAL, libc::ENETDOWN];
+    driver.route.lock().transact(&[link::block(name).tolerating(gone)])?;
+    driver.reaper.bury(name);
+    Ok(())
+}
+
+/// Deletes a bridge.
+pub(crate) fn delete_segment(socket: &mut Socket, name: &str) -> Result<(), LinuxError> {
+    Ok(socket.transact(&[link::delete(name).tolerating(&[libc::ENODEV])])?)
+}

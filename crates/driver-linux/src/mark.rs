@@ -1,0 +1,99 @@
+//! Our mark on links: the name says that a link is ours, the alias (`ifalias`) what it was last configured as.
+//!
+//! ```text
+//! weft segment <tag>              a bridge; a tag of `-` while it is being configured
+//! weft port <identity> <tag>      the host's end of a veth pair; a `+` at the end says that it is in hairpin mode
+//! ```
+
+use weft_dataplane::{Port, SeenPort, SeenSegment, Segment};
+use weft_sys::netlink::link::{Kind, Link};
+
+const SEGMENT: &str = "weft segment ";
+const PORT: &str = "weft port ";
+
+/// Alias of a segment that is not configured yet.
+pub(crate) fn unfinished_segment() -> String {
+    format!("{SEGMENT}-")
+}
+
+pub(crate) fn segment(segment: &Segment) -> String {
+    format!("{SEGMENT}{}", segment.tag())
+}
+
+pub(crate) fn port(port: &Port, hairpin: bool) -> String {
+    format!("{PORT}{} {}{}", port.identity(), port.tag(), if hairpin { "+" } else { "" })
+}
+
+/// `wf`, the kind's letter, 12 hex digits: what [`weft_dataplane::link_name`] makes.
+fn marked(name: &str, kind: char) -> bool {
+    name.strip_prefix("wf")
+        .and_then(|rest| rest.strip_prefix(kind))
+        .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The segment a link is, if it is one of ours.
+pub(crate) fn as_segment(link: &Link) -> Option<SeenSegment> {
+    let alias = link.alias.strip_prefix(SEGMENT);
+    let ours = link.kind == Kind::Bridge && (alias.is_some() || marked(&link.name, 'b'));
+    // A bridge that somebody set down is not in the state its tag says.
+    let tag = alias.filter(|_| link.up).unwrap_or_default().to_owned();
+    ours.then_some(SeenSegment { tag })
+}
+
+/// The port a link is, if it is one of ours. `hairpin`: whether ports must be in that mode now.
+pub(crate) fn as_port(link: &Link, hairpin: bool) -> Option<SeenPort> {
+    if link.kind != Kind::Veth || !marked(&link.name, 'p') {
+        return None;
+    }
+    let alias = link.alias.strip_prefix(PORT).and_then(|rest| rest.split_once(' '));
+    let (identity, tag) = alias.unwrap_or_default();
+    let (tag, mode) = tag.strip_suffix('+').map_or((tag, false), |tag| (tag, true));
+    let tag = if link.up && link.master.is_some() && mode == hairpin { tag } else { "" };
+    Some(SeenPort { identity: identity.to_owned(), tag: tag.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, kind: Kind, alias: &str) -> Link {
+        let (name, alias) = (name.to_owned(), alias.to_owned());
+        Link { index: 3, name, kind, up: true, master: Some(2), alias, mac: vec![], mtu: 1500 }
+    }
+
+    #[test]
+    fn only_marked_links_are_ours() {
+        for (name, alias) in
+            [("wfb0123456789ab", ""), ("docker7", "weft segment 0123"), ("wfb0123456789ab", "by hand")]
+        {
+            assert!(as_segment(&link(name, Kind::Bridge, alias)).is_some(), "{name}");
+        }
+        for name in ["docker0", "wfb", "wfbridge", "wfp0123456789ab", "wfb0123456789zz"] {
+            assert!(as_segment(&link(name, Kind::Bridge, "")).is_none(), "{name}");
+        }
+        assert!(
+            as_segment(&link("wfb0123456789ab", Kind::Other("dummy".into()), "weft segment x")).is_none()
+        );
+        assert!(as_port(&link("veth1", Kind::Veth, "weft port a b"), false).is_none());
+        let seen = as_port(&link("wfp0123456789ab", Kind::Veth, "weft port a b"), false).unwrap();
+        assert_eq!((seen.identity.as_str(), seen.tag.as_str()), ("a", "b"));
+    }
+
+    #[test]
+    fn a_link_that_was_set_down_is_unfinished() {
+        let mut port = link("wfp0123456789ab", Kind::Veth, "weft port a b");
+        port.up = false;
+        let seen = as_port(&port, false).unwrap();
+        assert_eq!((seen.identity.as_str(), seen.tag.as_str()), ("a", ""));
+    }
+
+    #[test]
+    fn a_port_in_the_wrong_mode_is_unfinished() {
+        for (alias, hairpin, tag) in
+            [("weft port a b", true, ""), ("weft port a b+", true, "b"), ("weft port a b+", false, "")]
+        {
+            let seen = as_port(&link("wfp0123456789ab", Kind::Veth, alias), hairpin).unwrap();
+            assert_eq!(seen.tag, tag, "{alias} {hairpin}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The table as a pure function of the segments. What grows with containers and published ports is in maps; there is a fixed number
+//! of rules for the host and two or three for each segment, reached by one lookup of the interface's name.
+//!
+//! ```text
+//! raw          prerouting -300   what claims to be of 127/8 and comes by a wire: drop
+//! prerouting   dstnat            to an address of this host: publish
+//! output       -100              the same, for what this host sends, but for ::1
+//! publish                        address and port in a map: translate
+//! forward      filter            established: accept; by the bridge it came from; by the bridge it goes to
+//! from_<link>                    internal: only to itself
+//! into_<link>                    itself: accept (or what inter_container says); published: accept; else drop
+//! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
+//! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade
+//! ```
+//!
+//! Accepting in our base chain does not overrule a drop in another table: the host's own firewall keeps the last word.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use weft_dataplane::Segment;
+use weft_model::NetworkId;
+use weft_sys::nft::{
+    Batch, Element, Field, Hook, HookPoint, Set, Shape,
+    expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
+};
+
+use crate::{TABLE, publish};
+
+pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
+const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
+const INTO: Set = Set { name: "into", key: &[Field::Ifname], shape: Shape::Verdicts };
+const HAIRPIN: Set = Set { name: "hairpin", key: &[Field::Ifname], shape: Shape::Verdicts };
+const MASQUERADE4: Set = Set { name: "masquerade4", key: &[Field::Ipv4], shape: Shape::Interval };
+const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: Shape::Interval };
+
+/// Sets whose elements follow from the segments.
+pub(crate) const STRUCTURAL: [Set; 6] = [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6];
+
+const BASE_CHAINS: [(&str, Hook); 5] = [
+    ("raw", Hook { kind: "filter", point: HookPoint::Prerouting, priority: -300 }),
+    ("prerouting", Hook { kind: "nat", point: HookPoint::Prerouting, priority: -100 }),
+    ("output", Hook { kind: "nat", point: HookPoint::Output, priority: -100 }),
+    ("forward", Hook { kind: "filter", point: HookPoint::Forward, priority: 0 }),
+    ("postrouting", Hook { kind: "nat", point: HookPoint::Postrouting, priority: 100 }),
+];
+
+const V4: u8 = 2;
+const V6: u8 = 10;
+const R0: Reg = Reg(0);
+const R1: Reg = Reg(1);
+
+/// Rules in their order, and elements: what the table consists of, published ports apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    chains: Vec<String>,
+    rules: Vec<(String, String, Vec<Expr>)>,
+    elements: BTreeMap<&'static str, Vec<Element>>,
+}
+
+impl Ruleset {
+    fn rule(&mut self, chain: &str, comment: &str, exprs: impl IntoIterator<Item = Vec<Expr>>) {
+        let exprs = exprs.into_iter().flatten().collect();
+        self.rules.push((chain.to_owned(), comment.to_owned(), exprs));
+    }
+
+    fn element(&mut self, set: Set, element: Element) {
+        self.elements.entry(set.name).or_default().push(element);
+    }
+
+    /// The batch that puts this in place of whatever the table holds.
+    pub(crate) fn replace(&self, publishes: &weft_dataplane::PublishMap) -> Batch {
+        let mut batch = Batch::new(TABLE);
+        batch.add_table();
+        batch.delete_table();
+        batch.add_table();
+        for (name, hook) in BASE_CHAINS {
+            batch.add_chain(name, Some(hook));
+        }
+        for chain in &self.chains {
+            batch.add_chain(chain, None);
+        }
+        for set in STRUCTURAL {
+            batch.add_set(&set);
+            batch.add_elements(&set, self.elements.get(set.name).map_or(&[], Vec::as_slice));
+        }
+        for set in publish::SETS {
+            batch.add_set(&set);
+        }
+        for (set, elements) in publish::encode(publishes) {
+            batch.add_elements(&set, &elements);
+        }
+        for (chain, comment, exprs) in &self.rules {
+            batch.add_rule(chain, comment, exprs);
+        }
+        batch
+    }
+
+    /// Digest of rules and elements, as [`digest`] makes it of what is in the kernel.
+    pub(crate) fn digest(&self) -> String {
+        let mut scratch = Batch::new(TABLE);
+        let mut rules = Vec::new();
+        for (chain, comment, exprs) in &self.rules {
+            rules.push((chain.clone(), scratch.add_rule(chain, comment, exprs)));
+        }
+        digest(rules, &self.elements)
+    }
+}
+
+/// One text for a table: its rules in order, chain by chain, and its elements whatever their order.
+pub(crate) fn digest(
+    mut rules: Vec<(String, String)>,
+    elements: &BTreeMap<&'static str, Vec<Element>>,
+) -> String {
+    rules.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut text = String::new();
+    for (chain, tag) in &rules {
+        text.extend([chain, ":", tag, "\n"]);
+    }
+    for (set, elements) in elements.iter().filter(|(_, e)| !e.is_empty()) {
+        let mut lines: Vec<String> =
+            elements.iter().map(|e| format!("{set}:{:?}:{:?}:{}", e.key, e.jump, e.end)).collect();
+        lines.sort();
+        text.extend([&lines.join("\n"), "\n"]);
+    }
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+/// The table that segments need.
+pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>) -> Ruleset {
+    let mut set = Ruleset { chains: vec!["publish".to_owned()], ..Ruleset::default() };
+    host_rules(&mut set);
+    for segment in segments.values() {
+        segment_rules(&mut set, segment);
+    }
+    let masqueraded = || segments.values().filter(|s| s.masquerade && !s.internal).flat_map(Segment::subnets);
+    let intervals4 = masqueraded().filter_map(|net| match net {
+        IpNet::V4(net) => Some((u32::from(net.network()).into(), u32::from(net.broadcast()).into())),
+        IpNet::V6(_) => None,
+    });
+    for element in intervals(intervals4.collect(), 4) {
+        set.element(MASQUERADE4, element);
+    }
+    let intervals6 = masqueraded().filter_map(|net| match net {
+        IpNet::V6(net) => Some((u128::from(net.network()), u128::from(net.broadcast()))),
+        IpNet::V4(_) => None,
+    });
+    for element in intervals(intervals6.collect(), 16) {
+        set.element(MASQUERADE6, element);
+    }
+    set
+}
+
+fn host_rules(set: &mut Ruleset) {
+    let wire = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
+    for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
+        set.rule("raw", comment, [wire(), loopback(offset), drop_it()]);
+    }
+    let local = || vec![Expr::FibDaddrType(R0), Expr::Cmp(R0, true, 2u32.to_ne_bytes().to_vec())];
+    // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
+    // that a client who asked for "localhost" goes on to 127.0.0.1.
+    let v6_loopback = vec![Expr::Payload(Base::Network, 24, 16, R0), Expr::Cmp(R0, true, loopback6())];
+    set.rule("output", "not by ::1", [nfproto(V6), v6_loopback, accept()]);
+    for chain in ["prerouting", "output"] {
+        set.rule(chain, "to this host", [local(), vec![Expr::Verdict(Verdict::Jump("publish".into()))]]);
+    }
+    for (family, comment, exprs) in publish::lookups() {
+        set.rule("publish", comment, [nfproto(if family { V6 } else { V4 }), exprs]);
+    }
+    let known = ct_state::ESTABLISHED | ct_state::RELATED;
+    set.rule("forward", "established", [ct(Ct::State, known), accept()]);
+    set.rule(
+        "forward",
+        "from segment",
+        [vec![Expr::Meta(Meta::Iifname, R0), Expr::VerdictMap(FROM.name, R0)]],
+    );
+    set.rule(
+        "forward",
+        "into segment",
+        [vec![Expr::Meta(Meta::Oifname, R0), Expr::VerdictMap(INTO.name, R0)]],
+    );
+    let oif = vec![Expr::Meta(Meta::Oifname, R0), Expr::VerdictMap(HAIRPIN.name, R0)];
+    set.rule("postrouting", "hairpin", [oif]);
+    for (family, length, offset, from) in [(V4, 4, 12, MASQUERADE4), (V6, 16, 8, MASQUERADE6)] {
+        let source = vec![Expr::Payload(Base::Network, offset, length, R0), Expr::In(from.name, R0, true)];
+        let out = vec![Expr::Meta(Meta::Oifname, R0), Expr::In(SEGMENTS.name, R0, false)];
+        set.rule("postrouting", "way out", [nfproto(family), source, out, vec![Expr::Masquerade]]);
+    }
+}
+
+fn segment_rules(set: &mut Ruleset, segment: &Segment) {
+    let link = &segment.link;
+    let (from, into, hairpin) = (format!("from_{link}"), format!("into_{link}"), format!("hairpin_{link}"));
+    let key = ifname(link);
+    set.element(SEGMENTS, Element { key: key.clone(), ..Element::default() });
+    for (map, chain) in [(FROM, &from), (INTO, &into), (HAIRPIN, &hairpin)] {
+        set.element(map, Element { key: key.clone(), jump: Some(chain.clone()), ..Element::default() });
+        set.chains.push(chain.clone());
+    }
+    let itself = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, true, key.clone())];
+    let translated = || ct(Ct::Status, ct_status::DNAT);
+    if segment.internal {
+        let others = vec![Expr::Meta(Meta::Oifname, R0), Expr::Cmp(R0, false, key.clone())];
+        set.rule(&from, "internal: no way out", [others, drop_it()]);
+    }
+    if segment.inter_container {
+        set.rule(&into, "inter-container", [itself(), accept()]);
+    } else if segment.internal {
+        set.rule(&into, "inter-container: published only", [itself(), translated(), accept()]);
+    }
+    if segment.internal {
+        set.rule(&into, "internal: no way in", [drop_it()]);
+    } else {
+        set.rule(&into, "published", [translated(), accept()]);
+        set.rule(&into, "isolation", [drop_it()]);
+    }
+    set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback(12), vec![Expr::Masquerade]]);
+    for subnet in segment.subnets() {
+        set.rule(&hairpin, "hairpin", [translated(), source(subnet), vec![Expr::Masquerade]]);
+    }
+}
+
+fn loopback6() -> Vec<u8> {
+    std::net::Ipv6Addr::LOCALHOST.octets().to_vec()
+}
+
+fn accept() -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Accept)]
+}
+
+fn drop_it() -> Vec<Expr> {
+    vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]
+}
+
+fn nfproto(family: u8) -> Vec<Expr> {
+    vec![Expr::Meta(Meta::Nfproto, R1), Expr::Cmp(R1, true, vec![family])]
+}
+
+/// Any of these bits of a connection's record.
+fn ct(key: Ct, bits: u32) -> Vec<Expr> {
+    let mask = bits.to_ne_bytes().to_vec();
+    vec![Expr::Ct(key, R0), Expr::And(R0, mask), Expr::Cmp(R0, false, vec![0; 4])]
+}
+
+/// An IPv4 address of 127/8 at this offset of the header: 12 for the source, 16 for the destination.
+fn loopback(offset: u32) -> Vec<Expr> {
+    let mut exprs = nfproto(V4);
+    exprs.extend([Expr::Payload(Base::Network, offset, 1, R0), Expr::Cmp(R0, true, vec![127])]);
+    exprs
+}
+
+fn source(subnet: IpNet) -> Vec<Expr> {
+    let (family, offset, network, mask) = match subnet {
+        IpNet::V4(net) => (V4, 12, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+        IpNet::V6(net) => (V6, 8, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+    };
+    let length = u32::try_from(mask.len()).unwrap_or_default();
+    let mut exprs = nfproto(family);
+    exprs.extend([
+        Expr::Payload(Base::Network, offset, length, R0),
+        Expr::And(R0, mask),
+        Expr::Cmp(R0, true, network),
+    ]);
+    exprs
+}
+
+/// Interval elements of inclusive ranges, merged: the kernel wants them apart from one another.
+fn intervals(mut ranges: Vec<(u128, u128)>, width: usize) -> Vec<Element> {
+    ranges.sort_unstable();
+    let mut merged: Vec<(u128, u128)> = Vec::new();
+    for (start, end) in ranges {
+        match merged.last_mut() {
+            Some(last) if start <= last.1.saturating_add(1) => last.1 = last.1.max(end),
+            _ => merged.push((start, end)),
+        }
+    }
+    let bytes = |value: u128| value.to_be_bytes()[16 - width..].to_vec();
+    let last = if width == 16 { u128::MAX } else { (1 << (8 * width)) - 1 };
+    let mut elements = Vec::new();
+    for (start, end) in merged {
+        elements.push(Element { key: bytes(start), ..Element::default() });
+        if end < last {
+            elements.push(Element { key: bytes(end + 1), end: true, ..Element::default() });
+        }
+    }
+    elements
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adjacent_subnets_are_one_interval() {
+        let check = |ranges: &[(u128, u128)], expected: &[(u8, bool)]| {
+            let seen: Vec<_> = intervals(ranges.to_vec(), 4).iter().map(|e| (e.key[3], e.end)).collect();
+            assert_eq!(seen, expected, "{ranges:?}");
+        };
+        check(&[], &[]);
+        check(&[(8, 15)], &[(8, false), (16, true)]);
+        check(&[(16, 31), (8, 15)], &[(8, false), (32, true)]);
+        check(&[(8, 15), (24, 31)], &[(8, false), (16, true), (24, false), (32, true)]);
+        check(&[(8, 31), (16, 20)], &[(8, false), (32, true)]);
+        check(&[(0xffff_fff0, 0xffff_ffff)], &[(0xf0, false)]);
+    }
+}

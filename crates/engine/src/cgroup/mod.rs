@@ -1,0 +1,28 @@
+//! The cgroup of a running container, as the daemon needs it: what it uses, who is in it, freezing, new limits.
+//!
+//! One [`Hierarchies`] knows where the controllers are mounted (version 1, hybrid, or version 2) and is found
+//! once; a [`Cgroup`] is a path in it. Weft's cgroups lie below `/weft`, each container's at `/weft/<id>`, made
+//! and removed by the runtime and the shim. Files and units: the kernel's `admin-guide/cgroup-v1` and
+//! `admin-guide/cgroup-v2.rst`.
+
+mod freeze;
+mod hierarchy;
+mod system;
+mod update;
+mod usage;
+
+pub use hierarchy::{Cgroup, CgroupError, Hierarchies};
+pub use system::{machine_memory, online_cpus, system_cpu_time};
+pub use usage::{BlockIo, CpuUsage, MemoryUsage, PidsUsage, Usage};
+
+/// Weft's own cgroup, in which those of its containers lie.
+pub const PARENT: &str = "/weft";
+
+/// The cgroup of a container: `/weft/<id>`.
+#[must_use]
+pub fn path_of(id: weft_model::ContainerId) -> String {
+    format!("{PARENT}/{id}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Facts of one start that come from records and directories: where mounts come from, what the name files say.
+
+use std::{
+    net::IpAddr,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use weft_image::LayerRef;
+use weft_model::{Container, MountKind, MountSpec, Network, NetworkMode, Port, PortOwner};
+
+use crate::{
+    EngineError, Result,
+    engine::{Inner, make_dir},
+    error::blocking,
+    netfiles::{self, Resolver},
+    oci::{BundleFacts, MountSource, ResolvedMount},
+    provision::{bind_source, clean},
+    volumes,
+};
+
+/// What the records say of a container's way onto networks.
+struct Attached {
+    ports: Vec<Arc<Port>>,
+    /// One of its networks has names.
+    named: bool,
+    /// The gateway of the default bridge.
+    host_gateway: Option<IpAddr>,
+}
+
+impl Inner {
+    /// Layers of each image mount, in the order of mounts.
+    pub(crate) async fn image_layers(&self, mounts: &[MountSpec]) -> Result<Vec<Vec<LayerRef>>> {
+        let mut all = Vec::new();
+        for mount in mounts {
+            if let MountKind::Image { reference, .. } = &mount.kind {
+                let id = reference.parse().map_err(|_| {
+                    EngineError::Unsupported(format!("image mount {reference}: an image id is expected here"))
+                })?;
+                all.push(self.layers(id).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Finds what lies behind each mount. Directories inside volumes and images are pinned by a mount of our own, so
+    /// that nobody can turn them into a link to elsewhere before the runtime mounts them.
+    pub(crate) fn sources(
+        &self,
+        live: &Path,
+        mounts: &[MountSpec],
+        held: &[(String, PathBuf)],
+        views: Vec<Vec<LayerRef>>,
+    ) -> Result<Vec<ResolvedMount>> {
+        let mut views = views.into_iter();
+        let mut all = Vec::with_capacity(mounts.len());
+        for (n, mount) in mounts.iter().enumerate() {
+            let (source, recursive, read_only) = match &mount.kind {
+                MountKind::Tmpfs(options) => {
+                    all.push(resolved(mount, MountSource::Tmpfs(options.clone()), mount.read_only));
+                    continue;
+                }
+                MountKind::Bind { source, create, non_recursive } => {
+                    bind_source(source, *create)?;
+                    let real = std::fs::canonicalize(source)
+                        .map_err(EngineError::io(format!("finding {source}")))?;
+                    (real, !non_recursive, mount.read_only)
+                }
+                MountKind::Volume { name, subpath, .. } => {
+                    let data = held.iter().find(|(held, _)| held == name).map(|(_, path)| path.clone());
+                    let data =
+                        data.ok_or_else(|| EngineError::Missing(format!("get {name}: no such volume")))?;
+                    let data = if subpath.is_empty() { data } else { pin(live, n, &data, subpath)? };
+                    (data, true, mount.read_only)
+                }
+                MountKind::Image { subpath, .. } => {
+                    let layers = views.next().unwrap_or_default();
+                    let view = self.images.snapshots().view(&layers)?;
+                    // The view goes when dropped; our mount of it stays until the container's end.
+                    let inside = if subpath.is_empty() { "." } else { subpath };
+                    (pin(live, n, &view.path(), inside)?, true, true)
+                }
+            };
+            all.push(resolved(mount, MountSource::Path { path: source, recursive }, read_only));
+        }
+        Ok(all)
+    }
+
+    /// Writes the name files and says where they are.
+    pub(crate) async fn name_files(&self, container: &Arc<Container>, facts: &mut BundleFacts) -> Result<()> {
+        let spec = &container.spec;
+        if let NetworkMode::Container(other) = spec.network {
+            let dir = self.durable(other);
+            let file = |name: &str| Some(dir.join(name)).filter(|p| p.exists());
+            (facts.hosts, facts.hostname, facts.resolv_conf) =
+                (file("hosts"), file("hostname"), file("resolv.conf"));
+            return Ok(());
+        }
+        let attached = self.attached(container).await?;
+        let (link_hosts, link_env) = self.links(container).await?;
+        facts.link_env = link_env;
+        let dir = self.durable(spec.id);
+        let hosts = self.hosts_text(container, &attached, link_hosts);
+        let resolv = self.resolv_text(container, &attached);
+        let hostname = format!("{}\n", spec.hostname);
+        let target = dir.clone();
+        blocking(move || {
+            for (name, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv)] {
+                write_through(&target.join(name), &text)?;
+            }
+            Ok(())
+        })
+        .await?;
+        facts.hosts = Some(dir.join("hosts"));
+        facts.hostname = Some(dir.join("hostname"));
+        facts.resolv_conf = Some(dir.join("resolv.conf"));
+        Ok(())
+    }
+
+    /// Writes the name files anew (a network was connected or disconnected); a running container sees it at once.
+    pub(crate) async fn refresh_names(&self, container: &Arc<Container>) -> Result<()> {
+        let facts = crate::oci::ResolvedUser::default();
+        let mut facts = BundleFacts::new(PathBuf::new(), facts, self.host.clone(), String::new());
+        self.name_files(container, &mut facts).await
+    }
+
+    async fn attached(&self, container: &Container) -> Result<Attached> {
+        let networks: Vec<Arc<Network>> =
+            self.networks.list_shared().await?.iter().map(|n| Arc::clone(&n.value)).collect();
+        let default = networks.iter().find(|n| n.spec.is_default_bridge());
+        let host_gateway = default.and_then(|n| n.spec.subnets.iter().find_map(|s| s.gateway));
+        if spec_has_no_ports(container) {
+            return Ok(Attached { ports: Vec::new(), named: false, host_gateway });
+        }
+        let owner = PortOwner::Container(container.spec.id);
+        let ports = self.ports.list_shared().await?;
+        let ports: Vec<_> =
+            ports.iter().filter(|p| p.spec.owner == owner).map(|p| Arc::clone(&p.value)).collect();
+        let own = |n: &Network| ports.iter().any(|p| p.spec.network == n.spec.id);
+        let named = networks.iter().any(|n| own(n) && !n.spec.is_default_bridge());
+        Ok(Attached { ports, named, host_gateway })
+    }
+
+    fn hosts_text(
+        &self,
+        container: &Container,
+        attached: &Attached,
+        link_hosts: Vec<(String, String)>,
+    ) -> String {
+        let spec = &container.spec;
+        let gateway = self.config.host_gateway.or(attached.host_gateway);
+        let mut extra = Vec::new();
+        for written in &spec.extra_hosts {
+            let Some((name, address)) = netfiles::split_extra(written) else { continue };
+            let address = match (address, gateway) {
+                ("host-gateway", Some(gateway)) => gateway.to_string(),
+                ("host-gateway", None) => continue,
+                (address, _) => address.to_owned(),
+            };
+            extra.push((address, name.to_owned()));
+        }
+        extra.extend(link_hosts);
+        if spec.network == NetworkMode::Host && extra.is_empty() {
+            return std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        }
+        let own: Vec<IpAddr> =
+            attached.ports.iter().flat_map(|p| p.spec.addresses.iter().map(|a| a.ip)).collect();
+        netfiles::hosts(&extra, &own, &spec.hostname, &spec.domainname)
+    }
+
+    fn resolv_text(&self, container: &Container, attached: &Attached) -> String {
+        let (own, common) = (&container.spec.dns, &self.config.dns);
+        let pick = |own: &'_ [String], common: &'_ [String]| {
+            if own.is_empty() { common.to_vec() } else { own.to_vec() }
+        };
+        let (servers, search) = (pick(&own.servers, &common.servers), pick(&own.search, &common.search));
+        let options = pick(&own.options, &common.options);
+        netfiles::resolv_conf(&Resolver {
+            host: &netfiles::host_file(),
+            servers: &servers,
+            search: &search,
+            options: &options,
+            embedded: attached.named,
+            host_network: container.spec.network == NetworkMode::Host,
+        })
+    }
+
+    /// Legacy links on the default bridge: lines for the hosts file, and variables.
+    async fn links(&self, container: &Container) -> Result<(Vec<(String, String)>, Vec<String>)> {
+        let (mut hosts, mut env) = (Vec::new(), Vec::new());
+        if container.spec.links.is_empty() {
+            return Ok((hosts, env));
+        }
+        let all = self.containers.list_shared().await?;
+        let ports = self.ports.list_shared().await?;
+        for written in &container.spec.links {
+            let (target, alias) = written.split_once(':').unwrap_or((written, written));
+            let alias = alias.rsplit('/').next().unwrap_or(alias);
+            let target = target.trim_start_matches('/');
+            let named =
+                |c: &Container| c.spec.name.as_str() == target || c.spec.id.to_string().starts_with(target);
+            let Some(child) = all.iter().find(|c| named(c)) else { continue };
+            if !child.status.state.is_alive() {
+                let text = format!(
+                    "Cannot link to a non running container: /{target} AS /{}/{alias}",
+                    container.spec.name
+                );
+                return Err(EngineError::Conflict(text));
+            }
+            let owner = PortOwner::Container(child.spec.id);
+            let port = ports.iter().find(|p| p.spec.owner == owner);
+            let Some(address) = port.and_then(|p| p.spec.addresses.first()).map(|a| a.ip) else { continue };
+            let mut names = format!("{alias} {}", child.spec.hostname);
+            if alias != child.spec.name.as_str() {
+                names = format!("{names} {}", child.spec.name);
+            }
+            hosts.push((address.to_string(), names));
+            env.extend(link_env(container, child, alias, address));
+        }
+        Ok((hosts, env))
+    }
+}
+
+fn spec_has_no_ports(container: &Container) -> bool {
+    container.spec.network != NetworkMode::Attached
+}
+
+/// Docker's variables of a link (`links.Link.ToEnv`).
+fn link_env(parent: &Container, child: &Container, alias: &str, address: IpAddr) -> Vec<String> {
+    let upper = alias.to_uppercase().replace('-', "_");
+    let mut env = vec![format!("{upper}_NAME=/{}/{alias}", parent.spec.name)];
+    let mut ports: Vec<(u16, &str)> = child
+        .spec
+        .exposed
+        .iter()
+        .filter_map(|p| p.split_once('/'))
+        .filter_map(|(port, proto)| Some((port.parse().ok()?, proto)))
+        .collect();
+    ports.sort_by_key(|(port, proto)| (*proto != "tcp", *port));
+    if let Some((port, proto)) = ports.first() {
+        env.push(format!("{upper}_PORT={proto}://{address}:{port}"));
+    }
+    for (port, proto) in ports {
+        let base = format!("{upper}_PORT_{port}_{}", proto.to_uppercase());
+        env.push(format!("{base}={proto}://{address}:{port}"));
+        env.push(format!("{base}_ADDR={address}"));
+        env.push(format!("{base}_PORT={port}"));
+        env.push(format!("{base}_PROTO={proto}"));
+    }
+    for pair in &child.spec.process.env {
+        if let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !matches!(*key, "HOME" | "PATH")) {
+            env.push(format!("{upper}_ENV_{key}={value}"));
+        }
+    }
+    env
+}
+
+fn resolved(mount: &MountSpec, source: MountSource, read_only: bool) -> ResolvedMount {
+    ResolvedMount { target: clean(&mount.target), source, read_only, propagation: mount.propagation }
+}
+
+/// Mounts `inside` of `root` at a place of our own; links on the way stay below `root`.
+fn pin(live: &Path, n: usize, root: &Path, inside: &str) -> Result<PathBuf> {
+    let doing = || format!("finding {inside} in {}", root.display());
+    let found = volumes::open_inside(root, inside).map_err(EngineError::io(doing()))?;
+    let real = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    let at = live.join("mounts").join(n.to_string());
+    if weft_sys::mount::is_mount_point(&at) {
+        return Ok(at);
+    }
+    if real.is_dir() {
+        make_dir(&at)?;
+    } else {
+        make_dir(&live.join("mounts"))?;
+        std::fs::write(&at, "").map_err(EngineError::io(format!("making {}", at.display())))?;
+    }
+    weft_sys::mount::bind(&real, &at, true).map_err(|e| EngineError::Internal(weft_base::chain(&e)))?;
+    Ok(at)
+}
+
+/// Writes into the file that is there, because a container may have it mounted.
+fn write_through(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(EngineError::io(format!("writing {}", path.display())))?;
+    volumes::set_mode(path, 0o644)
+}

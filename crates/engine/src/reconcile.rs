@@ -1,0 +1,120 @@
+//! The first look at everything after the daemon came up: which shims live, what ended meanwhile, what policies want.
+//!
+//! The same plan as in daily work does the rest; here only its inputs are found again.
+
+use std::{collections::HashSet, sync::Arc};
+
+use futures_util::{StreamExt, stream};
+use weft_base::chain;
+use weft_model::Container;
+
+use crate::{
+    Result,
+    actor::wake,
+    cell::{self, Cell, Life},
+    engine::Inner,
+    oci::CgroupVersion,
+    plan::policy_restarts,
+    shim::{self, Phase, Shim},
+};
+
+/// Shims asked at the same time.
+const AT_ONCE: usize = 32;
+
+pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
+    debug_assert!(matches!(inner.host.cgroup, CgroupVersion::V1 | CgroupVersion::V2));
+    let containers = inner.all_containers().await?;
+    let known: HashSet<String> = containers.iter().map(|c| c.spec.id.to_string()).collect();
+    let found: HashSet<String> = std::fs::read_dir(inner.config.run.join("containers"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    let strays = found.iter().filter(|name| !known.contains(*name)).cloned().collect();
+    stream::iter(containers)
+        .for_each_concurrent(AT_ONCE, |container| {
+            let lives = found.contains(&container.spec.id.to_string());
+            async move {
+                if let Err(error) = adopt(inner, &container, lives).await {
+                    tracing::error!(container = %container.spec.id, error = chain(&error), "adopting it failed");
+                }
+            }
+        })
+        .await;
+    inner.volumes.sweep(inner).await;
+    clear_strays(inner, strays);
+    Ok(())
+}
+
+async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>, lives: bool) -> Result<()> {
+    let id = container.spec.id;
+    let cell = Arc::new(Cell::new(id, container.status.clone()));
+    let mut busy = container.meta.deleting.is_some() || container.spec.run.seq > container.status.answered;
+    if lives {
+        let life = find_life(inner, container).await?;
+        let mut state = cell.state.lock();
+        state.residue = !matches!(life, Life::Held { .. });
+        state.life = life;
+        busy = true;
+    }
+    let status = &container.status;
+    busy |= status.state.is_alive() || status.state == weft_model::RunState::Restarting;
+    let policy = policy_restarts(
+        container.spec.restart,
+        status.stopped_by_user,
+        status.exit.code,
+        status.restart_count,
+    );
+    if policy && status.state == weft_model::RunState::Exited {
+        cell.state.lock().boot = true;
+        busy = true;
+    }
+    if !busy {
+        // A container at rest needs no memory of ours.
+        return Ok(());
+    }
+    inner.cells.lock().insert(id, Arc::clone(&cell));
+    if cell.shim().is_some() && status.state.is_alive() {
+        inner.begin_health(&cell, container);
+        crate::exec::adopt(inner, container).await;
+    }
+    wake(inner, &cell);
+    Ok(())
+}
+
+async fn find_life(inner: &Inner, container: &Container) -> Result<Life> {
+    let dir = inner.live(container.spec.id);
+    if let Some(shim) = Shim::adopt(&dir).await? {
+        // Ended between the two questions: the plan sees it by the shim's end.
+        let state = shim.state().await.ok();
+        let unstarted = state.as_ref().is_some_and(|s| matches!(s.phase, Phase::Creating | Phase::Created));
+        let paused = state.as_ref().is_some_and(|s| s.paused);
+        return Ok(Life::Held { shim, unstarted, paused });
+    }
+    let seen = shim::client::last_exit(&dir).as_ref().map(cell::seen);
+    Ok(if container.status.state.is_alive() { Life::Ended(seen) } else { Life::None })
+}
+
+/// Directories of containers that have no record: a removal that was cut off. Nothing of them can run, since a record
+/// goes only when all else is gone; but mounts may be left.
+fn clear_strays(inner: &Arc<Inner>, strays: Vec<String>) {
+    if strays.is_empty() {
+        return;
+    }
+    let me = Arc::clone(inner);
+    inner.tasks.spawn(async move {
+        for name in strays {
+            let Ok(id) = name.parse() else { continue };
+            tracing::warn!(container = %name, "clearing away what is left of a container without a record");
+            let dir = me.live(id);
+            if let Ok(Some(shim)) = Shim::adopt(&dir).await {
+                let _ = shim.kill(libc::SIGKILL, true).await;
+                let _ = shim.wait().await;
+            }
+            if let Err(error) = me.take_down(id).await {
+                tracing::warn!(container = %name, error = chain(&error), "something is left");
+            }
+        }
+    });
+}

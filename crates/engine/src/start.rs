@@ -1,0 +1,329 @@
+//! Starting a container: everything gathered, the shim at hand, clients attached, then the process let go.
+//!
+//! ```text
+//!   gate.ready ─────┐
+//!   mounts, user ───┴─▶ name files ─▶ config.json ─▶ shim (created) ─▶ clients attach ─▶ start ─▶ status
+//! ```
+//!
+//! A start that fails leaves nothing behind but its reason in the status.
+
+use std::{path::PathBuf, sync::Arc};
+
+use weft_base::chain;
+use weft_model::{Container, ContainerId, IpcMode, Namespace, NetworkMode, RunState};
+
+use crate::{
+    EngineError, Result,
+    cell::{Cell, Life},
+    engine::{Inner, make_dir},
+    error::blocking,
+    logs::LogFacts,
+    oci::{self, BundleFacts},
+    shim::{ConsoleSize, Log, Runtime, Shim, ShimError, ShimSpec},
+    volumes,
+};
+
+/// What a joined container contributes.
+#[derive(Default)]
+struct Joined {
+    pid_of: Option<u32>,
+    ipc_of: Option<u32>,
+    net_of: Option<u32>,
+    shm: Option<PathBuf>,
+}
+
+impl Inner {
+    /// Starts it and writes down how that went. Only a failure to write is an error here.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        container: &Arc<Container>,
+        answers: Option<u64>,
+        restart: bool,
+    ) -> Result<()> {
+        match self.try_start(cell, container).await {
+            Ok(warnings) => {
+                if !warnings.is_empty() {
+                    tracing::info!(container = %cell.id, ?warnings, "started with less than was asked for");
+                }
+                self.record_running(cell, answers, restart, false).await.map(drop)
+            }
+            Err(error) => {
+                cell.state.lock().joiners.clear();
+                if let Err(left) = self.clean(cell).await {
+                    tracing::warn!(container = %cell.id, error = chain(&left), "a failed start left something");
+                }
+                let (message, code) = failure(&error);
+                tracing::info!(container = %cell.id, error = message, "it could not be started");
+                self.write_status(cell, false, |status| {
+                    status.error.clone_from(&message);
+                    status.start_failure = code;
+                    status.exit = weft_model::ExitStatus { code, oom_killed: false };
+                    status.answered = answers.unwrap_or(status.answered);
+                    if status.state == RunState::Restarting {
+                        status.state = RunState::Exited;
+                    }
+                })
+                .await
+                .map(drop)
+            }
+        }
+    }
+
+    async fn try_start(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        container: &Arc<Container>,
+    ) -> Result<Vec<String>> {
+        let spec = &container.spec;
+        let id = spec.id;
+        let gate = async { self.gate.ready(id).await.map_err(EngineError::Conflict) };
+        let (netns, mut facts) = tokio::try_join!(gate, self.mounted_facts(container))?;
+        facts.netns = netns;
+        self.name_files(container, &mut facts).await?;
+        let built = oci::bundle(spec, &facts)?;
+        let live = self.live(id);
+        let config = live.join("config.json");
+        std::fs::write(
+            &config,
+            serde_json::to_vec(&built.spec).map_err(|e| EngineError::Internal(e.to_string()))?,
+        )
+        .map_err(EngineError::io(format!("writing {}", config.display())))?;
+        let shim = Shim::spawn(&self.config.launcher, &live, &self.shim_spec(container)?).await?;
+        {
+            let mut state = cell.state.lock();
+            state.life = Life::Held { shim: shim.clone(), unstarted: true, paused: false };
+            state.oom_told = false;
+            state.oom_news = false;
+            state.stopping = None;
+            state.retry_at = None;
+        }
+        cell.logging.send_replace(true);
+        self.join_clients(cell, &shim).await;
+        let let_go = shim.start().await;
+        if let Err(error) = let_go {
+            let _ = shim.kill(libc::SIGKILL, true).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(10), shim.wait()).await;
+            let mut state = cell.state.lock();
+            state.life = Life::None;
+            state.residue = true;
+            cell.logging.send_replace(false);
+            return Err(error.into());
+        }
+        if let Life::Held { unstarted, .. } = &mut cell.state.lock().life {
+            *unstarted = false;
+        }
+        Ok(built.warnings)
+    }
+
+    /// Clients that came before the start get the process's streams before it runs.
+    async fn join_clients(&self, cell: &Cell, shim: &Shim) {
+        let joiners = std::mem::take(&mut cell.state.lock().joiners);
+        for joiner in joiners.into_iter().filter(|j| !j.answer.is_closed()) {
+            let stream = shim.attach(joiner.attach).await;
+            let _ = joiner.answer.send(stream.map_err(EngineError::from));
+        }
+    }
+
+    /// Mounts what has to be mounted and looks up what lies in the mounted tree.
+    async fn mounted_facts(self: &Arc<Self>, container: &Arc<Container>) -> Result<BundleFacts> {
+        let spec = &container.spec;
+        let id = spec.id;
+        let joined = self.joined(container).await?;
+        let mounts = self.all_mounts(spec).await?;
+        let mut held = Vec::new();
+        for mount in &mounts {
+            if let weft_model::MountKind::Volume { name, .. } = &mount.kind {
+                held.push((name.clone(), self.volumes.hold(name, id).await?));
+            }
+        }
+        let views = self.image_layers(&mounts).await?;
+        let (me, container) = (Arc::clone(self), Arc::clone(container));
+        blocking(move || {
+            let spec = &container.spec;
+            let live = me.live(id);
+            make_dir(&live)?;
+            make_dir(&me.durable(id))?;
+            let rootfs = me.images.snapshots().mount(&id)?;
+            crate::volumes::make_inside(&rootfs, &spec.process.working_dir)
+                .map_err(EngineError::io(format!("making the working directory {}", spec.process.working_dir)))?;
+            let user = oci::user::resolve(&rootfs, &spec.process.user, &spec.process.groups)
+                .map_err(oci::OciError::from)?;
+            let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));
+            facts.mounts = me.sources(&live, &mounts, &held, views)?;
+            facts.devices = oci::devices::gather(spec)?;
+            facts.default_ulimits.clone_from(&me.config.default_ulimits);
+            let own_users = spec.confine.user == weft_model::UserNs::Default && !spec.confine.privileged;
+            facts.userns = me.config.userns_remap.clone().filter(|_| own_users);
+            facts.init.clone_from(&me.config.init_path);
+            facts.init_by_default = me.config.init_by_default;
+            facts.no_new_privileges = me.config.no_new_privileges;
+            facts.pid_of = joined.pid_of;
+            facts.ipc_of = joined.ipc_of;
+            facts.net_of = joined.net_of;
+            facts.shm = match spec.confine.ipc {
+                IpcMode::Shareable => Some(me.own_shm(&container)?),
+                IpcMode::Host => Some("/dev/shm".into()),
+                IpcMode::Container(_) => joined.shm,
+                IpcMode::Private | IpcMode::None => None,
+            };
+            Ok(facts)
+        })
+        .await
+    }
+
+    /// Pids of the containers whose namespaces are joined.
+    async fn joined(&self, container: &Container) -> Result<Joined> {
+        let spec = &container.spec;
+        let mut joined = Joined::default();
+        if let Namespace::Container(other) = spec.confine.pid {
+            joined.pid_of = Some(self.pid_of(other, "PID").await?);
+        }
+        if let NetworkMode::Container(other) = spec.network {
+            joined.net_of = Some(self.pid_of(other, "network").await?);
+        }
+        if let IpcMode::Container(other) = spec.confine.ipc {
+            joined.ipc_of = Some(self.pid_of(other, "IPC").await?);
+            let shm = self.live(other).join("shm");
+            if !weft_sys::mount::is_mount_point(&shm) {
+                let text = format!(
+                    "cannot join IPC of container {other}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                );
+                return Err(EngineError::Conflict(text));
+            }
+            joined.shm = Some(shm);
+        }
+        Ok(joined)
+    }
+
+    async fn pid_of(&self, other: ContainerId, what: &str) -> Result<u32> {
+        let found = self.container(other).await;
+        let not =
+            |is: &str| EngineError::Conflict(format!("cannot join {what} of a {is} container: {other}"));
+        match found {
+            Ok(c) if c.status.state == RunState::Restarting => Err(not("restarting")),
+            Ok(c) if c.status.state.is_alive() && c.status.pid != 0 => Ok(c.status.pid),
+            Ok(_) => Err(not("non running")),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The shared memory of a container that others may join.
+    fn own_shm(&self, container: &Container) -> Result<PathBuf> {
+        let at = self.live(container.spec.id).join("shm");
+        make_dir(&at)?;
+        if !weft_sys::mount::is_mount_point(&at) {
+            let wanted = [container.spec.resources.shm_size, self.config.shm_size, 64 << 20];
+            let size = wanted.into_iter().find(|s| *s > 0).unwrap_or(64 << 20);
+            let flags = nix::mount::MsFlags::MS_NOSUID
+                | nix::mount::MsFlags::MS_NODEV
+                | nix::mount::MsFlags::MS_NOEXEC;
+            let data = format!("mode=1777,size={size}");
+            nix::mount::mount(Some("shm"), &at, Some("tmpfs"), flags, Some(data.as_str()))
+                .map_err(|e| EngineError::io(format!("mounting {}", at.display()))(e.into()))?;
+        }
+        Ok(at)
+    }
+
+    fn shim_spec(&self, container: &Container) -> Result<ShimSpec> {
+        let spec = &container.spec;
+        let live = self.live(spec.id);
+        let logged = spec.log.driver != "none";
+        let facts = LogFacts {
+            id: spec.id.to_string(),
+            name: spec.name.to_string(),
+            image: spec.image.reference.clone(),
+            image_id: spec.image.id.to_string(),
+            daemon: self.config.name.clone(),
+            hostname: spec.hostname.clone(),
+            labels: container.meta.labels.clone(),
+            env: spec.process.env.clone(),
+        };
+        Ok(ShimSpec {
+            id: spec.id.to_string(),
+            bundle: live.clone(),
+            runtime: self.runtime(&spec.runtime)?,
+            state_root: self.config.run.join("runtime"),
+            cgroup: self.cgroup(container),
+            tty: spec.process.tty,
+            stdin: spec.process.open_stdin,
+            stdin_once: spec.process.stdin_once,
+            console_size: spec.process.console_size.map(|(height, width)| ConsoleSize { height, width }),
+            log: logged.then(|| Log { config: spec.log.clone(), dir: self.durable(spec.id), facts }),
+            seccomp_cache: Some(self.config.run.join("seccomp")),
+        })
+    }
+
+    /// The runtime of that name.
+    fn runtime(&self, name: &str) -> Result<Runtime> {
+        let name = if name.is_empty() { &self.config.default_runtime } else { name };
+        match self.config.runtimes.get(name) {
+            Some(runtime) => Ok(runtime.clone()),
+            None if name.is_empty() => Ok(Runtime::Builtin),
+            None => Err(EngineError::Invalid(format!("unknown or invalid runtime name: {name}"))),
+        }
+    }
+
+    /// The record is gone: what may still stand behind it goes too.
+    pub(crate) async fn abandon(&self, cell: &Cell) {
+        let life = std::mem::take(&mut cell.state.lock().life);
+        if let Life::Held { shim, .. } = life {
+            let _ = shim.kill(libc::SIGKILL, true).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(10), shim.wait()).await;
+        }
+        self.end_health(cell);
+        if let Err(error) = self.take_down(cell.id).await {
+            tracing::warn!(container = %cell.id, error = chain(&error), "something is left of it");
+        }
+    }
+
+    /// Takes away mounts and files of a run that is over.
+    pub(crate) async fn clean(&self, cell: &Cell) -> Result<()> {
+        self.clean_up(cell.id).await?;
+        cell.state.lock().residue = false;
+        Ok(())
+    }
+
+    /// Everything of this boot that belongs to a container that does not run.
+    pub(crate) async fn clean_up(&self, id: ContainerId) -> Result<()> {
+        let (live, snapshots) = (self.live(id), self.images.snapshots().clone());
+        blocking(move || {
+            for at in mounts_below(&live) {
+                weft_sys::mount::unmount(&at).map_err(|e| EngineError::Internal(chain(&e)))?;
+            }
+            snapshots.unmount(&id)?;
+            volumes::remove_tree(&live)
+        })
+        .await?;
+        self.volumes.release(id).await
+    }
+}
+
+/// Places where we mount things for one container.
+fn mounts_below(live: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = vec![live.join("shm")];
+    for entry in std::fs::read_dir(live.join("mounts")).into_iter().flatten().flatten() {
+        found.push(entry.path());
+    }
+    found.retain(|at| weft_sys::mount::is_mount_point(at));
+    found
+}
+
+/// What people are told of a failed start, and the code `docker run` exits with (moby `daemon/errors.go`).
+fn failure(error: &EngineError) -> (String, i64) {
+    match error {
+        EngineError::Shim(inner) => {
+            let text = format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",
+                chain(inner)
+            );
+            let code = match inner {
+                ShimError::NotFound(_) => 127,
+                ShimError::NotExecutable(_) => 126,
+                _ => 128,
+            };
+            (text, code)
+        }
+        other => (chain(other), 128),
+    }
+}

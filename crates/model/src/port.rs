@@ -1,0 +1,203 @@
+//! Ports: one attachment each of something to a network.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContainerId, NetworkId, Port, PortId, Resource, Scope};
+
+/// An Ethernet address, written `02:42:ac:11:00:02`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+/// The text is no unicast Ethernet address.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("invalid MAC address: {text}")]
+pub struct MacError {
+    text: String,
+}
+
+impl MacAddr {
+    /// Docker's derivation: `02:42` and the four bytes of the IPv4 address.
+    #[must_use]
+    pub fn from_ipv4(ip: std::net::Ipv4Addr) -> Self {
+        let [a, b, c, d] = ip.octets();
+        Self([0x02, 0x42, a, b, c, d])
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = MacError;
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let bad = || MacError { text: text.to_owned() };
+        let mut bytes = [0u8; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        if parts.next().is_some() || bytes[0] & 1 == 1 {
+            return Err(bad());
+        }
+        Ok(Self(bytes))
+    }
+}
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+impl Serialize for MacAddr {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+impl<'de> Deserialize<'de> for MacAddr {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A transport protocol that can be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The lower-case name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+impl FromStr for Protocol {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(format!("invalid proto: {text}")),
+        }
+    }
+}
+
+/// An inclusive range of transport ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRange {
+    /// First port.
+    pub start: u16,
+    /// Last port, at least `start`.
+    pub end: u16,
+}
+
+/// Who plugs in by this port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortOwner {
+    /// A container's network namespace.
+    Container(ContainerId),
+}
+
+/// One address of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PortAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Prefix length of its subnet.
+    pub prefix: u8,
+    /// The subnet's gateway, where the network has a way out.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A published port, resolved: nothing is left to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PublishBinding {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Listening address; `0.0.0.0` or `::` for all of that family.
+    pub host_ip: IpAddr,
+    /// Listening port.
+    pub host_port: u16,
+    /// Port in the container.
+    pub container_port: u16,
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortSpec {
+    /// Identity.
+    pub id: PortId,
+    /// Its network.
+    pub network: NetworkId,
+    /// Who plugs in.
+    pub owner: PortOwner,
+    /// Ethernet address.
+    pub mac: MacAddr,
+    /// Addresses.
+    pub addresses: Vec<PortAddress>,
+    /// Interface name inside the owner's namespace, such as `eth0`.
+    pub ifname: String,
+    /// This port's gateway is the owner's default route.
+    pub default_route: bool,
+    /// Names that resolve to it on its network: container name, aliases, short id, hostname.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Names that only the owner itself resolves (links): alias to the target container.
+    #[serde(default)]
+    pub links: Vec<(String, ContainerId)>,
+    /// Published ports.
+    #[serde(default)]
+    pub publish: Vec<PublishBinding>,
+    /// Sysctls set in the owner's namespace for this interface.
+    #[serde(default)]
+    pub sysctls: std::collections::BTreeMap<String, String>,
+}
+
+/// What the data plane said of a port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStatus {
+    /// The generation that was last made real; the port is ready when it equals the spec's generation.
+    pub observed: u64,
+    /// The last failure, empty when none.
+    #[serde(default)]
+    pub error: String,
+}
+
+impl Resource for Port {
+    const KIND: &'static str = "port";
+    const SCOPE: Scope = Scope::Host;
+    fn key(&self) -> String {
+        self.spec.id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multicast_and_malformed_macs_are_refused() {
+        assert_eq!("02:42:ac:11:00:02".parse::<MacAddr>().unwrap().to_string(), "02:42:ac:11:00:02");
+        for bad in ["", "02:42", "01:00:00:00:00:00", "02:42:ac:11:00:02:03", "0242ac110002"] {
+            assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
+        }
+    }
+}

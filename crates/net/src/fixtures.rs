@@ -1,0 +1,122 @@
+//! Small values that the tests of this crate are made of.
+
+use weft_base::{Name, Timestamp};
+use weft_model::{
+    Attachment, Confinement, ContainerId, ContainerSpec, DnsConfig, HostBinding, ImageBinding, Isolation,
+    Labels, LogConfig, MacAddr, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Object, PortAddress,
+    PortId, PortOwner, PortSpec, ProcessSpec, Resources, RestartPolicy, RunRequest, SubnetSpec, Want,
+    default_project,
+};
+
+/// A subnet people chose, with its first address (second of a /31) as gateway.
+pub fn subnet(cidr: &str) -> SubnetSpec {
+    let cidr: ipnet::IpNet = cidr.parse().unwrap();
+    let gateway = cidr.hosts().find(|ip| *ip != cidr.network());
+    SubnetSpec {
+        cidr,
+        gateway,
+        range: None,
+        reserved: Default::default(),
+        explicit: true,
+        explicit_gateway: false,
+    }
+}
+
+/// A user-defined bridge.
+pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
+    NetworkSpec {
+        id: NetworkId::new(),
+        name: Name::new(name).unwrap(),
+        kind: NetworkKind::Bridge,
+        ipv4: true,
+        ipv6: subnets.iter().any(|s| s.cidr.network().is_ipv6()),
+        subnets,
+        isolation: Isolation::default(),
+        bridge: None,
+        mtu: None,
+        host_binding: HostBinding::default(),
+        attachable: false,
+        predefined: false,
+        options: Default::default(),
+        ipam_options: Default::default(),
+    }
+}
+
+/// A port of a container of its own.
+pub fn port(network: &NetworkSpec, ips: &[&str]) -> PortSpec {
+    let address = |ip: &&str| PortAddress { ip: ip.parse().unwrap(), prefix: 24, gateway: None };
+    PortSpec {
+        id: PortId::new(),
+        network: network.id,
+        owner: PortOwner::Container(ContainerId::new()),
+        mac: MacAddr([2, 0x42, 0, 0, 0, 1]),
+        addresses: ips.iter().map(address).collect(),
+        ifname: "eth0".into(),
+        default_route: true,
+        names: Vec::new(),
+        links: Vec::new(),
+        publish: Vec::new(),
+        sysctls: Default::default(),
+    }
+}
+
+/// A container on these networks that is wanted to run.
+pub fn container(name: &str, networks: &[&NetworkSpec]) -> ContainerSpec {
+    let id = ContainerId::new();
+    ContainerSpec {
+        id,
+        name: Name::new(name).unwrap(),
+        image: ImageBinding {
+            reference: "busybox".into(),
+            id: format!("sha256:{}", "cd".repeat(32)).parse().unwrap(),
+        },
+        process: ProcessSpec::default(),
+        hostname: id.short(),
+        domainname: String::new(),
+        confine: Confinement::default(),
+        resources: Resources::default(),
+        mounts: Vec::new(),
+        volumes_from: Vec::new(),
+        network: NetworkMode::Attached,
+        attachments: networks.iter().map(|n| attachment(n)).collect(),
+        exposed: Vec::new(),
+        publish: Vec::new(),
+        publish_all: false,
+        dns: DnsConfig::default(),
+        extra_hosts: Vec::new(),
+        links: Vec::new(),
+        log: LogConfig { driver: "json-file".into(), options: Default::default() },
+        restart: RestartPolicy::default(),
+        auto_remove: false,
+        health: None,
+        stop_signal: String::new(),
+        stop_timeout: None,
+        runtime: String::new(),
+        init: None,
+        annotations: Default::default(),
+        echo: Default::default(),
+        run: RunRequest { seq: 1, want: Want::Running, ..RunRequest::default() },
+    }
+}
+
+/// A wish for nothing special.
+pub fn attachment(network: &NetworkSpec) -> Attachment {
+    Attachment {
+        network: network.id,
+        written: network.name.to_string(),
+        aliases: Vec::new(),
+        links: Vec::new(),
+        ipv4: None,
+        ipv6: None,
+        link_local: Vec::new(),
+        mac: None,
+        gateway_priority: 0,
+        options: Default::default(),
+        explicit: false,
+    }
+}
+
+/// A record of `spec`.
+pub fn object<S, T: Default>(spec: S) -> Object<S, T> {
+    Object::new(default_project(), Timestamp::from_unix(0, 0).unwrap(), Labels::new(), spec)
+}

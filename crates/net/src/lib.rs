@@ -1,0 +1,46 @@
+//! Networks and ports: from wishes to resolved records, and from records to one value for the driver.
+//!
+//! ```text
+//!  NetworkDraft ──resolve_network──▶ NetworkSpec ┐
+//!                                                ├─ (cloud writes) ─▶ store ─▶ compile ─▶ Desired ─▶ driver
+//!  ContainerSpec ──build_ports────▶ [PortSpec]   ┘                        ◀── status ── reconciler (Net)
+//! ```
+//!
+//! Everything but [`Net`] is pure or takes its one question to the kernel through a seam ([`HostSockets`]).
+//! There is no record of given-out addresses or host ports beside the Port objects; requests take turns at
+//! choosing ([`Hints::turn`]). The caller that writes specs is `weft-cloud`; this crate writes only status.
+//!
+//! Refused here: any word of a foreign API (drivers' option keys are shown again, never read), any kernel
+//! call about links, addresses or rules (drivers'), names (`weft-dns`).
+
+mod driver;
+mod error;
+mod ipam;
+mod plan;
+mod pools;
+mod ports;
+mod predefined;
+mod publish;
+mod reconcile;
+mod resolve;
+mod routes;
+mod stats;
+mod turn;
+mod types;
+
+#[cfg(test)]
+mod fixtures;
+
+pub use error::{BindFailure, ErrorClass, NetError, PublishError};
+pub use ipam::{Cursors, Family, Ipam};
+pub use plan::{Compiled, DEFAULT_MTU, bridge_link, compile};
+pub use pools::Pools;
+pub use ports::{PortContext, build_ports, connect_port, disconnect_ports, elect_uplink};
+pub use predefined::{DEFAULT_BRIDGE_LINK, ensure_predefined};
+pub use publish::{HostPorts, HostSockets, KernelSockets, WildcardV6};
+pub use reconcile::{Net, NetConfig};
+pub use resolve::resolve_network;
+pub use routes::host_routes;
+pub use stats::{Counters, interface_counters, parse_net_dev};
+pub use turn::{Hints, Hold, Turn};
+pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};

@@ -1,0 +1,206 @@
+//! From the model (networks, ports, containers) to the one value that a driver makes real. Pure.
+//!
+//! One bad record must not stop a host: what contradicts something else (two ports with one listening
+//! address, a port without its network) is left out and named in [`Compiled::faults`]; the rest stands.
+//!
+//! A container has a sandbox from the moment it is wanted to run until its ports are gone and it is not
+//! alive any more: a restart by policy finds the same sandbox.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use weft_dataplane::{
+    Desired, Gateway, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, link_name,
+};
+use weft_model::{
+    Container, ContainerId, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Port, PortId,
+    PortOwner, PortRange, Want,
+};
+
+/// A compiled host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compiled {
+    /// What must be. Its generation is left 0 for the caller.
+    pub desired: Desired,
+    /// Ports that cannot be, and why.
+    pub faults: BTreeMap<PortId, String>,
+}
+
+/// MTU of a network that does not say.
+pub const DEFAULT_MTU: u32 = 1500;
+
+/// Compiles all records of this host.
+pub fn compile<'a>(
+    networks: impl IntoIterator<Item = &'a Network>,
+    ports: impl IntoIterator<Item = &'a Port>,
+    containers: impl IntoIterator<Item = &'a Container>,
+    default_mtu: u32,
+) -> Compiled {
+    let ports: Vec<&Port> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
+    let networks: HashMap<NetworkId, &NetworkSpec> = networks
+        .into_iter()
+        .filter(|n| n.meta.deleting.is_none() && n.spec.kind == NetworkKind::Bridge)
+        .map(|n| (n.spec.id, &n.spec))
+        .collect();
+    let mut out = Compiled::default();
+    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu))).collect();
+    out.desired.sandboxes = sandboxes(containers, &ports);
+    let routes = default_routes(&ports);
+    let mut taken = Taken::default();
+    for port in &ports {
+        match plug(port, &networks, &out.desired, &routes, default_mtu) {
+            Ok(plug) => admit(port, plug, &mut taken, &mut out),
+            Err(why) => {
+                out.faults.insert(port.spec.id, why);
+            }
+        }
+    }
+    out
+}
+
+/// What only one port may have.
+#[derive(Default)]
+struct Taken {
+    links: HashSet<String>,
+    inside: HashSet<(SandboxId, String)>,
+    listeners: HashSet<PublishKey>,
+}
+
+fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
+    let id = port.spec.id;
+    if !taken.links.insert(plug.link.clone()) {
+        out.faults.insert(id, format!("another port's link is called {}, too", plug.link));
+        return;
+    }
+    if !taken.inside.insert((plug.sandbox, plug.ifname.clone())) {
+        out.faults.insert(id, format!("another interface of the container is called {}, too", plug.ifname));
+        return;
+    }
+    for publish in publishes(port) {
+        let key = publish.entries().map(|(key, _)| key).next();
+        if key.is_some_and(|key| taken.listeners.insert(key)) {
+            out.desired.publishes.insert(publish);
+        } else {
+            let (ip, number) = (publish.host_ip, publish.host_ports.start);
+            let why = format!("Bind for {ip}:{number} failed: port is already allocated");
+            out.faults.insert(id, why);
+        }
+    }
+    out.desired.ports.insert(id, plug);
+}
+
+/// The kernel's name of a network's bridge.
+#[must_use]
+pub fn bridge_link(network: &NetworkSpec) -> String {
+    network.bridge.clone().unwrap_or_else(|| link_name('b', &network.id))
+}
+
+fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
+    let b = network.id.as_bytes();
+    let gateway = |s: &weft_model::SubnetSpec| IpNet::new(s.gateway?, s.cidr.prefix_len()).ok();
+    Segment {
+        link: bridge_link(network),
+        mac: MacAddr([0x02, 0x42, b[0], b[1], b[2], b[3]]),
+        addresses: network.subnets.iter().filter_map(gateway).collect(),
+        mtu: network.mtu.unwrap_or(default_mtu),
+        internal: network.isolation.internal,
+        inter_container: network.isolation.inter_container,
+        masquerade: network.isolation.masquerade,
+    }
+}
+
+fn sandboxes<'a>(
+    containers: impl IntoIterator<Item = &'a Container>,
+    ports: &[&Port],
+) -> BTreeMap<SandboxId, Sandbox> {
+    let mut plugged: HashMap<ContainerId, bool> = HashMap::new();
+    for port in ports {
+        let PortOwner::Container(owner) = port.spec.owner;
+        *plugged.entry(owner).or_default() |= port.spec.addresses.iter().any(|a| a.ip.is_ipv6());
+    }
+    let mut sandboxes = BTreeMap::new();
+    for container in containers {
+        let (id, ports) = (container.spec.id, plugged.get(&container.spec.id));
+        let own = matches!(container.spec.network, NetworkMode::Attached | NetworkMode::None);
+        let wanted = container.spec.run.want == Want::Running && container.meta.deleting.is_none();
+        if own && (wanted || container.status.state.is_alive() || ports.is_some()) {
+            let ipv6 = ports.copied().unwrap_or_default();
+            sandboxes.insert(id, Sandbox { ipv6, ..Sandbox::default() });
+        }
+    }
+    sandboxes
+}
+
+/// Which port gives each family's default route of each container: the uplink where it has a gateway of
+/// that family, else the first port by interface name that has.
+fn default_routes(ports: &[&Port]) -> HashMap<(ContainerId, bool), PortId> {
+    let mut best: HashMap<(ContainerId, bool), (bool, &str, PortId)> = HashMap::new();
+    for port in ports {
+        let PortOwner::Container(owner) = port.spec.owner;
+        for v4 in [true, false] {
+            if port.spec.addresses.iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
+                let rank = (!port.spec.default_route, port.spec.ifname.as_str(), port.spec.id);
+                let slot = best.entry((owner, v4)).or_insert(rank);
+                *slot = rank.min(*slot);
+            }
+        }
+    }
+    best.into_iter().map(|(key, (_, _, id))| (key, id)).collect()
+}
+
+fn plug(
+    port: &Port,
+    networks: &HashMap<NetworkId, &NetworkSpec>,
+    desired: &Desired,
+    routes: &HashMap<(ContainerId, bool), PortId>,
+    default_mtu: u32,
+) -> Result<Plug, String> {
+    let spec = &port.spec;
+    let network = networks.get(&spec.network).ok_or_else(|| format!("network {} not found", spec.network))?;
+    let PortOwner::Container(sandbox) = spec.owner;
+    if !desired.sandboxes.contains_key(&sandbox) {
+        return Err(format!("container {sandbox} has no network sandbox of its own"));
+    }
+    let mut addresses = BTreeSet::new();
+    for address in &spec.addresses {
+        let net = IpNet::new(address.ip, address.prefix);
+        addresses.insert(net.map_err(|_| format!("{}/{} is no address", address.ip, address.prefix))?);
+    }
+    let route = |via: &IpAddr| routes.get(&(sandbox, via.is_ipv4())) == Some(&spec.id);
+    let gateways = spec.addresses.iter().filter_map(|a| a.gateway).filter(route);
+    Ok(Plug {
+        link: link_name('p', &spec.id),
+        segment: spec.network,
+        sandbox,
+        ifname: spec.ifname.clone(),
+        mac: spec.mac,
+        addresses,
+        mtu: network.mtu.unwrap_or(default_mtu),
+        gateways: gateways.map(|via| Gateway { via, metric: 0 }).collect(),
+        sysctls: spec.sysctls.clone(),
+        isolated: !network.isolation.inter_container,
+    })
+}
+
+/// Bindings with the port's address of their family; a family it does not have is not served.
+fn publishes(port: &Port) -> impl Iterator<Item = Publish> + '_ {
+    port.spec.publish.iter().filter_map(|binding| {
+        let own =
+            |a: &&weft_model::PortAddress| a.ip.is_ipv4() == binding.host_ip.is_ipv4() && a.gateway.is_some();
+        let target_ip = port.spec.addresses.iter().find(own)?.ip;
+        Some(Publish {
+            protocol: binding.protocol,
+            host_ip: binding.host_ip,
+            host_ports: PortRange { start: binding.host_port, end: binding.host_port },
+            target_ip,
+            target_port: binding.container_port,
+        })
+    })
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! Records in, one value out; every value must pass the data plane's own check.
+
+use weft_dataplane::Observed;
+use weft_model::{Protocol, PublishBinding, RunState};
+
+use super::*;
+use crate::fixtures::{container, network, object, port, subnet};
+
+/// Compiles and checks; the fixtures are turned into records here.
+fn check(
+    nets: &[NetworkSpec],
+    ports: &[weft_model::PortSpec],
+    containers: &[weft_model::ContainerSpec],
+) -> Compiled {
+    let nets: Vec<Network> = nets.iter().cloned().map(object).collect();
+    let ports: Vec<Port> = ports.iter().cloned().map(object).collect();
+    let containers: Vec<Container> = containers.iter().cloned().map(object).collect();
+    let compiled = compile(&nets, &ports, &containers, DEFAULT_MTU);
+    assert_eq!(compiled.desired.check(), Ok(()));
+    let steps = weft_dataplane::plan(&compiled.desired, &Observed::default(), "rules");
+    let mut seen = Observed::default();
+    steps.iter().for_each(|step| seen.note(step));
+    assert_eq!(weft_dataplane::plan(&compiled.desired, &seen, "rules"), [], "planning again gives nothing");
+    compiled
+}
+
+fn plugged(net: &NetworkSpec, c: &weft_model::ContainerSpec, ip: &str) -> weft_model::PortSpec {
+    let mut port = port(net, &[ip]);
+    port.owner = PortOwner::Container(c.id);
+    port.addresses.iter_mut().for_each(|a| a.gateway = net.subnets[0].gateway);
+    port
+}
+
+#[test]
+fn one_container_on_one_network() {
+    let net = network("web", vec![subnet("10.1.0.0/16")]);
+    let c = container("c", &[&net]);
+    let mut p = plugged(&net, &c, "10.1.0.2");
+    p.publish = vec![
+        PublishBinding {
+            protocol: Protocol::Tcp,
+            host_ip: "0.0.0.0".parse().unwrap(),
+            host_port: 80,
+            container_port: 8080,
+        },
+        PublishBinding {
+            protocol: Protocol::Tcp,
+            host_ip: "::".parse().unwrap(),
+            host_port: 80,
+            container_port: 8080,
+        },
+    ];
+    let out = check(std::slice::from_ref(&net), std::slice::from_ref(&p), std::slice::from_ref(&c));
+    assert!(out.faults.is_empty());
+    let segment = &out.desired.segments[&net.id];
+    assert_eq!(segment.link, format!("wfb{}", &net.id.to_string()[..12]));
+    assert_eq!(segment.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.0.1/16"]);
+    assert!(!out.desired.sandboxes[&c.id].ipv6);
+    let plug = &out.desired.ports[&p.id];
+    assert_eq!(plug.gateways.iter().map(|g| g.via.to_string()).collect::<Vec<_>>(), ["10.1.0.1"]);
+    assert_eq!((plug.mtu, plug.isolated, plug.sandbox), (1500, false, c.id));
+    assert_eq!(out.desired.publishes.len(), 1, "the family that the port lacks is not served");
+}
+
+#[test]
+fn who_has_a_sandbox() {
+    let with = |change: fn(&mut Container)| {
+        let mut c: Container = object(container("c", &[]));
+        change(&mut c);
+        !compile([], [], [&c], 1500).desired.sandboxes.is_empty()
+    };
+    assert!(with(|_| ()));
+    assert!(with(|c| c.spec.network = NetworkMode::None));
+    assert!(!with(|c| c.spec.network = NetworkMode::Host));
+    assert!(!with(|c| c.spec.network = NetworkMode::Container(ContainerId::new())));
+    assert!(!with(|c| c.spec.run.want = Want::Stopped));
+    assert!(with(|c| {
+        c.spec.run.want = Want::Stopped;
+        c.status.state = RunState::Paused;
+    }));
+    assert!(!with(|c| c.meta.deleting = Some(c.meta.created)));
+    assert!(with(|c| {
+        c.meta.deleting = Some(c.meta.created);
+        c.status.state = RunState::Running;
+    }));
+}
+
+#[test]
+fn a_bad_record_is_named_and_stops_nothing_else() {
+    let net = network("web", vec![subnet("10.1.0.0/16")]);
+    let (a, b) = (container("a", &[]), container("b", &[]));
+    let good = plugged(&net, &a, "10.1.0.2");
+    let mut twin = plugged(&net, &a, "10.1.0.3");
+    twin.ifname = good.ifname.clone();
+    let gone = plugged(&network("gone", vec![subnet("10.9.0.0/16")]), &b, "10.9.0.2");
+    let orphan = plugged(&net, &container("nobody", &[]), "10.1.0.4");
+    let mut clash = plugged(&net, &b, "10.1.0.5");
+    let binding = PublishBinding {
+        protocol: Protocol::Tcp,
+        host_ip: "0.0.0.0".parse().unwrap(),
+        host_port: 80,
+        container_port: 80,
+    };
+    clash.publish = vec![binding, binding];
+    let ports = [good.clone(), twin.clone(), gone.clone(), orphan.clone(), clash.clone()];
+    let out = check(&[net], &ports, &[a, b]);
+    assert_eq!(out.desired.ports.keys().copied().collect::<BTreeSet<_>>(), [good.id, clash.id].into());
+    let text = |id| out.faults[&id].as_str();
+    assert!(text(twin.id).contains("is called eth0, too"));
+    assert!(text(gone.id).ends_with("not found"));
+    assert!(text(orphan.id).ends_with("has no network sandbox of its own"));
+    assert!(text(clash.id).ends_with("port is already allocated"));
+    assert_eq!(out.desired.publishes.len(), 1);
+}
+
+#[test]
+fn each_family_finds_its_own_default_route() {
+    let four = network("four", vec![subnet("10.1.0.0/16")]);
+    let six = network("six", vec![subnet("fd00::/64")]);
+    let c = container("c", &[]);
+    let one = plugged(&four, &c, "10.1.0.2");
+    let mut two = plugged(&six, &c, "fd00::2");
+    (two.ifname, two.default_route) = ("eth1".into(), false);
+    let out = check(&[four, six], &[one.clone(), two.clone()], std::slice::from_ref(&c));
+    assert_eq!(out.desired.ports[&one.id].gateways.len(), 1);
+    assert_eq!(out.desired.ports[&two.id].gateways.len(), 1);
+    assert!(out.desired.sandboxes[&c.id].ipv6);
+}

@@ -1,0 +1,106 @@
+//! Where subnets come from when nobody chose one: Docker's default pools, or the configured ones, and an
+//! IPv6 prefix of this host's own (RFC 4193).
+
+use std::net::Ipv6Addr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use weft_model::resolve_pool;
+
+use crate::{Family, NetError};
+
+/// Pools with the prefix length of the subnets cut from them, in order of preference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pools {
+    /// Pool and prefix length of each subnet.
+    pub pools: Vec<(IpNet, u8)>,
+}
+
+impl Pools {
+    /// Docker's defaults (172.17.0.0/16 to 172.31.0.0/16 whole, then 192.168.0.0/16 in /20) and a /48 of
+    /// unique local addresses derived from `host` (any bytes that are this host's own), in /64.
+    #[must_use]
+    pub fn docker_defaults(host: &[u8]) -> Self {
+        let v4 = |a, b, len| Ipv4Net::new_assert([a, b, 0, 0].into(), len);
+        let mut pools: Vec<(IpNet, u8)> = (17..=31).map(|b| (v4(172, b, 16).into(), 16)).collect();
+        pools.push((v4(192, 168, 16).into(), 20));
+        pools.push((unique_local(host).into(), 64));
+        Self { pools }
+    }
+
+    /// The configured pools; where they lack a family, the default pools of that family.
+    #[must_use]
+    pub fn configured(pools: &[(IpNet, u8)], host: &[u8]) -> Self {
+        let mut all = pools.to_vec();
+        for (pool, size) in Self::docker_defaults(host).pools {
+            let family = Family::of(pool.addr());
+            if !pools.iter().any(|(p, _)| Family::of(p.addr()) == family) {
+                all.push((pool, size));
+            }
+        }
+        Self { pools: all }
+    }
+
+    /// The first subnet of the family that overlaps none of `taken`.
+    ///
+    /// # Errors
+    /// [`NetError::PoolsExhausted`].
+    pub fn choose(&self, family: Family, taken: &[IpNet]) -> Result<IpNet, NetError> {
+        let fit = |(pool, size): &&(IpNet, u8)| {
+            Family::of(pool.addr()) == family && *size >= pool.prefix_len() && *size <= pool.max_prefix_len()
+        };
+        let pools: Vec<_> = self.pools.iter().filter(fit).copied().collect();
+        // A default route overlaps everything and says nothing about which addresses are in use.
+        let taken: Vec<_> = taken.iter().filter(|t| t.prefix_len() > 0).copied().collect();
+        resolve_pool(&pools, &taken).ok_or(NetError::PoolsExhausted { family: family.number() })
+    }
+}
+
+/// `fdXX:XXXX:XXXX::/48` from FNV-1a over the host's bytes: stable for a host, unlikely to meet another's.
+fn unique_local(host: &[u8]) -> Ipv6Net {
+    let hash =
+        host.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    let mut octets = [0u8; 16];
+    octets[0] = 0xfd;
+    octets[1..6].copy_from_slice(&hash.to_be_bytes()[..5]);
+    Ipv6Net::new_assert(Ipv6Addr::from(octets), 48)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn dockers_order_without_what_is_taken() {
+        let pools = Pools::docker_defaults(b"host");
+        let choose = |taken: &[&str]| {
+            let taken: Vec<_> = taken.iter().map(|t| net(t)).collect();
+            pools.choose(Family::V4, &taken).ok()
+        };
+        assert_eq!(choose(&[]), Some(net("172.17.0.0/16")));
+        assert_eq!(choose(&["0.0.0.0/0"]), Some(net("172.17.0.0/16")));
+        assert_eq!(choose(&["172.17.0.0/16", "172.18.5.4/32"]), Some(net("172.19.0.0/16")));
+        assert_eq!(choose(&["172.16.0.0/12"]), Some(net("192.168.0.0/20")));
+        assert_eq!(choose(&["172.16.0.0/12", "192.168.0.0/24"]), Some(net("192.168.16.0/20")));
+        assert_eq!(choose(&["172.16.0.0/12", "192.168.0.0/16"]), None);
+    }
+
+    #[test]
+    fn local_prefix_is_stable_and_the_hosts_own() {
+        let one = Pools::docker_defaults(b"one").choose(Family::V6, &[]).unwrap();
+        assert_eq!(one, Pools::docker_defaults(b"one").choose(Family::V6, &[]).unwrap());
+        assert_ne!(one, Pools::docker_defaults(b"two").choose(Family::V6, &[]).unwrap());
+        assert_eq!((one.prefix_len(), one.to_string().starts_with("fd")), (64, true));
+        assert_ne!(one, Pools::docker_defaults(b"one").choose(Family::V6, &[one]).unwrap());
+    }
+
+    #[test]
+    fn configured_pools_replace_only_their_family() {
+        let pools = Pools::configured(&[(net("10.5.0.0/16"), 24)], b"host");
+        assert_eq!(pools.choose(Family::V4, &[net("10.5.0.0/24")]).unwrap(), net("10.5.1.0/24"));
+        assert!(pools.choose(Family::V6, &[]).is_ok());
+    }
+}

@@ -1,0 +1,302 @@
+//! From a container's wishes to its ports: addresses, Ethernet addresses, interface names, names, default
+//! route and published host ports, all decided here and written once.
+//!
+//! One port of a container carries its default route and its published ports: the *uplink*, the port with
+//! the highest gateway priority on a network that has a way out, ties going to the network whose name sorts
+//! first (as libnetwork). When networks come and go while the container runs, [`elect_uplink`] moves both.
+
+use std::net::IpAddr;
+
+use weft_model::{
+    Attachment, ContainerId, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    PortOwner, PortSpec, PublishSpec,
+};
+
+use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
+
+/// What building ports looks at besides the container. References only; made anew for each transaction.
+pub struct PortContext<'a> {
+    /// All networks.
+    pub networks: &'a [&'a NetworkSpec],
+    /// All ports that exist, and those that others have chosen and not yet written ([`crate::Turn::pending`]).
+    pub existing: &'a [&'a PortSpec],
+    /// Search hints that outlive the transaction.
+    pub hints: &'a Hints,
+    /// The host's own sockets.
+    pub sockets: &'a dyn HostSockets,
+    /// Where published ports listen when neither people nor the network say.
+    pub publish_ip: Option<IpAddr>,
+    /// Wildcard publication on IPv6.
+    pub wildcard_v6: WildcardV6,
+    /// Finds a container by name or id, for links.
+    pub find: &'a dyn Fn(&str) -> Option<ContainerId>,
+}
+
+/// All ports of a container that is about to start, in the order of its attachments.
+///
+/// # Errors
+/// Unknown networks, addresses or host ports that cannot be had. Nothing is held after an error.
+pub fn build_ports(container: &ContainerSpec, context: &PortContext<'_>) -> Result<Vec<PortSpec>, NetError> {
+    let mut ports: Vec<PortSpec> = Vec::new();
+    for attachment in &container.attachments {
+        let port = build_port(container, attachment, &ports, context)?;
+        ports.extend(port);
+    }
+    elect_uplink(container, context.networks, &mut ports);
+    publish(container, &mut ports, context)?;
+    for port in &ports {
+        port.addresses.iter().for_each(|a| context.hints.shared().addresses.note(port.network, a.ip));
+    }
+    Ok(ports)
+}
+
+/// One more port of a container that runs and has `ports`; they change when the uplink moves. Answers all
+/// ports, the new one last; `None` when the network's kind makes none.
+///
+/// # Errors
+/// As [`build_ports`].
+pub fn connect_port(
+    container: &ContainerSpec,
+    attachment: &Attachment,
+    ports: &[PortSpec],
+    context: &PortContext<'_>,
+) -> Result<Option<Vec<PortSpec>>, NetError> {
+    let Some(port) = build_port(container, attachment, ports, context)? else { return Ok(None) };
+    let mut all = ports.to_vec();
+    all.push(port);
+    let published = all.iter().any(|p| !p.publish.is_empty());
+    elect_uplink(container, context.networks, &mut all);
+    if !published {
+        publish(container, &mut all, context)?;
+    }
+    if let Some(port) = all.last() {
+        port.addresses.iter().for_each(|a| context.hints.shared().addresses.note(port.network, a.ip));
+    }
+    Ok(Some(all))
+}
+
+fn find_network<'a>(
+    id: weft_model::NetworkId,
+    networks: &[&'a NetworkSpec],
+) -> Result<&'a NetworkSpec, NetError> {
+    networks.iter().find(|n| n.id == id).copied().ok_or(NetError::NoNetwork { id })
+}
+
+fn build_port(
+    container: &ContainerSpec,
+    attachment: &Attachment,
+    mine: &[PortSpec],
+    context: &PortContext<'_>,
+) -> Result<Option<PortSpec>, NetError> {
+    let network = find_network(attachment.network, context.networks)?;
+    if matches!(network.kind, NetworkKind::Host | NetworkKind::None) {
+        return Ok(None);
+    }
+    if network.predefined && !attachment.aliases.is_empty() {
+        return Err(NetError::PredefinedAlias);
+    }
+    let others = context.existing.iter().copied().chain(mine);
+    let addresses = addresses(network, attachment, others, &context.hints.shared().addresses)?;
+    let id = PortId::new();
+    let mac = attachment.mac.unwrap_or_else(|| derive_mac(id, &addresses));
+    Ok(Some(PortSpec {
+        id,
+        network: network.id,
+        owner: PortOwner::Container(container.id),
+        mac,
+        addresses,
+        ifname: free_ifname(mine),
+        default_route: false,
+        names: names(container, attachment, network),
+        links: links(attachment, context.find),
+        publish: Vec::new(),
+        sysctls: Default::default(),
+    }))
+}
+
+fn addresses<'p>(
+    network: &NetworkSpec,
+    attachment: &Attachment,
+    ports: impl Iterator<Item = &'p PortSpec>,
+    cursors: &Cursors,
+) -> Result<Vec<PortAddress>, NetError> {
+    let mut ipam = Ipam::new(network, ports);
+    let mut addresses = Vec::new();
+    for (family, wanted) in [(Family::V4, attachment.ipv4), (Family::V6, attachment.ipv6)] {
+        let offered = network.subnets.iter().any(|s| Family::of(s.cidr.addr()) == family);
+        match wanted {
+            Some(ip) if Family::of(ip) != family => return Err(NetError::OutsideSubnets { ip }),
+            Some(ip) => addresses.push(ipam.claim(ip)?),
+            None if offered => addresses.push(ipam.next(family, cursors.last(network.id, family))?),
+            None => {}
+        }
+    }
+    for ip in &attachment.link_local {
+        let prefix = match ip {
+            IpAddr::V4(v4) if v4.is_link_local() => 16,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => 64,
+            _ => return Err(NetError::NotLinkLocal { ip: *ip }),
+        };
+        addresses.push(PortAddress { ip: *ip, prefix, gateway: None });
+    }
+    Ok(addresses)
+}
+
+/// `02:42` and the IPv4 address, as Docker; of the port's id where there is none.
+fn derive_mac(id: PortId, addresses: &[PortAddress]) -> MacAddr {
+    let v4 = addresses.iter().find_map(|a| match a.ip {
+        IpAddr::V4(ip) if !ip.is_link_local() => Some(ip),
+        _ => None,
+    });
+    v4.map_or_else(
+        || {
+            let b = id.as_bytes();
+            MacAddr([0x02, 0x42, b[0], b[1], b[2], b[3]])
+        },
+        MacAddr::from_ipv4,
+    )
+}
+
+fn free_ifname(mine: &[PortSpec]) -> String {
+    let mut number = 0;
+    loop {
+        let name = format!("eth{number}");
+        if mine.iter().all(|p| p.ifname != name) {
+            return name;
+        }
+        number += 1;
+    }
+}
+
+/// Docker's `DNSNames`: name, aliases, short id, host name; none on the default bridge.
+fn names(container: &ContainerSpec, attachment: &Attachment, network: &NetworkSpec) -> Vec<String> {
+    if network.is_default_bridge() {
+        return Vec::new();
+    }
+    let mut names: Vec<String> = Vec::new();
+    let short = container.id.short();
+    let all = [container.name.as_str()]
+        .into_iter()
+        .chain(attachment.aliases.iter().map(String::as_str))
+        .chain([short.as_str(), container.hostname.as_str()]);
+    for name in all.filter(|n| !n.is_empty()) {
+        if !names.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// `container[:alias]` resolved; a link also answers to the name as written.
+fn links(attachment: &Attachment, find: &dyn Fn(&str) -> Option<ContainerId>) -> Vec<(String, ContainerId)> {
+    let one = |text: &String| {
+        let (target, alias) = text.split_once(':').unwrap_or((text, text));
+        let last = |t: &str| t.rsplit('/').next().unwrap_or_default().to_owned();
+        find(target.trim_start_matches('/')).map(|id| (last(alias), id))
+    };
+    attachment.links.iter().filter_map(one).collect()
+}
+
+/// The ports that stay when a container leaves a network; what was published moves to the new uplink.
+#[must_use]
+pub fn disconnect_ports(
+    container: &ContainerSpec,
+    network: weft_model::NetworkId,
+    networks: &[&NetworkSpec],
+    ports: &[PortSpec],
+) -> Vec<PortSpec> {
+    let (gone, mut rest): (Vec<_>, Vec<_>) = ports.iter().cloned().partition(|p| p.network == network);
+    if let Some(first) = rest.first_mut() {
+        first.publish.extend(gone.into_iter().flat_map(|p| p.publish));
+    }
+    elect_uplink(container, networks, &mut rest);
+    rest
+}
+
+/// Gives default route and published ports to the port that should have them; `true` when something moved.
+pub fn elect_uplink(container: &ContainerSpec, networks: &[&NetworkSpec], ports: &mut [PortSpec]) -> bool {
+    let rank = |port: &PortSpec| {
+        let network = networks.iter().find(|n| n.id == port.network)?;
+        let priority = container.attachments.iter().find(|a| a.network == port.network);
+        let priority = priority.map_or(0, |a| a.gateway_priority);
+        let way_out = port.addresses.iter().any(|a| a.gateway.is_some());
+        way_out.then(|| (std::cmp::Reverse(priority), network.name.clone()))
+    };
+    let ranked = ports.iter().enumerate().filter_map(|(i, p)| Some((rank(p)?, i)));
+    let uplink = ranked.min().map(|(_, i)| i);
+    let mut published = Vec::new();
+    let mut moved = false;
+    for (i, port) in ports.iter_mut().enumerate() {
+        let is = uplink == Some(i);
+        moved |= port.default_route != is;
+        port.default_route = is;
+        if !is {
+            published.append(&mut port.publish);
+        }
+    }
+    if let Some(port) = uplink.and_then(|i| ports.get_mut(i)) {
+        port.publish.append(&mut published);
+    }
+    moved
+}
+
+fn publish(
+    container: &ContainerSpec,
+    ports: &mut [PortSpec],
+    context: &PortContext<'_>,
+) -> Result<(), NetError> {
+    let Some(port) = ports.iter_mut().find(|p| p.default_route) else { return Ok(()) };
+    let network = find_network(port.network, context.networks)?;
+    if network.kind != NetworkKind::Bridge {
+        return Ok(());
+    }
+    let default = network.host_binding.address.or(context.publish_ip);
+    let has = |v4: bool| port.addresses.iter().any(|a| a.ip.is_ipv4() == v4 && a.gateway.is_some());
+    let v6 = has(false) && context.wildcard_v6 == WildcardV6::WhenAddressed;
+    let existing = context.existing.iter().copied();
+    let mut chooser = HostPorts::new(
+        existing,
+        context.sockets,
+        context.hints.shared().dynamic,
+        &context.hints.shared().host_port,
+    );
+    for wish in wishes(container) {
+        let failed =
+            |source| NetError::Publish { container: container.name.to_string(), port: port.id, source };
+        let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
+        port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
+    }
+    Ok(())
+}
+
+/// Explicit wishes first (fixed ports before ranges before any), then, with `publish_all`, every exposed
+/// port that none of them names.
+fn wishes(container: &ContainerSpec) -> Vec<PublishSpec> {
+    let mut wishes = container.publish.clone();
+    wishes.sort_by_key(|w| match w.host_port {
+        Some(range) if range.start == range.end => 0,
+        Some(_) => 1,
+        None => 2,
+    });
+    if container.publish_all {
+        for text in &container.exposed {
+            let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+            let (Ok(container_port), Ok(protocol)) = (port.parse::<u16>(), protocol.parse()) else {
+                continue;
+            };
+            if !wishes.iter().any(|w| w.container_port == container_port && w.protocol == protocol) {
+                wishes.push(PublishSpec {
+                    protocol,
+                    container_port,
+                    host_ip: String::new(),
+                    host_port: None,
+                });
+            }
+        }
+    }
+    wishes
+}
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;

@@ -1,0 +1,491 @@
+//! The network reconciler: compiles the model whenever it changes, hands the value to the driver, writes what
+//! came of it into the ports' and networks' status, and tells in process which sandboxes are ready.
+//!
+//! ```text
+//!  store change / timer / sandbox_ready ─▶ compile ─▶ same as last time? ─no─▶ converge (blocking thread)
+//!                                                           │yes                    │ failed: look anew, once more
+//!                                                           ▼                       ▼
+//!                                               statuses that differ ◀── what failed, by port and sandbox
+//!                                                           ▼
+//!                                               Ready{revision, sandboxes} to those who wait
+//! ```
+//!
+//! A failure is written to where it belongs and tried again with backoff; it never delays a healthy
+//! container's start. The kernel is looked at anew on the timer, so that what others removed comes back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use weft_base::{Backoff, Tasks, chain};
+use weft_dataplane::{Converger, Desired, Driver, DriverError, Outcome, SandboxId, Step};
+use weft_model::{Container, ContainerId, Network, NetworkId, Port, PortId, PortOwner};
+use weft_store::{
+    Kv, StoreError, Stored, Table,
+    reconcile::{Loop, Wake},
+};
+
+use crate::{Compiled, NetError, compile, driver::Shared, host_routes, plan::DEFAULT_MTU};
+
+/// How the reconciler runs.
+#[derive(Clone, Copy, Debug)]
+pub struct NetConfig {
+    /// MTU of networks that do not say, in bytes.
+    pub mtu: u32,
+    /// How often the kernel is looked at anew.
+    pub every: Duration,
+    /// Longest wait for a sandbox.
+    pub patience: Duration,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self { mtu: DEFAULT_MTU, every: Duration::from_secs(30), patience: Duration::from_secs(30) }
+    }
+}
+
+/// Which sandboxes are as the store had them at `revision`.
+#[derive(Clone, Debug, Default)]
+struct Ready {
+    revision: u64,
+    sandboxes: BTreeMap<SandboxId, Result<(), String>>,
+    /// Ports and networks that cannot be, and why.
+    ports: BTreeMap<PortId, String>,
+    networks: BTreeMap<NetworkId, String>,
+    /// Concerns everything.
+    general: String,
+}
+
+/// A handle to the running reconciler. Cheap to clone.
+#[derive(Clone)]
+pub struct Net(Arc<Inner>);
+
+struct Inner {
+    kv: Arc<dyn Kv>,
+    networks: Table<Network>,
+    ports: Table<Port>,
+    containers: Table<Container>,
+    driver: Arc<dyn Driver>,
+    state: Mutex<State>,
+    /// The machine is to be looked at anew.
+    suspect: AtomicBool,
+    ready: watch::Sender<Arc<Ready>>,
+    wake: Wake,
+    tasks: Tasks,
+    config: NetConfig,
+}
+
+/// What one run leaves to the next.
+struct State {
+    converger: Converger<Shared>,
+    /// The value that the machine is known to be like.
+    done: Option<Desired>,
+    generation: u64,
+    looked: Instant,
+    backoff: Backoff,
+}
+
+impl Net {
+    /// Starts reconciling. One for each store and machine.
+    #[must_use]
+    pub fn start(kv: &Arc<dyn Kv>, driver: Arc<dyn Driver>, tasks: &Tasks, config: NetConfig) -> Self {
+        let make = Loop::new("net").every(config.every);
+        let state = State {
+            converger: Converger::new(Shared(Arc::clone(&driver))),
+            done: None,
+            generation: 0,
+            looked: Instant::now(),
+            backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
+        };
+        let net = Self(Arc::new(Inner {
+            kv: Arc::clone(kv),
+            networks: Table::new(Arc::clone(kv)),
+            ports: Table::new(Arc::clone(kv)),
+            containers: Table::new(Arc::clone(kv)),
+            driver,
+            state: Mutex::new(state),
+            suspect: AtomicBool::new(false),
+            ready: watch::channel(Arc::default()).0,
+            wake: make.wake(),
+            tasks: tasks.clone(),
+            config,
+        }));
+        let (me, wake) = (net.clone(), net.0.wake.clone());
+        tasks.supervise("net", move || {
+            let me = me.clone();
+            let prefixes = [me.0.networks.prefix(), me.0.ports.prefix(), me.0.containers.prefix()];
+            let looping = prefixes
+                .iter()
+                .fold(Loop::new("net").every(me.0.config.every).waking(wake.clone()), |looping, prefix| {
+                    looping.watching(&me.0.kv, *prefix)
+                });
+            looping.run(move || {
+                let me = me.clone();
+                async move { me.run().await }
+            })
+        });
+        net
+    }
+
+    /// Where a container's network namespace is found, whether or not it exists.
+    #[must_use]
+    pub fn sandbox_path(&self, container: ContainerId) -> PathBuf {
+        self.0.driver.sandbox_path(container)
+    }
+
+    /// Asks for a run that looks at the kernel anew (somebody else changed something there).
+    pub fn recheck(&self) {
+        self.0.suspect.store(true, Ordering::Release);
+        self.0.wake.wake();
+    }
+
+    /// Where the host routes to already (see [`crate::host_routes`]).
+    ///
+    /// # Errors
+    /// None today; a driver may have more to ask.
+    pub async fn host_routes(&self) -> Result<Vec<IpNet>, NetError> {
+        Ok(host_routes())
+    }
+
+    /// Waits until the container's sandbox and all its ports are as the store has them now; answers the
+    /// namespace's path.
+    ///
+    /// # Errors
+    /// [`NetError::NoSandbox`] when the store's container has none of its own or is not wanted to run,
+    /// [`NetError::DataPlane`] with the driver's reason.
+    pub async fn sandbox_ready(&self, container: ContainerId) -> Result<PathBuf, NetError> {
+        match self.settled().await?.sandboxes.get(&container) {
+            Some(Ok(())) => Ok(self.sandbox_path(container)),
+            Some(Err(why)) => Err(NetError::DataPlane(why.clone())),
+            None => Err(NetError::NoSandbox { container }),
+        }
+    }
+
+    /// Waits until a network is as the store has it now, so that a create can fail where its bridge cannot be
+    /// made. Kinds without a bridge are ready at once.
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] with the driver's reason.
+    pub async fn network_ready(&self, network: NetworkId) -> Result<(), NetError> {
+        let ready = self.settled().await?;
+        data_plane(ready.networks.get(&network).unwrap_or(&ready.general))
+    }
+
+    /// Waits until what the store no longer has of a network was taken down (or tried to be).
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] when the reconciler does not get to it.
+    pub async fn network_gone(&self, _network: NetworkId) -> Result<(), NetError> {
+        self.settled().await.map(drop)
+    }
+
+    /// Waits until these ports are as the store has them now.
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] with the first one's reason.
+    pub async fn ports_ready(&self, ports: &[PortId]) -> Result<(), NetError> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let ready = self.settled().await?;
+        let first = ports.iter().find_map(|id| ready.ports.get(id));
+        data_plane(first.unwrap_or(&ready.general))
+    }
+
+    /// Waits until these ports, which the store no longer has, were taken down (or tried to be).
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] when the reconciler does not get to it.
+    pub async fn ports_gone(&self, ports: &[PortId]) -> Result<(), NetError> {
+        if ports.is_empty() { Ok(()) } else { self.settled().await.map(drop) }
+    }
+
+    /// Waits for a run that saw all that was written before this call.
+    async fn settled(&self) -> Result<Arc<Ready>, NetError> {
+        let asked = self.0.kv.revision().await?;
+        let mut ready = self.0.ready.subscribe();
+        if ready.borrow().revision < asked {
+            self.0.wake.wake();
+        }
+        let wait = ready.wait_for(|ready| ready.revision >= asked);
+        match tokio::time::timeout(self.0.config.patience, wait).await {
+            Ok(Ok(seen)) => Ok(Arc::clone(&seen)),
+            Ok(Err(_)) => Err(NetError::DataPlane("the network reconciler has ended".into())),
+            Err(_) => {
+                let seconds = self.0.config.patience.as_secs();
+                Err(NetError::DataPlane(format!("the network was not ready within {seconds} s")))
+            }
+        }
+    }
+
+    async fn run(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let revision = inner.kv.revision().await?;
+        let networks = inner.networks.list_shared().await?;
+        let ports = inner.ports.list_shared().await?;
+        let containers = inner.containers.list_shared().await?;
+        let compiled = compile(
+            networks.iter().map(|n| &*n.value),
+            ports.iter().map(|p| &*p.value),
+            containers.iter().map(|c| &*c.value),
+            inner.config.mtu,
+        );
+        let result = self.converge(compiled.desired.clone()).await;
+        let report = Report::new(&compiled.desired, compiled.faults, result);
+        if let Some(pause) = self.pace(report.healthy) {
+            let wake = inner.wake.clone();
+            inner.tasks.spawn(async move {
+                tokio::time::sleep(pause).await;
+                wake.wake();
+            });
+        }
+        let sandboxes = report.sandboxes(&compiled.desired, &ports);
+        inner.ready.send_replace(Arc::new(Ready {
+            revision,
+            sandboxes,
+            ports: report.ports.clone(),
+            networks: report.networks.clone(),
+            general: report.general.clone(),
+        }));
+        self.write_statuses(&networks, &ports, &report).await
+    }
+
+    /// After a failure: how long until the next attempt.
+    fn pace(&self, healthy: bool) -> Option<Duration> {
+        let mut state = self.0.state.lock();
+        if healthy {
+            state.backoff.reset();
+            return None;
+        }
+        state.done = None;
+        Some(state.backoff.next_delay())
+    }
+
+    /// Brings the machine to `desired` on a blocking thread; nothing is done when it is known to be so.
+    async fn converge(&self, desired: Desired) -> Result<Outcome, DriverError> {
+        let me = self.clone();
+        let work = move || {
+            let mut guard = me.0.state.lock();
+            let state = &mut *guard;
+            let suspect = me.0.suspect.swap(false, Ordering::AcqRel);
+            let fresh = !suspect && state.looked.elapsed() < me.0.config.every;
+            if fresh && state.done.as_ref() == Some(&desired) {
+                return Ok(Outcome::default());
+            }
+            if !fresh || state.done.is_none() {
+                state.converger.forget();
+                state.looked = Instant::now();
+            }
+            state.generation += 1;
+            let mut next = Desired { generation: state.generation, ..desired.clone() };
+            let mut outcome = state.converger.converge(&next)?;
+            if !outcome.converged() {
+                // What we remembered of the machine was wrong, or a step is really impossible: look anew.
+                state.generation += 1;
+                next.generation = state.generation;
+                state.converger.forget();
+                outcome = state.converger.converge(&next)?;
+            }
+            state.done = outcome.converged().then_some(desired);
+            Ok(outcome)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(error) => Err(DriverError::Observe {
+                what: "the network: the driver panicked".into(),
+                source: error.into(),
+            }),
+        }
+    }
+
+    async fn write_statuses(
+        &self,
+        networks: &[Stored<Network>],
+        ports: &[Stored<Port>],
+        report: &Report,
+    ) -> Result<(), StoreError> {
+        let ports = ports.iter().filter_map(|port| {
+            let error = report.port(port.spec.id);
+            let observed = if error.is_empty() { port.meta.generation } else { port.status.observed };
+            let same = port.status.observed == observed && port.status.error == error;
+            (!same).then(|| self.write_port(port.spec.id, observed, error))
+        });
+        let networks = networks.iter().filter_map(|network| {
+            let error = report.network(network.spec.id);
+            let observed = if error.is_empty() { network.meta.generation } else { network.status.observed };
+            let same = network.status.observed == observed && network.status.error == error;
+            (!same).then(|| self.write_network(network.spec.id, observed, error))
+        });
+        let (ports, networks) = tokio::join!(join_all(ports), join_all(networks));
+        ports.into_iter().chain(networks).find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    async fn write_port(&self, id: PortId, observed: u64, error: String) -> Result<(), StoreError> {
+        let write = self.0.ports.update(&id, |port| {
+            // A spec that changed meanwhile was not what we made: the next run tells.
+            let late = error.is_empty() && port.meta.generation != observed;
+            let changed = !late && (port.status.observed != observed || port.status.error != error);
+            if changed {
+                port.status.observed = observed;
+                port.status.error.clone_from(&error);
+            }
+            changed
+        });
+        ignore_gone(write.await.map(drop))
+    }
+
+    async fn write_network(&self, id: NetworkId, observed: u64, error: String) -> Result<(), StoreError> {
+        let write = self.0.networks.update(&id, |network| {
+            let late = error.is_empty() && network.meta.generation != observed;
+            let changed = !late && (network.status.observed != observed || network.status.error != error);
+            if changed {
+                network.status.observed = observed;
+                network.status.error.clone_from(&error);
+            }
+            changed
+        });
+        ignore_gone(write.await.map(drop))
+    }
+}
+
+/// A publish that the driver cannot do is its port's fault and nobody else's.
+fn leave_out_refused(driver: &dyn Driver, compiled: &mut Compiled) {
+    let Compiled { desired, faults } = compiled;
+    let ports = &desired.ports;
+    desired.publishes.retain(|publish| {
+        let Some(why) = driver.refuses(publish) else { return true };
+        let target = |port: &weft_dataplane::Port| port.addresses.iter().any(|a| a.addr() == publish.target_ip);
+        faults.extend(ports.iter().filter(|(_, port)| target(port)).map(|(id, _)| (*id, why.to_string())));
+        false
+    });
+}
+
+fn data_plane(why: &str) -> Result<(), NetError> {
+    if why.is_empty() { Ok(()) } else { Err(NetError::DataPlane(why.to_owned())) }
+}
+
+/// A record that was removed meanwhile needs no status.
+fn ignore_gone(result: Result<(), StoreError>) -> Result<(), StoreError> {
+    match result {
+        Err(error) if error.conflict().is_some() => Ok(()),
+        other => other,
+    }
+}
+
+/// What came of a run, sorted by whom it concerns.
+#[derive(Debug, Default)]
+struct Report {
+    healthy: bool,
+    /// Concerns everything.
+    general: String,
+    ports: BTreeMap<PortId, String>,
+    networks: BTreeMap<NetworkId, String>,
+    sandboxes: BTreeMap<SandboxId, String>,
+}
+
+impl Report {
+    fn new(
+        desired: &Desired,
+        faults: BTreeMap<PortId, String>,
+        result: Result<Outcome, DriverError>,
+    ) -> Self {
+        let mut report = Self { healthy: true, ports: faults, ..Self::default() };
+        let failed = match result {
+            Ok(outcome) => outcome.failed,
+            Err(error) => {
+                report.general = chain(&error);
+                report.healthy = false;
+                tracing::warn!(error = %report.general, "the network cannot be made as it should be");
+                return report;
+            }
+        };
+        let links: HashMap<&str, PortId> =
+            desired.ports.iter().map(|(id, port)| (port.link.as_str(), *id)).collect();
+        for (step, error) in failed {
+            report.healthy = false;
+            let text = chain(&error);
+            tracing::warn!(%step, error = %text, "a step towards the network failed");
+            report.blame(&step, text, &links);
+        }
+        report.spread(desired);
+        report
+    }
+
+    fn blame(&mut self, step: &Step, text: String, links: &HashMap<&str, PortId>) {
+        match step {
+            Step::CreateSandbox { id, .. } => {
+                self.sandboxes.insert(*id, text);
+            }
+            Step::PutSegment { id, .. } => {
+                self.networks.insert(*id, text);
+            }
+            Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
+                if let Some(id) = links.get(port.link.as_str()) {
+                    self.ports.insert(*id, text);
+                }
+            }
+            Step::ReplaceRules { .. } | Step::ChangePublishes { .. } => self.general = text,
+            // What could not be removed hurts nobody who is to start.
+            Step::DeleteSandbox { .. }
+            | Step::DeleteBrokenSandbox { .. }
+            | Step::DeleteSegment { .. }
+            | Step::DeletePort { .. }
+            | Step::ClearRules => {}
+        }
+    }
+
+    /// A port suffers with its segment and its sandbox.
+    fn spread(&mut self, desired: &Desired) {
+        for (id, port) in &desired.ports {
+            let cause = self.sandboxes.get(&port.sandbox).or_else(|| self.networks.get(&port.segment));
+            if let Some(cause) = cause {
+                self.ports.entry(*id).or_insert_with(|| cause.clone());
+            }
+        }
+    }
+
+    fn port(&self, id: PortId) -> String {
+        self.ports.get(&id).unwrap_or(&self.general).clone()
+    }
+
+    fn network(&self, id: NetworkId) -> String {
+        self.networks.get(&id).unwrap_or(&self.general).clone()
+    }
+
+    fn sandboxes(
+        &self,
+        desired: &Desired,
+        ports: &[Stored<Port>],
+    ) -> BTreeMap<SandboxId, Result<(), String>> {
+        let mut bad: BTreeMap<SandboxId, &String> =
+            self.sandboxes.iter().map(|(id, why)| (*id, why)).collect();
+        for port in ports {
+            if let Some(why) = self.ports.get(&port.spec.id) {
+                let PortOwner::Container(owner) = port.spec.owner;
+                bad.entry(owner).or_insert(why);
+            }
+        }
+        let plugged: BTreeSet<SandboxId> = desired.ports.values().map(|p| p.sandbox).collect();
+        let state = |id: &SandboxId| match bad.get(id) {
+            Some(why) => Err((*why).clone()),
+            // Rules and listening ports concern those that have an interface.
+            None if !self.general.is_empty() && plugged.contains(id) => Err(self.general.clone()),
+            None => Ok(()),
+        };
+        desired.sandboxes.keys().map(|id| (*id, state(id))).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "reconcile_tests.rs"]
+mod tests;

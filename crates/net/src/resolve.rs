@@ -1,0 +1,233 @@
+//! From a draft of a network to a resolved spec: every subnet, range and gateway is decided here, once.
+//!
+//! Subnets that people chose may not overlap another network's; subnets from the pools also avoid the
+//! routes of the host. All faults of a draft are gathered and told together, as Docker does.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
+
+use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools};
+
+/// Longest name of a network link (`IFNAMSIZ` less its end mark).
+const LINK_NAME: usize = 15;
+/// Smallest MTU that IPv6 allows on a link (RFC 8200 section 5), and that of IPv4 (RFC 791).
+const MIN_MTU: (u32, u32) = (1280, 68);
+
+/// Resolves a draft beside the networks that exist.
+///
+/// # Errors
+/// Unknown drivers, faults of the draft, overlapping subnets, exhausted pools.
+pub fn resolve_network(
+    draft: &NetworkDraft,
+    existing: &[&NetworkSpec],
+    host_routes: &[IpNet],
+    pools: &Pools,
+) -> Result<NetworkSpec, NetError> {
+    let id = NetworkId::new();
+    let kind = kind_of(&draft.driver)?;
+    if !draft.ipv4 && !draft.ipv6 {
+        return Err(NetError::Invalid("IPv4 or IPv6 must be enabled".into()));
+    }
+    check_links(draft, id, existing)?;
+    let subnets = resolve_subnets(draft, existing, host_routes, pools)?;
+    Ok(NetworkSpec {
+        id,
+        name: draft.name.clone(),
+        kind,
+        ipv4: draft.ipv4,
+        ipv6: draft.ipv6 || subnets.iter().any(|s| s.cidr.network().is_ipv6()),
+        subnets,
+        isolation: Isolation {
+            internal: draft.internal,
+            inter_container: draft.inter_container,
+            masquerade: draft.masquerade,
+        },
+        bridge: draft.bridge.clone(),
+        mtu: draft.mtu,
+        host_binding: HostBinding { address: draft.host_binding },
+        attachable: draft.attachable,
+        predefined: false,
+        options: draft.options.clone(),
+        ipam_options: draft.ipam_options.clone(),
+    })
+}
+
+fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
+    let unsupported =
+        |reason: &str| NetError::Unsupported { driver: driver.to_owned(), reason: reason.to_owned() };
+    match driver {
+        "" | "default" | "bridge" => Ok(NetworkKind::Bridge),
+        "host" | "null" | "none" => Err(NetError::OnlyOne { driver: driver.to_owned() }),
+        "macvlan" | "ipvlan" => Err(unsupported("sub-interfaces of a parent link are not built yet")),
+        "overlay" | "routed" => Err(unsupported("networks over several hosts are not built yet")),
+        _ => Err(NetError::NoDriver { driver: driver.to_owned() }),
+    }
+}
+
+fn check_links(draft: &NetworkDraft, id: NetworkId, existing: &[&NetworkSpec]) -> Result<(), NetError> {
+    if let Some(bridge) = &draft.bridge {
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+        if bridge.is_empty()
+            || bridge.len() > LINK_NAME
+            || !bridge.chars().all(fits)
+            || bridge.starts_with('.')
+        {
+            return Err(NetError::Invalid(format!(
+                "invalid bridge name {bridge:?}: a link's name has 1 to {LINK_NAME} printable characters without / : %"
+            )));
+        }
+        if let Some(other) = existing.iter().find(|n| n.bridge.as_ref() == Some(bridge)) {
+            return Err(NetError::SameBridge { id, bridge: bridge.clone(), other: other.id });
+        }
+    }
+    let least = if draft.ipv6 { MIN_MTU.0 } else { MIN_MTU.1 };
+    match draft.mtu {
+        Some(mtu) if !(least..=65_535).contains(&mtu) => {
+            Err(NetError::Invalid(format!("invalid MTU {mtu}: {least} to 65535 are possible")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn resolve_subnets(
+    draft: &NetworkDraft,
+    existing: &[&NetworkSpec],
+    host_routes: &[IpNet],
+    pools: &Pools,
+) -> Result<Vec<SubnetSpec>, NetError> {
+    match draft.ipam_driver.as_str() {
+        "" | "default" => {}
+        "null" if draft.ipam.is_empty() => return Ok(Vec::new()),
+        "null" => return Err(NetError::Invalid("null ipam driver does not support subnets".into())),
+        other => return Err(NetError::Invalid(format!("failed to find plugin ipam driver: {other}"))),
+    }
+    let mut faults = Vec::new();
+    let wishes: Vec<_> = draft.ipam.iter().map(|wish| Wish::parse(wish, &mut faults)).collect();
+    for wish in &wishes {
+        wish.check(&mut faults);
+    }
+    if !faults.is_empty() {
+        return Err(NetError::InvalidConfig(faults));
+    }
+    let others: Vec<_> = existing.iter().flat_map(|n| n.subnets.iter().map(|s| (s.cidr, n.id))).collect();
+    let mut taken: Vec<IpNet> = others.iter().map(|(cidr, _)| *cidr).collect();
+    for cidr in wishes.iter().filter_map(|w| w.subnet) {
+        if let Some((_, other)) = others.iter().find(|(other, _)| overlap(*other, cidr)) {
+            return Err(NetError::Overlap { wanted: cidr, other: *other });
+        }
+        if wishes.iter().filter_map(|w| w.subnet).filter(|other| overlap(*other, cidr)).count() > 1 {
+            return Err(NetError::Invalid(format!(
+                "subnet {cidr} overlaps another subnet of the same network"
+            )));
+        }
+        taken.push(cidr);
+    }
+    let mut avoid = taken;
+    avoid.extend_from_slice(host_routes);
+    let mut subnets = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let wanted = if family == Family::V4 { draft.ipv4 } else { draft.ipv6 };
+        let given: Vec<_> = wishes.iter().filter(|w| w.family() == family).collect();
+        if wanted && given.iter().all(|w| w.subnet.is_none()) {
+            let cidr = pools.choose(family, &avoid)?;
+            avoid.push(cidr);
+            subnets.push(given.first().copied().unwrap_or(&Wish::default()).settle(cidr)?);
+        }
+        for (wish, cidr) in given.iter().filter_map(|w| Some((w, w.subnet?))) {
+            subnets.push(wish.settle(cidr)?);
+        }
+    }
+    Ok(subnets)
+}
+
+fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+/// A wish for addresses whose texts are read.
+#[derive(Default)]
+struct Wish {
+    subnet: Option<IpNet>,
+    range: Option<IpNet>,
+    gateway: Option<IpAddr>,
+    aux: std::collections::BTreeMap<String, IpAddr>,
+}
+
+impl Wish {
+    fn parse(draft: &IpamDraft, faults: &mut Vec<String>) -> Self {
+        let mut cidr = |what: &str, text: &str| match text.parse::<IpNet>() {
+            _ if text.is_empty() => None,
+            Ok(net) if net == net.trunc() => Some(net),
+            Ok(net) => {
+                faults.push(format!("invalid {what} {text}: it should be {}", net.trunc()));
+                None
+            }
+            Err(_) => {
+                faults.push(format!("invalid {what} {text}: invalid CIDR block notation"));
+                None
+            }
+        };
+        let (subnet, range) = (cidr("subnet", &draft.subnet), cidr("ip-range", &draft.range));
+        let mut address = |what: &str, text: &str| {
+            let ip = text.parse::<IpAddr>().ok();
+            if ip.is_none() && !text.is_empty() {
+                faults.push(format!("invalid {what} {text}: invalid address"));
+            }
+            ip
+        };
+        let gateway = address("gateway", &draft.gateway);
+        let aux = &draft.aux;
+        let aux =
+            aux.iter().filter_map(|(k, v)| Some((k.clone(), address("auxiliary address", v)?))).collect();
+        Self { subnet, range, gateway, aux }
+    }
+
+    fn check(&self, faults: &mut Vec<String>) {
+        let Some(subnet) = self.subnet else {
+            if self.range.is_some() || self.gateway.is_some() || !self.aux.is_empty() {
+                faults.push("invalid subnet : an ip-range, gateway or auxiliary address needs one".into());
+            }
+            return;
+        };
+        let outside = |what: &str, text: String, thing: &str| {
+            format!("invalid {what} {text}: parent subnet {subnet} doesn't contain {thing}")
+        };
+        if let Some(range) = self.range.filter(|r| !subnet.contains(r)) {
+            faults.push(outside("ip-range", range.to_string(), "ip-range"));
+        }
+        if let Some(ip) = self.gateway.filter(|ip| !subnet.contains(ip)) {
+            faults.push(outside("gateway", ip.to_string(), "this address"));
+        }
+        for ip in self.aux.values().filter(|ip| !subnet.contains(*ip)) {
+            faults.push(outside("auxiliary address", ip.to_string(), "this address"));
+        }
+    }
+
+    fn family(&self) -> Family {
+        self.subnet.map_or(Family::V4, |s| Family::of(s.addr()))
+    }
+
+    /// The spec, with the first free address of the subnet as gateway when people chose none.
+    fn settle(&self, cidr: IpNet) -> Result<SubnetSpec, NetError> {
+        let reserved = |ip: &IpAddr| self.aux.values().any(|aux| aux == ip);
+        let gateway = match self.gateway {
+            Some(ip) if reserved(&ip) => return Err(NetError::AddressInUse { ip }),
+            Some(ip) => ip,
+            None => cidr.hosts().find(|ip| *ip != cidr.network() && !reserved(ip)).unwrap_or(cidr.addr()),
+        };
+        Ok(SubnetSpec {
+            cidr,
+            gateway: Some(gateway),
+            range: self.range,
+            reserved: self.aux.clone(),
+            explicit: self.subnet.is_some(),
+            explicit_gateway: self.gateway.is_some(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

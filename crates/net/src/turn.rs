@@ -1,0 +1,127 @@
+//! Taking turns at choosing addresses and host ports, so that two requests at one time never choose the same.
+//!
+//! ```text
+//!  let turn = hints.turn().await;          one at a time; notes what others have chosen and not yet written
+//!  let existing = ports.list().await;      AFTER the turn began
+//!  let chosen = build_ports(.. existing + turn.pending() ..);
+//!  let hold = turn.hold(&chosen);          the next one's turn; what was chosen stays taken
+//!  txn.commit().await;                     many commits at a time
+//!  drop(hold);                             now the store says it
+//! ```
+//!
+//! The order closes the gap: what is not in the list yet was still held when the turn began. Nothing of this
+//! survives the process, and nothing need: an unwritten choice never was.
+
+use std::sync::{Arc, atomic::AtomicU32};
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use weft_model::{PortId, PortRange, PortSpec};
+
+use crate::Cursors;
+
+/// Search hints and unwritten choices, one for each process. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Hints(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Where searches for addresses ended.
+    pub(crate) addresses: Cursors,
+    /// Where the search for random host ports ended.
+    pub(crate) host_port: AtomicU32,
+    /// Where random host ports come from.
+    pub(crate) dynamic: PortRange,
+    pending: Mutex<Vec<PortSpec>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::with(PortRange { start: 32_768, end: 60_999 })
+    }
+}
+
+impl Shared {
+    fn with(dynamic: PortRange) -> Self {
+        let turn = Arc::default();
+        Self {
+            addresses: Cursors::default(),
+            host_port: AtomicU32::new(0),
+            dynamic,
+            pending: Mutex::default(),
+            turn,
+        }
+    }
+}
+
+impl Hints {
+    /// Random host ports come from `dynamic`.
+    #[must_use]
+    pub fn new(dynamic: PortRange) -> Self {
+        Self(Arc::new(Shared::with(dynamic)))
+    }
+
+    /// With the kernel's range of ephemeral ports (`/proc/sys/net/ipv4/ip_local_port_range`), as Docker.
+    #[must_use]
+    pub fn from_kernel() -> Self {
+        let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+        let mut numbers = text.split_whitespace().filter_map(|n| n.parse::<u16>().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(start), Some(end)) if start > 0 && start <= end => Self::new(PortRange { start, end }),
+            _ => Self::default(),
+        }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.0
+    }
+
+    /// Waits for the caller's turn.
+    pub async fn turn(&self) -> Turn {
+        let guard = Arc::clone(&self.0.turn).lock_owned().await;
+        let pending = self.0.pending.lock().clone();
+        Turn { shared: Arc::clone(&self.0), pending, _guard: guard }
+    }
+
+    /// Forgets a network that is gone.
+    pub fn forget(&self, network: weft_model::NetworkId) {
+        self.0.addresses.forget(network);
+    }
+}
+
+/// The exclusive right to choose. Dropping it lets the next one choose.
+#[derive(Debug)]
+pub struct Turn {
+    shared: Arc<Shared>,
+    pending: Vec<PortSpec>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Turn {
+    /// What others have chosen and perhaps not written yet.
+    #[must_use]
+    pub fn pending(&self) -> &[PortSpec] {
+        &self.pending
+    }
+
+    /// Ends the turn; `chosen` stays taken until the hold is dropped.
+    #[must_use = "dropping the hold before the commit lets others choose the same"]
+    pub fn hold(self, chosen: &[PortSpec]) -> Hold {
+        self.shared.pending.lock().extend_from_slice(chosen);
+        Hold { ids: chosen.iter().map(|p| p.id).collect(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Keeps choices taken until they are written.
+#[derive(Debug)]
+pub struct Hold {
+    shared: Arc<Shared>,
+    ids: Vec<PortId>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.pending.lock().retain(|p| !self.ids.contains(&p.id));
+    }
+}

@@ -1,0 +1,122 @@
+//! What is asked of the network side, before it is resolved.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use weft_base::Name;
+use weft_model::DriverOptions;
+
+/// One wish for addresses, as written. Empty text means absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IpamDraft {
+    /// CIDR of the subnet.
+    pub subnet: String,
+    /// CIDR inside it that automatic addresses come from.
+    pub range: String,
+    /// The gateway's address.
+    pub gateway: String,
+    /// Addresses never given out, by name.
+    pub aux: BTreeMap<String, String>,
+}
+
+/// A network as it is asked for. Faces translate their words into these fields and keep what was written
+/// in `options`, which is only shown again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkDraft {
+    /// Name.
+    pub name: Name,
+    /// `bridge` (also when empty or `default`), `macvlan`, `ipvlan`, …
+    pub driver: String,
+    /// Wishes for addresses; none for a subnet from the default pools.
+    pub ipam: Vec<IpamDraft>,
+    /// Address manager; empty or `default` for ours, `null` for none.
+    pub ipam_driver: String,
+    /// IPv4 wanted.
+    pub ipv4: bool,
+    /// IPv6 wanted.
+    pub ipv6: bool,
+    /// No way out and none in.
+    pub internal: bool,
+    /// Its ports may talk to one another.
+    pub inter_container: bool,
+    /// Traffic that leaves is masqueraded.
+    pub masquerade: bool,
+    /// Containers may attach by hand.
+    pub attachable: bool,
+    /// Name of the bridge in the kernel.
+    pub bridge: Option<String>,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Where published ports listen when people do not say.
+    pub host_binding: Option<IpAddr>,
+    /// As written.
+    pub options: DriverOptions,
+    /// As written.
+    pub ipam_options: DriverOptions,
+}
+
+impl NetworkDraft {
+    /// A bridge called `name` with nothing special.
+    #[must_use]
+    pub fn named(name: Name) -> Self {
+        Self {
+            name,
+            driver: String::new(),
+            ipam: Vec::new(),
+            ipam_driver: String::new(),
+            ipv4: true,
+            ipv6: false,
+            internal: false,
+            inter_container: true,
+            masquerade: true,
+            attachable: false,
+            bridge: None,
+            mtu: None,
+            host_binding: None,
+            options: DriverOptions::new(),
+            ipam_options: DriverOptions::new(),
+        }
+    }
+}
+
+/// How the predefined networks are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PredefinedConfig {
+    /// Make the default bridge at all.
+    pub default_bridge: bool,
+    /// Address and subnet of the default bridge.
+    pub bip: Option<IpNet>,
+    /// Range of automatic addresses on it.
+    pub fixed_cidr: Option<IpNet>,
+    /// IPv6 on it.
+    pub ipv6: bool,
+    /// Its IPv6 subnet; from the pools when absent.
+    pub fixed_cidr_v6: Option<IpNet>,
+    /// Default gateway handed to its containers instead of the bridge's address.
+    pub default_gateway: Option<IpAddr>,
+    /// Bytes.
+    pub mtu: Option<u32>,
+    /// Its containers may talk to one another.
+    pub icc: bool,
+    /// Masquerade what leaves.
+    pub ip_masq: bool,
+    /// Where published ports listen by default.
+    pub publish_ip: Option<IpAddr>,
+}
+
+impl Default for PredefinedConfig {
+    fn default() -> Self {
+        Self {
+            default_bridge: true,
+            bip: None,
+            fixed_cidr: None,
+            ipv6: false,
+            fixed_cidr_v6: None,
+            default_gateway: None,
+            mtu: None,
+            icc: true,
+            ip_masq: true,
+            publish_ip: None,
+        }
+    }
+}

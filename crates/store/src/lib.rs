@@ -1,0 +1,34 @@
+//! What Weft remembers, and how its parts hear of changes.
+//!
+//! Three layers, each usable without the one above:
+//!
+//! - [`Kv`]: the seam. `get`, `range`, `txn`, `watch`, `lease`; revisions are global and only grow. Its
+//!   meaning is etcd v3's, so that one etcd cluster or one file serves the same code. [`Embedded`] is the
+//!   file; the `contract` module is the suite that every backend passes.
+//! - [`Table`] and [`Txn`]: kinds of `weft-model` as typed records under `/weft/v1/<kind>/<key>`, unique names
+//!   in an index beside them, several kinds changed in one transaction.
+//! - [`reconcile::Loop`]: runs one function over the whole on change and on a timer.
+//!
+//! A reader lists, then watches from the revision of the list; a watch misses nothing or says
+//! [`StoreError::Compacted`], and then the reader lists again.
+//!
+//! What is refused here: history (only watches see the past, for a bounded while), consensus (etcd's work),
+//! and any word of a domain.
+
+mod check;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+mod embedded;
+mod error;
+mod kv;
+pub mod reconcile;
+mod table;
+
+pub use check::{Condition, Dumped, Report, check, dump};
+pub use embedded::{Embedded, FILE_VERSION, Options};
+pub use error::{Conflict, StoreError};
+pub use kv::{
+    Batch, Cmp, Compare, Event, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range, Request,
+    Response, Target, Watch,
+};
+pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

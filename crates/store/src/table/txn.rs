@@ -1,0 +1,188 @@
+//! Transactions over several kinds: records made, changed, removed and names claimed and released, all or none.
+//!
+//! ```ignore
+//! let revision = Txn::new(&kv)
+//!     .claim(&IndexKey::of::<Container>("web"), &id)
+//!     .create(&container)
+//!     .create(&port)
+//!     .commit()
+//!     .await?;
+//! ```
+
+use std::{fmt::Display, sync::Arc};
+
+use bytes::Bytes;
+use weft_model::Resource;
+
+use super::{IndexKey, envelope, key_of};
+use crate::{Compare, Conflict, Kv, LeaseId, Op, OpResult, Request, StoreError};
+
+/// What a step needs of its key, and so what to tell when it does not hold.
+enum Need {
+    Absent,
+    Present,
+    Revision(u64),
+    FreeName,
+    HeldBy,
+}
+
+/// A transaction being built. Errors of building are told by [`Txn::commit`].
+#[must_use = "a transaction does nothing until it is committed"]
+pub struct Txn {
+    kv: Arc<dyn Kv>,
+    needs: Vec<(Bytes, Need)>,
+    compares: Vec<Compare>,
+    ops: Vec<Op>,
+    lease: Option<LeaseId>,
+    error: Option<StoreError>,
+}
+
+impl Txn {
+    /// An empty transaction on `kv`.
+    pub fn new(kv: &Arc<dyn Kv>) -> Self {
+        let kv = Arc::clone(kv);
+        Self { kv, needs: Vec::new(), compares: Vec::new(), ops: Vec::new(), lease: None, error: None }
+    }
+
+    /// The following writes end with `lease` (`None`: with no lease, as at the beginning).
+    pub fn leased(mut self, lease: Option<LeaseId>) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Makes a record; conflict when it exists.
+    pub fn create<R: Resource>(self, value: &R) -> Self {
+        let key = key_of::<R>(&value.key());
+        let compare = Compare::missing(key.clone());
+        self.write(key, value, compare, Need::Absent)
+    }
+
+    /// Writes a record that was read at `revision`; conflict when it was changed or removed since.
+    pub fn update<R: Resource>(self, value: &R, revision: u64) -> Self {
+        let key = key_of::<R>(&value.key());
+        let compare = Compare::unchanged(key.clone(), revision);
+        self.write(key, value, compare, Need::Revision(revision))
+    }
+
+    /// Writes a record whether or not it exists.
+    pub fn put<R: Resource>(mut self, value: &R) -> Self {
+        let key = key_of::<R>(&value.key());
+        self.push_put(key, value);
+        self
+    }
+
+    /// Removes a record if it is there.
+    pub fn delete<R: Resource>(mut self, key: &(impl Display + ?Sized)) -> Self {
+        self.ops.push(Op::delete(key_of::<R>(key)));
+        self
+    }
+
+    /// Removes a record that was read at `revision`; conflict when it was changed or removed since.
+    pub fn delete_at<R: Resource>(self, key: &(impl Display + ?Sized), revision: u64) -> Self {
+        let mut me = self.expect_at::<R>(key, revision);
+        me.ops.push(Op::delete(key_of::<R>(key)));
+        me
+    }
+
+    /// Conflict when the record was changed or removed since `revision`; writes nothing.
+    pub fn expect_at<R: Resource>(mut self, key: &(impl Display + ?Sized), revision: u64) -> Self {
+        let key = key_of::<R>(key);
+        self.need(Compare::unchanged(key.clone(), revision), key, Need::Revision(revision));
+        self
+    }
+
+    /// Conflict when the record does not exist; writes nothing.
+    pub fn expect_exists<R: Resource>(mut self, key: &(impl Display + ?Sized)) -> Self {
+        let key = key_of::<R>(key);
+        self.need(Compare::exists(key.clone()), key, Need::Present);
+        self
+    }
+
+    /// Takes a name for `id`; conflict when another holds it.
+    pub fn claim(mut self, name: &IndexKey, id: &(impl Display + ?Sized)) -> Self {
+        let key = name.as_str().to_owned();
+        self.need(Compare::missing(key.clone()), key.clone(), Need::FreeName);
+        let value = IndexKey::value(&id.to_string());
+        self.ops.push(Op::Put { key: key.into(), value, lease: self.lease });
+        self
+    }
+
+    /// Gives back a name that `id` holds; conflict when it does not.
+    pub fn release(mut self, name: &IndexKey, id: &(impl Display + ?Sized)) -> Self {
+        let key = name.as_str().to_owned();
+        let value = IndexKey::value(&id.to_string());
+        self.need(Compare::value(key.clone(), value), key.clone(), Need::HeldBy);
+        self.ops.push(Op::delete(key));
+        self
+    }
+
+    /// Carries it out; answers the revision of its writes. When this returned, every reader sees them.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] naming the first contested key; [`StoreError::Encode`];
+    /// [`StoreError::Invalid`] beyond [`crate::MAX_OPS`] steps or when one key is written twice.
+    pub async fn commit(self) -> Result<u64, StoreError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let looks = self.needs.iter().map(|(key, _)| Op::get(key.clone())).collect();
+        let request = Request { compares: self.compares, then: self.ops, otherwise: looks };
+        let response = self.kv.txn(request).await?;
+        if response.succeeded {
+            return Ok(response.revision);
+        }
+        for ((key, need), result) in self.needs.iter().zip(&response.results) {
+            let found = match result {
+                OpResult::Items(items) => items.first(),
+                _ => None,
+            };
+            let key = String::from_utf8_lossy(key).into_owned();
+            let changed = |expected, found| Some(Conflict::Changed { expected, found });
+            let reason = match (need, found) {
+                (Need::Absent, Some(_)) => Some(Conflict::Exists),
+                (Need::Present | Need::Revision(_) | Need::HeldBy, None) => Some(Conflict::Missing),
+                (Need::Revision(r), Some(item)) if item.mod_revision != *r => changed(*r, item.mod_revision),
+                (Need::FreeName, Some(item)) => {
+                    Some(Conflict::Claimed { owner: IndexKey::holder(&key, &item.value)? })
+                }
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                return Err(StoreError::Conflict { key, reason });
+            }
+        }
+        wrong_holder(&self.needs, &response.results)
+    }
+
+    fn write<R: Resource>(mut self, key: String, value: &R, compare: Compare, need: Need) -> Self {
+        self.need(compare, key.clone(), need);
+        self.push_put(key, value);
+        self
+    }
+
+    fn push_put<R: Resource>(&mut self, key: String, value: &R) {
+        match envelope::encode(&key, value) {
+            Ok(value) => self.ops.push(Op::Put { key: key.into(), value, lease: self.lease }),
+            Err(error) => self.error = self.error.take().or(Some(error)),
+        }
+    }
+
+    fn need(&mut self, compare: Compare, key: String, need: Need) {
+        self.compares.push(compare);
+        self.needs.push((key.into(), need));
+    }
+}
+
+/// The one conflict left: a name to release that another holds.
+fn wrong_holder(needs: &[(Bytes, Need)], results: &[OpResult]) -> Result<u64, StoreError> {
+    for ((key, need), result) in needs.iter().zip(results) {
+        if let (Need::HeldBy, OpResult::Items(items)) = (need, result)
+            && let Some(item) = items.first()
+        {
+            let key = String::from_utf8_lossy(key).into_owned();
+            let owner = IndexKey::holder(&key, &item.value)?;
+            return Err(StoreError::Conflict { key, reason: Conflict::Claimed { owner } });
+        }
+    }
+    Err(StoreError::invalid("a transaction failed although every condition held"))
+}

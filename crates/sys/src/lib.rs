@@ -1,0 +1,9 @@
+//! Linux behind small traits: netlink, nftables, namespaces, mounts, cgroups, processes
+
+pub mod conntrack;
+pub mod mount;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod process;
+pub mod sysctl;

@@ -1,0 +1,71 @@
+//! Addresses of interfaces (`RTM_*ADDR`).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
+};
+
+use super::{Channel, Message, NetlinkError, decode_route};
+
+fn message(index: u32, address: IpNet) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = address.prefix_len();
+    message.header.family = if address.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.attributes.push(AddressAttribute::Address(address.addr()));
+    if let IpNet::V4(net) = address {
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        if net.prefix_len() < 31 && net.broadcast() != Ipv4Addr::BROADCAST {
+            message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+        }
+    } else {
+        // We hand out the addresses: nothing to be detected, and usable at once.
+        message.header.flags |= AddressHeaderFlags::Nodad;
+    }
+    message
+}
+
+/// Gives an interface an address. Having it already is success.
+#[must_use]
+pub fn add(index: u32, address: IpNet) -> Message {
+    let request = RouteNetlinkMessage::NewAddress(message(index, address));
+    Message::route(&request, NLM_F_CREATE | NLM_F_REPLACE, format!("add address {address}"))
+        .tolerating(&[libc::EEXIST])
+}
+
+/// Takes an address away. Not having it is success.
+#[must_use]
+pub fn remove(index: u32, address: IpNet) -> Message {
+    let request = RouteNetlinkMessage::DelAddress(message(index, address));
+    Message::route(&request, 0, format!("remove address {address}")).tolerating(&[libc::EADDRNOTAVAIL])
+}
+
+/// Addresses of one interface, but for those the kernel gave it by itself (link scope).
+///
+/// # Errors
+/// As the kernel answers.
+pub fn list(channel: &mut dyn Channel, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list addresses"))?;
+    Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body, index)).collect())
+}
+
+fn decode(kind: u16, body: &[u8], index: u32) -> Option<IpNet> {
+    let RouteNetlinkMessage::NewAddress(message) = decode_route(kind, body)? else { return None };
+    if message.header.index != index || message.header.scope == AddressScope::Link {
+        return None;
+    }
+    let mut found: Option<IpAddr> = None;
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(ip) => found = Some(ip),
+            AddressAttribute::Address(ip) => found = found.or(Some(ip)),
+            _ => {}
+        }
+    }
+    IpNet::new(found?, message.header.prefix_len).ok()
+}

@@ -1,0 +1,84 @@
+//! Routes (`RTM_*ROUTE`): the default routes of a sandbox.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+
+use super::{Channel, Message, NetlinkError, decode_route};
+
+/// A default route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Default {
+    /// Next hop.
+    pub via: IpAddr,
+    /// Interface's index.
+    pub index: u32,
+    /// Metric; 0 is the kernel's own choice (0 for IPv4, 1024 for IPv6).
+    pub metric: u32,
+}
+
+fn message(route: &Default) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family =
+        if route.via.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    let via = match route.via {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    };
+    message.attributes.extend([RouteAttribute::Gateway(via), RouteAttribute::Oif(route.index)]);
+    if route.metric > 0 {
+        message.attributes.push(RouteAttribute::Priority(route.metric));
+    }
+    message
+}
+
+/// Sets a default route, in place of another of the same metric.
+#[must_use]
+pub fn add(route: &Default) -> Message {
+    let request = RouteNetlinkMessage::NewRoute(message(route));
+    Message::route(&request, NLM_F_CREATE | NLM_F_REPLACE, format!("add default route via {}", route.via))
+}
+
+/// Takes a default route away. Not having it is success.
+#[must_use]
+pub fn remove(route: &Default) -> Message {
+    let request = RouteNetlinkMessage::DelRoute(message(route));
+    Message::route(&request, 0, format!("remove default route via {}", route.via)).tolerating(&[libc::ESRCH])
+}
+
+/// The default routes of the channel's namespace by one interface.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn list(channel: &mut dyn Channel, index: u32) -> Result<Vec<Default>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list routes"))?;
+    Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body)).filter(|r| r.index == index).collect())
+}
+
+fn decode(kind: u16, body: &[u8]) -> Option<Default> {
+    let RouteNetlinkMessage::NewRoute(message) = decode_route(kind, body)? else { return None };
+    let main = message.header.table == RouteHeader::RT_TABLE_MAIN;
+    if !main || message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let (mut via, mut index, mut metric) = (None, None, 0);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = Some(ip.into()),
+            RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => via = Some(ip.into()),
+            RouteAttribute::Oif(oif) => index = Some(oif),
+            RouteAttribute::Priority(priority) => metric = priority,
+            _ => {}
+        }
+    }
+    Some(Default { via: via?, index: index?, metric })
+}

@@ -1,0 +1,110 @@
+//! What is in the kernel: the rules' tags and the sets' elements.
+
+use netlink_packet_core::NLM_F_DUMP;
+
+use super::{GETRULE, GETSETELEM, Set, request};
+use crate::netlink::{
+    Channel, NetlinkError,
+    attr::{self, Attrs},
+};
+
+/// An element of a set or map.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Element {
+    /// The key, each field of a concatenation padded to four bytes.
+    pub key: Vec<u8>,
+    /// What it maps to; empty for sets and verdicts.
+    pub data: Vec<u8>,
+    /// The chain it jumps to.
+    pub jump: Option<String>,
+    /// This key is the first one after an interval.
+    pub end: bool,
+}
+
+/// A rule as seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleSeen {
+    /// Its chain.
+    pub chain: String,
+    /// Its comment; empty when it has none.
+    pub tag: String,
+}
+
+/// The rules of a table in their order; `None` when there is no such table.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn rules(channel: &mut dyn Channel, table: &str) -> Result<Option<Vec<RuleSeen>>, NetlinkError> {
+    let what = format!("list rules of table {table}");
+    let answers = match channel.query(&request(GETRULE, NLM_F_DUMP, &Attrs::new().text(1, table), what)) {
+        Ok(answers) => answers,
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let rules: Vec<RuleSeen> = answers.iter().filter_map(|(_, body)| decode_rule(body, table)).collect();
+    Ok((!rules.is_empty()).then_some(rules))
+}
+
+fn decode_rule(body: &[u8], table: &str) -> Option<RuleSeen> {
+    let attributes = body.get(4..)?;
+    if attr::as_text(attr::find(attributes, 1)?)? != table {
+        return None;
+    }
+    let chain = attr::as_text(attr::find(attributes, 2)?)?.to_owned();
+    let tag = attr::find(attributes, 7).and_then(comment).unwrap_or_default();
+    Some(RuleSeen { chain, tag })
+}
+
+fn comment(udata: &[u8]) -> Option<String> {
+    let length = usize::from(*udata.get(1)?);
+    let text = udata.get(2..2 + length).filter(|_| udata[0] == 0)?;
+    attr::as_text(text).map(str::to_owned)
+}
+
+/// The elements of a set or map; `None` when it is not there.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn elements(
+    channel: &mut dyn Channel,
+    table: &str,
+    set: &Set,
+) -> Result<Option<Vec<Element>>, NetlinkError> {
+    let attrs = Attrs::new().text(1, table).text(2, set.name);
+    let what = format!("list set {}", set.name);
+    match channel.query(&request(GETSETELEM, NLM_F_DUMP, &attrs, what)) {
+        Ok(answers) => Ok(Some(answers.iter().flat_map(|(_, body)| decode_elements(body)).collect())),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn decode_elements(body: &[u8]) -> Vec<Element> {
+    let list = body.get(4..).and_then(|attributes| attr::find(attributes, 3)).unwrap_or_default();
+    attr::read(list).filter_map(|(_, element)| decode_element(element)).collect()
+}
+
+fn decode_element(attributes: &[u8]) -> Option<Element> {
+    let key = attr::find(attr::find(attributes, 1)?, 1)?.to_vec();
+    let value = attr::find(attributes, 2).unwrap_or_default();
+    let data = attr::find(value, 1).unwrap_or_default().to_vec();
+    let verdict = attr::find(value, 2).unwrap_or_default();
+    let jump = attr::find(verdict, 2).and_then(attr::as_text).map(str::to_owned);
+    let end = attr::find(attributes, 3).and_then(attr::as_be32).is_some_and(|flags| flags & 1 == 1);
+    Some(Element { key, data, jump, end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_dumps_are_nothing() {
+        for body in [&[][..], &[1, 0, 0], &[1, 0, 0, 0, 9, 0, 3, 0, 1], &[0xff; 40]] {
+            assert!(decode_elements(body).is_empty());
+            assert!(decode_rule(body, "weft").is_none());
+        }
+        assert_eq!(comment(&[0, 3, b'a', b'b', 0]), Some("ab".to_owned()));
+        assert_eq!(comment(&[0, 9, b'a']), None);
+    }
+}

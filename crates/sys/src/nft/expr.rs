@@ -1,0 +1,176 @@
+//! Expressions: a rule is a small program over registers. Sixteen registers of four bytes; [`Reg`] counts them from 0.
+
+use crate::netlink::attr::Attrs;
+
+/// A register: the first of as many four-byte registers as the value needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reg(pub u32);
+
+impl Reg {
+    /// `NFT_REG32_00` is 8.
+    const fn number(self) -> u32 {
+        8 + self.0
+    }
+}
+
+/// Parts of a packet's context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Meta {
+    /// Name of the interface it came by, 16 bytes.
+    Iifname = 6,
+    /// Name of the interface it leaves by, 16 bytes.
+    Oifname = 7,
+    /// 2 for IPv4, 10 for IPv6.
+    Nfproto = 15,
+    /// Transport protocol number.
+    L4proto = 16,
+}
+
+/// Parts of a connection's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ct {
+    /// A bit of [`ct_state`].
+    State = 0,
+    /// Bits of [`ct_status`].
+    Status = 2,
+}
+
+/// Bits of a connection's state, host order.
+pub mod ct_state {
+    /// Answered.
+    pub const ESTABLISHED: u32 = 2;
+    /// An error message or a helper's connection.
+    pub const RELATED: u32 = 4;
+}
+
+/// Bits of a connection's status, host order.
+pub mod ct_status {
+    /// Its destination was translated.
+    pub const DNAT: u32 = 32;
+}
+
+/// Where a payload's offset counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Base {
+    /// IP header.
+    Network = 1,
+    /// TCP, UDP or SCTP header.
+    Transport = 2,
+}
+
+/// What becomes of the packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No more chains of this hook and priority.
+    Accept,
+    /// The end.
+    Drop,
+    /// On in another chain, and back.
+    Jump(String),
+}
+
+/// One expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expr {
+    /// Loads context.
+    Meta(Meta, Reg),
+    /// Loads connection record.
+    Ct(Ct, Reg),
+    /// Loads bytes of the packet: base, offset, length.
+    Payload(Base, u32, u32, Reg),
+    /// Loads the type of the destination address (`RTN_*`, host order).
+    FibDaddrType(Reg),
+    /// Goes on if the register equals (`true`) or differs (`false`).
+    Cmp(Reg, bool, Vec<u8>),
+    /// Masks four-byte words: register, mask.
+    And(Reg, Vec<u8>),
+    /// Goes on if the register's value is in the set (`true`), or is not (`false`).
+    In(&'static str, Reg, bool),
+    /// Replaces the first register's value by what the map has for it; goes on if there is something.
+    Map(&'static str, Reg, Reg),
+    /// Runs the verdict the map has for the register's value; goes on if there is none.
+    VerdictMap(&'static str, Reg),
+    /// Ends.
+    Verdict(Verdict),
+    /// Counts packets and bytes.
+    Counter,
+    /// Translates the destination to address and port in registers; IPv6 if `true`.
+    Dnat(bool, Reg, Reg),
+    /// Translates the source to the address of the interface it leaves by.
+    Masquerade,
+}
+
+impl Expr {
+    pub(super) fn encode(&self) -> Attrs {
+        let (name, data) = self.parts();
+        Attrs::new().text(1, name).nest(2, &data)
+    }
+
+    fn parts(&self) -> (&'static str, Attrs) {
+        let a = Attrs::new();
+        match self {
+            Self::Meta(key, reg) => ("meta", a.be32(1, reg.number()).be32(2, *key as u32)),
+            Self::Ct(key, reg) => ("ct", a.be32(1, reg.number()).be32(2, *key as u32)),
+            Self::Payload(base, offset, length, reg) => {
+                ("payload", a.be32(1, reg.number()).be32(2, *base as u32).be32(3, *offset).be32(4, *length))
+            }
+            // Result 3 is the address type, flag 2 the destination.
+            Self::FibDaddrType(reg) => ("fib", a.be32(1, reg.number()).be32(2, 3).be32(3, 2)),
+            Self::Cmp(reg, equal, value) => (
+                "cmp",
+                a.be32(1, reg.number()).be32(2, u32::from(!equal)).nest(3, &Attrs::new().bytes(1, value)),
+            ),
+            Self::And(reg, mask) => {
+                let length = u32::try_from(mask.len()).unwrap_or_default();
+                let zero = vec![0; mask.len()];
+                let data = a.be32(1, reg.number()).be32(2, reg.number()).be32(3, length);
+                ("bitwise", data.nest(4, &Attrs::new().bytes(1, mask)).nest(5, &Attrs::new().bytes(1, &zero)))
+            }
+            Self::In(set, reg, inside) => {
+                let data = a.text(1, set).be32(2, reg.number());
+                ("lookup", if *inside { data } else { data.be32(5, 1) })
+            }
+            Self::Map(set, from, to) => {
+                ("lookup", a.text(1, set).be32(2, from.number()).be32(3, to.number()))
+            }
+            // Register 0 takes verdicts.
+            Self::VerdictMap(set, reg) => ("lookup", a.text(1, set).be32(2, reg.number()).be32(3, 0)),
+            Self::Verdict(verdict) => ("immediate", a.be32(1, 0).nest(2, &verdict.data())),
+            Self::Counter => ("counter", a.bytes(1, &[0; 8]).bytes(2, &[0; 8])),
+            Self::Dnat(v6, address, port) => {
+                let family = if *v6 { 10 } else { 2 };
+                let data = a.be32(1, 1).be32(2, family).be32(3, address.number()).be32(5, port.number());
+                ("nat", data)
+            }
+            Self::Masquerade => ("masq", a),
+        }
+    }
+}
+
+impl Verdict {
+    fn data(&self) -> Attrs {
+        let code = |code: i32| Attrs::new().be32(1, code.cast_unsigned());
+        let inner = match self {
+            Self::Accept => code(1),
+            Self::Drop => code(0),
+            Self::Jump(chain) => code(-3).text(2, chain),
+        };
+        Attrs::new().nest(2, &inner)
+    }
+}
+
+/// Data of a map's element that jumps.
+pub(super) fn jump_data(chain: &str) -> Attrs {
+    Verdict::Jump(chain.to_owned()).data()
+}
+
+/// An interface's name as 16 bytes, zeros after it.
+#[must_use]
+pub fn ifname(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(16, 0);
+    bytes
+}

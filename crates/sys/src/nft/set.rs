@@ -1,0 +1,125 @@
+//! Sets and maps: their types and the encoding of their elements.
+//!
+//! Keys of several fields ("concatenations") pad each field to four bytes. The kernel wants lengths only; the type numbers
+//! are for people's `nft list` (nftables' `datatype.h`: six bits a field).
+
+use super::Element;
+use crate::netlink::attr::Attrs;
+
+/// A field of a key or of mapped data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// IPv4 address.
+    Ipv4,
+    /// IPv6 address.
+    Ipv6,
+    /// IP protocol number.
+    Protocol,
+    /// TCP, UDP or SCTP port.
+    Service,
+    /// Interface name.
+    Ifname,
+}
+
+impl Field {
+    const fn number(self) -> u32 {
+        match self {
+            Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
+            Self::Protocol => 12,
+            Self::Service => 13,
+            Self::Ifname => 41,
+        }
+    }
+
+    const fn length(self) -> u32 {
+        match self {
+            Self::Ipv4 => 4,
+            Self::Ipv6 | Self::Ifname => 16,
+            Self::Protocol => 1,
+            Self::Service => 2,
+        }
+    }
+}
+
+/// What a set holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Keys.
+    Plain,
+    /// Ranges of keys.
+    Interval,
+    /// Keys mapped to data.
+    Map(&'static [Field]),
+    /// Keys mapped to verdicts.
+    Verdicts,
+}
+
+/// A set or map of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Name.
+    pub name: &'static str,
+    /// Key.
+    pub key: &'static [Field],
+    /// What it holds.
+    pub shape: Shape,
+}
+
+/// Byte order of a key, which only `nft list` asks for: names of interfaces are in the host's, all else in the network's
+/// (libnftnl's `NFTNL_UDATA_SET_KEYBYTEORDER`: type, length, a word in host order).
+fn byte_order(fields: &[Field]) -> Vec<u8> {
+    let order: u32 = if fields == [Field::Ifname] { 1 } else { 2 };
+    let mut udata = vec![0, 4];
+    udata.extend_from_slice(&order.to_ne_bytes());
+    udata
+}
+
+/// Type number and length in bytes.
+fn describe(fields: &[Field]) -> (u32, u32) {
+    match fields {
+        [one] => (one.number(), one.length()),
+        many => many.iter().fold((0, 0), |(number, length), field| {
+            (number << 6 | field.number(), length + field.length().next_multiple_of(4))
+        }),
+    }
+}
+
+const MAP: u32 = 8;
+const INTERVAL: u32 = 4;
+const VERDICT_TYPE: u32 = 0xffff_ff00;
+const INTERVAL_END: u32 = 1;
+
+impl Set {
+    pub(super) fn encode(&self, table: &str, id: u32) -> Attrs {
+        let (key, key_length) = describe(self.key);
+        let attrs = |flags: u32| {
+            Attrs::new().text(1, table).text(2, self.name).be32(3, flags).be32(4, key).be32(5, key_length)
+        };
+        let attrs = match self.shape {
+            Shape::Plain => attrs(0),
+            Shape::Interval => attrs(INTERVAL),
+            Shape::Verdicts => attrs(MAP).be32(6, VERDICT_TYPE),
+            Shape::Map(data) => {
+                let (data, length) = describe(data);
+                attrs(MAP).be32(6, data).be32(7, length)
+            }
+        };
+        attrs.be32(10, id).bytes(13, &byte_order(self.key))
+    }
+
+    pub(super) fn encode_elements(&self, table: &str, elements: &[Element]) -> Attrs {
+        let list = elements.iter().fold(Attrs::new(), |list, e| list.nest(1, &self.encode_element(e)));
+        Attrs::new().text(1, table).text(2, self.name).nest(3, &list)
+    }
+
+    fn encode_element(&self, element: &Element) -> Attrs {
+        let attrs = Attrs::new().nest(1, &Attrs::new().bytes(1, &element.key));
+        let attrs = match (self.shape, &element.jump) {
+            (Shape::Verdicts, Some(chain)) => attrs.nest(2, &super::expr::jump_data(chain)),
+            (Shape::Map(_), _) => attrs.nest(2, &Attrs::new().bytes(1, &element.data)),
+            _ => attrs,
+        };
+        if element.end { attrs.be32(3, INTERVAL_END) } else { attrs }
+    }
+}

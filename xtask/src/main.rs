@@ -1,0 +1,59 @@
+//! The one door for developers.
+//!
+//! `cargo xtask bench engine` measures Weft beside dockerd; `cargo xtask dockerpy` runs docker-py's own
+//! integration tests; `cargo xtask conformance` runs the real `docker` client's suite. Each starts its
+//! subjects in sandboxes of its own and leaves nothing behind.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod dockerpy;
+mod layers;
+
+#[derive(Parser)]
+#[command(about = "The one door for developers of Weft")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Prove the table of layers against Cargo's metadata.
+    Layers,
+    /// Measure, beside the original, on this machine.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// docker-py's integration tests against dockerd or Weft.
+    Dockerpy(dockerpy::Args),
+    /// The real `docker` client through every command group, against dockerd or Weft.
+    Conformance(ConformanceArgs),
+}
+
+#[derive(clap::Args)]
+struct ConformanceArgs {
+    /// dockerd or weft.
+    #[arg(long, default_value = "weft")]
+    subject: String,
+    /// Given to the test binary: a filter, `--list`, `--exact`, …
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().task {
+        Task::Layers => layers::run(),
+        Task::Bench(bench) => bench::run(&bench),
+        Task::Dockerpy(args) => dockerpy::run(&args),
+        Task::Conformance(args) => conformance(&args),
+    }
+}
+
+fn conformance(args: &ConformanceArgs) -> Result<()> {
+    let mut command = std::process::Command::new("cargo");
+    command.args(["test", "-p", "weft-conformance", "--test", "docker", "--"]).args(&args.rest);
+    let status = command.env("WEFT_CONFORMANCE_SUBJECT", &args.subject).status()?;
+    anyhow::ensure!(status.success(), "conformance/docker on {}: {status}", args.subject);
+    Ok(())
+}
