@@ -10,6 +10,9 @@ use parking_lot::Mutex;
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(DateTime::UNIX_EPOCH);
+
     /// A moment from seconds and nanoseconds since the Unix epoch; `None` outside chrono's range.
     #[must_use]
     pub fn from_unix(secs: i64, nanos: u32) -> Option<Self> {

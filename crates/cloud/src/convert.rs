@@ -26,6 +26,8 @@ impl From<EngineError> for CloudError {
             EngineError::Image(error) => error.into(),
             EngineError::Store(error) => error.into(),
             EngineError::Invalid(text) => Self::Invalid(text),
+            EngineError::ReadOnly(text) => Self::Forbidden(text.to_owned()),
+            other @ EngineError::NoFile { .. } => Self::Missing(other.to_string()),
             EngineError::Missing(text) => Self::Missing(text),
             EngineError::Unsupported(text) => Self::Unsupported(text),
             EngineError::Oci(error) => Self::Invalid(chain(&error)),

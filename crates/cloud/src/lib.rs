@@ -43,7 +43,7 @@ pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};
 pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};
 pub use weft_engine::{
-    AttachOptions, Attachment, ChangeKind, ExecView, LogQuery, PathChange, TopTable, WaitCondition, WaitResult,
+    ArchiveStat, AttachOptions, Attachment, ChangeKind, ExecView, LogQuery, PathChange, PutOptions, TopTable, WaitCondition, WaitResult,
     InterfaceUsage, Pair, Sample, StatsStream,
     cgroup::{BlockIo, CpuUsage},
     logs::{LogEntry, Stream as LogSource},

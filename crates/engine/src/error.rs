@@ -38,6 +38,17 @@ pub enum EngineError {
     /// A path inside a container (or another nameless thing) is not there.
     #[error("{0}")]
     Missing(String),
+    /// There is no file at that path in the container.
+    #[error("Could not find the file {path} in container {container}")]
+    NoFile {
+        /// As it was written.
+        path: String,
+        /// The container; who knows a name says it better.
+        container: ContainerId,
+    },
+    /// It is marked read-only.
+    #[error("{0}")]
+    ReadOnly(&'static str),
     /// This machine or this set-up cannot do it.
     #[error("{0}")]
     Unsupported(String),

@@ -33,6 +33,7 @@ pub mod volumes;
 
 mod actor;
 mod apply;
+mod archive;
 mod cell;
 mod control;
 mod engine;
@@ -44,6 +45,7 @@ mod reconcile;
 mod records;
 mod start;
 
+pub use archive::{ArchiveStat, PutOptions};
 pub use attach::{Attachment, Left};
 pub use control::Waiter;
 pub use disk::ByteStream;

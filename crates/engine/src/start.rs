@@ -145,7 +145,7 @@ impl Inner {
             make_dir(&live)?;
             make_dir(&me.durable(id))?;
             let rootfs = me.images.snapshots().mount(&id)?;
-            crate::volumes::make_inside(&rootfs, &spec.process.working_dir)
+            volumes::make_inside(&rootfs, &spec.process.working_dir)
                 .map_err(EngineError::io(format!("making the working directory {}", spec.process.working_dir)))?;
             let user = oci::user::resolve(&rootfs, &spec.process.user, &spec.process.groups)
                 .map_err(oci::OciError::from)?;

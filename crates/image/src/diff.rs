@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FileType, Stat, lstat};
+use rustix::fs::{FileType, Mode, OFlags, Stat, lstat};
 
 use crate::{
     error::{ImageError, Result},
@@ -181,6 +181,13 @@ impl<W: Write> LayerTar<W> {
         Ok(())
     }
 
+    /// Adds what is at `real`, and all below it, as `inside`.
+    pub fn subtree(&mut self, real: &Path, inside: &Path) -> Result<()> {
+        self.add(real, inside)?;
+        let is_a_dir = lstat(real).is_ok_and(|stat| is_dir(&stat));
+        if is_a_dir { self.tree(real, inside) } else { Ok(()) }
+    }
+
     fn write(&mut self, entry: &Entry, data: &mut dyn io::Read) -> Result<()> {
         self.tar.append(entry, data).map_err(|e| crate::error::from_io("archive", e))
     }
@@ -211,7 +218,10 @@ impl<W: Write> LayerTar<W> {
             }
         }
         if entry.kind == Kind::File && entry.size > 0 {
-            let mut file = File::open(real).map_err(ImageError::io("opening", real))?;
+            // Something else may stand there by now: a pipe would block, a link lead elsewhere.
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let open = rustix::fs::open(real, flags, Mode::empty());
+            let mut file = File::from(open.map_err(ImageError::os("opening", real))?);
             return self.write(&entry, &mut file);
         }
         self.write(&entry, &mut io::empty())
@@ -220,7 +230,7 @@ impl<W: Write> LayerTar<W> {
 
 fn describe(real: &Path, inside: &Path, stat: &Stat, kind: Kind, ids: Option<IdMap>) -> Result<Entry> {
     let mut entry = Entry::new(inside.as_os_str().as_bytes(), kind);
-    if kind == Kind::Dir {
+    if kind == Kind::Dir && !entry.path.ends_with(b"/") {
         entry.path.push(b'/');
     }
     entry.mode = stat.st_mode & 0o7777;

@@ -70,26 +70,48 @@ pub(crate) fn unpack(
 ) -> Result<Unpacked> {
     let fd = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(ImageError::os("opening", root))?;
-    let mut layer =
-        Unpacker { root: fd, ids, limits, parent: None, dirs: Vec::new(), out: Unpacked::default() };
-    let mut count = 0;
-    while let Some(entry) = reader.next_entry().map_err(|e| from_io("layer", e))? {
-        count += 1;
-        if count > limits.entries {
-            return Err(ImageError::TooLarge {
-                what: "number of entries".into(),
-                size: count,
-                limit: limits.entries,
-            });
-        }
-        layer.entry(&entry, reader)?;
-    }
-    layer.finish_dirs()?;
-    Ok(layer.out)
+    let (target, out) = (Target::Layer, Unpacked::default());
+    Unpacker { root: fd, ids, limits, target, parent: None, dirs: Vec::new(), out }.run(reader)
+}
+
+/// What an archive becomes.
+#[derive(Clone, Debug, Default)]
+enum Target {
+    /// A layer: whiteouts mean something, links stay inside.
+    #[default]
+    Layer,
+    /// Part of a tree that is there already.
+    Tree(Merge),
+}
+
+/// How an archive is unpacked over a tree (`docker cp`).
+#[derive(Clone, Debug, Default)]
+pub struct Merge {
+    /// The directory inside the tree that the archive's paths start from; links on the way to it are followed in the
+    /// tree.
+    pub base: PathBuf,
+    /// Owner of all that is made, instead of the archive's: uid, gid as in the archive (before any id map).
+    pub owner: Option<(u32, u32)>,
+    /// Refuse to replace a directory by something else, and something else by a directory.
+    pub keep_kinds: bool,
+}
+
+/// Unpacks an archive over the tree at `root`. What is written before a failure stays, as with `tar`.
+pub(crate) fn merge(
+    reader: &mut TarReader<impl BufRead>,
+    root: OwnedFd,
+    merge: Merge,
+    ids: Option<IdMap>,
+    limits: Limits,
+) -> Result<()> {
+    let target = Target::Tree(merge);
+    let out = Unpacked::default();
+    Unpacker { root, ids, limits, target, parent: None, dirs: Vec::new(), out }.run(reader).map(drop)
 }
 
 struct Unpacker {
     root: OwnedFd,
+    target: Target,
     ids: Option<IdMap>,
     limits: Limits,
     parent: Option<(PathBuf, Rc<OwnedFd>)>,
@@ -117,22 +139,41 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
 
 impl Unpacker {
+    fn run(mut self, reader: &mut TarReader<impl BufRead>) -> Result<Unpacked> {
+        let mut count = 0;
+        while let Some(entry) = reader.next_entry().map_err(|e| from_io("layer", e))? {
+            count += 1;
+            if count > self.limits.entries {
+                let (what, limit) = ("number of entries".into(), self.limits.entries);
+                return Err(ImageError::TooLarge { what, size: count, limit });
+            }
+            self.entry(&entry, reader)?;
+        }
+        self.finish_dirs()?;
+        Ok(self.out)
+    }
+
     fn entry(&mut self, entry: &Entry, reader: &mut TarReader<impl BufRead>) -> Result<()> {
         let path = clean(&entry.path)?;
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             return self.root_entry(entry);
         };
         let parent = self.parent_of(&path)?;
-        if name.as_bytes().starts_with(PREFIX) {
+        if name.as_bytes().starts_with(PREFIX) && matches!(self.target, Target::Layer) {
             return whiteout(&parent, name.as_bytes()).map_err(at(&path));
         }
         self.admit(entry)?;
+        if entry.kind != Kind::Dir {
+            self.check_kind(&parent, &name, &path, entry)?;
+        }
         let made = match entry.kind {
             Kind::File => self.file(&parent, &name, entry, reader)?,
             Kind::HardLink => return self.hard_link(&parent, &name, &path, entry),
             Kind::Dir => return self.directory(&parent, &name, path, entry),
             Kind::Symlink => {
-                check_symlink(&path, entry)?;
+                if matches!(self.target, Target::Layer) {
+                    check_symlink(&path, entry)?;
+                }
                 let target = OsStr::from_bytes(&entry.link);
                 replacing(&parent, &name, || symlinkat(target, &*parent, &name)).map_err(at(&path))?;
                 None
@@ -154,6 +195,33 @@ impl Unpacker {
         };
         self.forget(&path, entry.kind);
         self.attributes(&parent, &name, made, entry).map_err(at(&path))
+    }
+
+    /// Refuses to change a directory into something else, and back, where that was asked for.
+    fn check_kind(&self, parent: &OwnedFd, name: &OsStr, path: &Path, entry: &Entry) -> Result<()> {
+        if !matches!(&self.target, Target::Tree(merge) if merge.keep_kinds) {
+            return Ok(());
+        }
+        let Ok(stat) = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let (is, comes) =
+            (FileType::from_raw_mode(stat.st_mode) == FileType::Directory, entry.kind == Kind::Dir);
+        let (there, new) = match (is, comes) {
+            (true, false) => ("directory", "non-directory"),
+            (false, true) => ("non-directory", "directory"),
+            _ => return Ok(()),
+        };
+        let path = Path::new("/").join(self.from_root(path));
+        Err(ImageError::Invalid(format!("cannot overwrite {there} {:?} with {new}", path.display().to_string())))
+    }
+
+    /// A directory of the archive as a path from the tree's root.
+    fn from_root(&self, dir: &Path) -> PathBuf {
+        let base = match &self.target {
+            Target::Layer => Path::new(""),
+            Target::Tree(merge) => merge.base.strip_prefix("/").unwrap_or(&merge.base),
+        };
+        let path = base.join(dir);
+        if path.as_os_str().is_empty() { ".".into() } else { path }
     }
 
     /// Refuses what is declared to be too large before a byte of it is written.
@@ -199,12 +267,12 @@ impl Unpacker {
     }
 
     fn open_in_root(&self, dir: &Path) -> Result<OwnedFd, Errno> {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let dir = self.from_root(dir);
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         loop {
             // EAGAIN: something was renamed meanwhile, somewhere.
-            match openat2(&self.root, dir, flags, Mode::empty(), how) {
+            match openat2(&self.root, &dir, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }
@@ -259,6 +327,7 @@ impl Unpacker {
     }
 
     fn directory(&mut self, parent: &OwnedFd, name: &OsStr, path: PathBuf, entry: &Entry) -> Result<()> {
+        self.check_kind(parent, name, &path, entry)?;
         let mut hides_lower = false;
         if let Err(error) = mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
             let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at(&path))?;
@@ -266,7 +335,7 @@ impl Unpacker {
                 return Err(at(&path)(error));
             }
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                hides_lower = is_whiteout(&stat);
+                hides_lower = is_whiteout(&stat) && matches!(self.target, Target::Layer);
                 unlinkat(parent, name, AtFlags::empty()).map_err(at(&path))?;
                 mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(at(&path))?;
                 self.parent = None;
@@ -341,9 +410,13 @@ impl Unpacker {
     }
 
     fn owner(&self, entry: &Entry) -> Result<(Uid, Gid), Errno> {
+        let (uid, gid) = match &self.target {
+            Target::Tree(Merge { owner: Some(owner), .. }) => *owner,
+            _ => (entry.uid, entry.gid),
+        };
         let (uid, gid) = match self.ids {
-            Some(ids) => ids.to_host(entry.uid, entry.gid).map_err(|_| Errno::OVERFLOW)?,
-            None => (entry.uid, entry.gid),
+            Some(ids) => ids.to_host(uid, gid).map_err(|_| Errno::OVERFLOW)?,
+            None => (uid, gid),
         };
         // All ones means "leave it" to the kernel.
         if uid == u32::MAX || gid == u32::MAX {
@@ -378,10 +451,9 @@ impl Unpacker {
 
     fn finish_dirs(&mut self) -> Result<()> {
         for (path, times) in std::mem::take(&mut self.dirs).into_iter().rev() {
-            let name = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            match openat2(&self.root, name, flags, Mode::empty(), how) {
+            match openat2(&self.root, self.from_root(&path), flags, Mode::empty(), how) {
                 Ok(fd) => futimens(&fd, &times).map_err(at(&path))?,
                 // Replaced by a later entry.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}

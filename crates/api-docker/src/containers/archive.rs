@@ -1,17 +1,17 @@
-//! Files of a container: copy in and out, changes, export.
+//! `docker cp`: what is at a path of a container, out of it and into it.
 
 use axum::{
     Extension,
     body::Body,
     extract::{Path, State},
-    http::{HeaderValue, header},
+    http::HeaderValue,
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
-use weft_cloud::{Caller, ChangeKind, PathStat, PutOptions};
+use serde_json::json;
+use weft_cloud::{ArchiveStat, Caller, PutOptions};
 
-use crate::{ApiError, Face, error::Result, query::Params, respond};
+use crate::{ApiError, Face, error::Result, query::Params};
 
 const STAT: &str = "x-docker-container-path-stat";
 
@@ -20,7 +20,7 @@ fn path(params: &Params) -> Result<&str> {
 }
 
 /// `X-Docker-Container-Path-Stat`: base64 of JSON. The mode has Go's bits.
-fn stat_header(stat: &PathStat) -> Result<HeaderValue> {
+fn stat_header(stat: &ArchiveStat) -> Result<HeaderValue> {
     let value = json!({
         "name": stat.name, "size": stat.size, "mode": go_mode(stat.mode),
         "mtime": stat.mtime.to_string(), "linkTarget": stat.link_target,

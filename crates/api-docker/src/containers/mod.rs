@@ -1,5 +1,6 @@
 //! Containers.
 
+mod archive;
 mod attach;
 mod change;
 mod create;
@@ -51,6 +52,7 @@ pub(crate) fn routes() -> Router<Face> {
         .route("/containers/{id}/logs", get(logs::logs))
         .route("/containers/{id}/stats", get(stats::stats))
         .route("/containers/{id}/top", get(top::top))
+        .route("/containers/{id}/archive", get(archive::get).head(archive::head).put(archive::put))
         .route("/containers/{id}/changes", get(files::changes))
         .route("/containers/{id}/export", get(files::export))
 }

@@ -2,23 +2,33 @@
 
 use bytes::Bytes;
 use futures_util::Stream;
-use weft_engine::{ArchiveStat, ByteStream, PutOptions};
+use weft_engine::{ArchiveStat, ByteStream, EngineError, PutOptions};
 
-use crate::{Action, Caller, Cloud, Result};
+use crate::{Action, Caller, Cloud, CloudError, Result};
+
+/// People are told the name they wrote.
+fn told(name: &str) -> impl FnOnce(EngineError) -> CloudError + '_ {
+    move |error| match error {
+        EngineError::NoFile { path, .. } => {
+            CloudError::Missing(format!("Could not find the file {path} in container {name}"))
+        }
+        other => other.into(),
+    }
+}
 
 impl Cloud {
     /// What is at `path` in the container.
     pub async fn archive_stat(&self, caller: &Caller, name: &str, path: &str) -> Result<ArchiveStat> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Read, container.meta.project)?;
-        Ok(self.engine().archive_stat(container.spec.id, path).await?)
+        self.engine().archive_stat(container.spec.id, path).await.map_err(told(name))
     }
 
     /// What is at `path` in the container, and it as a tar archive.
     pub async fn archive_get(&self, caller: &Caller, name: &str, path: &str) -> Result<(ArchiveStat, ByteStream)> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Read, container.meta.project)?;
-        let found = self.engine().archive_get(container.spec.id, path).await?;
+        let found = self.engine().archive_get(container.spec.id, path).await.map_err(told(name))?;
         self.engine().events().container(&container, "archive-path", []);
         Ok(found)
     }
@@ -37,7 +47,8 @@ impl Cloud {
     {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
-        self.engine().archive_put(container.spec.id, path, options, crate::images::reader(archive)).await?;
+        let reader = crate::images::reader(archive);
+        self.engine().archive_put(container.spec.id, path, options, reader).await.map_err(told(name))?;
         self.engine().events().container(&container, "extract-to-dir", []);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Use cases around containers.
 
+mod archive;
 mod change;
 mod create;
 mod draft;

@@ -19,6 +19,7 @@ mod copy;
 mod init;
 mod layers;
 mod rw;
+mod uses;
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,7 @@ use sha2::{Digest as _, Sha256};
 use weft_model::Digest;
 
 pub use rw::View;
+pub use uses::InUse;
 
 use crate::{
     content::{ContentStore, boot_id, random_name},
@@ -78,6 +80,7 @@ struct Inner {
     pins: Pins,
     rw: Mutex<HashMap<String, rw::Record>>,
     unsynced: Mutex<layers::Unsynced>,
+    uses: Mutex<uses::Uses>,
 }
 
 /// The chain ids of a stack of layers, lowest first (OCI image specification, "Layer ChainID").
@@ -135,6 +138,7 @@ impl Snapshots {
             pins: Pins::default(),
             rw: Mutex::default(),
             unsynced: Mutex::default(),
+            uses: Mutex::default(),
         };
         let snapshots = Self(Arc::new(inner));
         snapshots.drop_unsynced()?;

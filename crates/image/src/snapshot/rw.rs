@@ -88,7 +88,7 @@ impl Snapshots {
         Ok(())
     }
 
-    fn record(&self, id: &ContainerId) -> Result<Record> {
+    pub(super) fn record(&self, id: &ContainerId) -> Result<Record> {
         let found = self.0.rw.lock().get(&id.to_string()).cloned();
         found.ok_or_else(|| ImageError::NotFound { what: "snapshot", name: id.to_string() })
     }
@@ -127,21 +127,19 @@ impl Snapshots {
         Ok(lowers)
     }
 
-    /// Mounts the tree and returns where; mounted already is success.
-    pub fn mount(&self, id: &ContainerId) -> Result<PathBuf> {
-        let record = self.record(id)?;
+    /// Mounts the tree where it is not yet; `record`'s layers are there.
+    pub(super) fn attach(&self, id: &ContainerId, record: &Record) -> Result<PathBuf> {
         let at = self.mount_point(id);
         if mount::is_mount_point(&at) {
             return Ok(at);
         }
-        let _held = self.ensure(&record.layers)?;
         fs::create_dir_all(&at).map_err(ImageError::io("making", &at))?;
         let dir = self.rw_dir(id);
         let upper = dir.join("fs");
         match record.driver {
             Driver::Copy => mount::bind(&upper, &at, false)?,
             Driver::Overlay => {
-                let mut lowers = self.lowers(&record)?;
+                let mut lowers = self.lowers(record)?;
                 lowers.reverse();
                 Overlay { lowers, upper: Some((upper, dir.join("work"))) }.mount(&at)?;
             }
@@ -153,11 +151,6 @@ impl Snapshots {
     #[must_use]
     pub fn is_mounted(&self, id: &ContainerId) -> bool {
         mount::is_mount_point(&self.mount_point(id))
-    }
-
-    /// Detaches the tree's mount, if there is one.
-    pub fn unmount(&self, id: &ContainerId) -> Result<()> {
-        Ok(mount::unmount(&self.mount_point(id))?)
     }
 
     /// Unmounts and deletes the container's tree; none is success.

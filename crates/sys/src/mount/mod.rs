@@ -161,6 +161,16 @@ pub fn make_private(target: &Path) -> Result<(), MountError> {
         .map_err(|source| MountError::Unmount { target: target.to_owned(), source })
 }
 
+/// Gives the calling thread a mount namespace of its own, a copy of the present one that neither sends nor receives mount
+/// events, and a root and working directory of its own. The namespace goes with the thread.
+#[allow(unsafe_code)]
+pub fn own_namespace() -> Result<(), Errno> {
+    // SAFETY: only the mount namespace and the file system attributes of this thread are split off (unshare(2),
+    // CLONE_NEWNS implies CLONE_FS); the table of descriptors stays shared, on which Rust's I/O safety rests.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+}
+
 /// Detaches what is mounted at `target` (lazily: open files stay usable until closed). Nothing mounted there, or no
 /// such path, is success.
 pub fn unmount(target: &Path) -> Result<(), MountError> {
