@@ -22,7 +22,18 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "base", "model", "sys", "store", "dataplane", "image", "engine", "net", "dns", "driver-linux", "cloud", "api-kit",
+            "base",
+            "model",
+            "sys",
+            "store",
+            "dataplane",
+            "image",
+            "engine",
+            "net",
+            "dns",
+            "driver-linux",
+            "cloud",
+            "api-kit",
             "api-docker",
         ],
     ),
@@ -37,7 +48,8 @@ pub fn run() -> Result<()> {
         .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
         .output()
         .context("running cargo metadata")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
     let table: BTreeMap<&str, BTreeSet<&str>> =
         TABLE.iter().map(|(name, may)| (*name, may.iter().copied().collect())).collect();
     let mut wrong = Vec::new();

@@ -6,7 +6,18 @@
 /// Paths under `/images/` whose second segment is a verb, not a name.
 const IMAGE_VERBS: &[&str] = &["json", "create", "search", "load", "get", "prune"];
 /// Verbs that follow a name.
-const SUFFIXES: &[&str] = &["/json", "/history", "/push", "/tag", "/get", "/attestations", "/enable", "/disable", "/upgrade", "/set"];
+const SUFFIXES: &[&str] = &[
+    "/json",
+    "/history",
+    "/push",
+    "/tag",
+    "/get",
+    "/attestations",
+    "/enable",
+    "/disable",
+    "/upgrade",
+    "/set",
+];
 
 /// Encodes the slashes of names in `path`.
 pub(crate) fn encode_names(path: &str) -> String {

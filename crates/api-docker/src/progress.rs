@@ -121,9 +121,14 @@ mod tests {
 
     #[test]
     fn sizes_read_as_go_units() {
-        for (bytes, expected) in
-            [(0, "0B"), (999, "999B"), (1000, "1kB"), (1536, "1.536kB"), (212_345_678, "212.3MB"), (12_345_678, "12.35MB")]
-        {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1536, "1.536kB"),
+            (212_345_678, "212.3MB"),
+            (12_345_678, "12.35MB"),
+        ] {
             assert_eq!(human(bytes), expected);
         }
     }

@@ -209,7 +209,10 @@ fn duration(text: &str) -> Option<i64> {
         total += number.parse::<f64>().ok()? * factor;
         rest = tail;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "a float cast saturates, and durations are far smaller")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float cast saturates, and durations are far smaller"
+    )]
     (!text.is_empty()).then_some(total as i64)
 }
 
@@ -219,9 +222,15 @@ mod tests {
 
     #[test]
     fn booleans_are_lenient() {
-        for (query, expected) in
-            [("a=1", true), ("a=true", true), ("a=x", true), ("a=0", false), ("a=False", false), ("a", false), ("", false)]
-        {
+        for (query, expected) in [
+            ("a=1", true),
+            ("a=true", true),
+            ("a=x", true),
+            ("a=0", false),
+            ("a=False", false),
+            ("a", false),
+            ("", false),
+        ] {
             assert_eq!(Params::parse(query).unwrap().flag("a"), expected, "{query}");
         }
     }

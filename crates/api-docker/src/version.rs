@@ -52,7 +52,8 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
     headers.insert("api-version", HeaderValue::from_static("1.51"));
     headers.insert("docker-experimental", HeaderValue::from_static("false"));
     headers.insert("ostype", HeaderValue::from_static("linux"));
-    headers.insert("server", HeaderValue::from_static(concat!("Weft/", env!("CARGO_PKG_VERSION"), " (linux)")));
+    headers
+        .insert("server", HeaderValue::from_static(concat!("Weft/", env!("CARGO_PKG_VERSION"), " (linux)")));
     response
 }
 

@@ -2,7 +2,11 @@
 //!
 //! The handshake and framing of the server side are all that attach needs; they are small enough to stand here.
 
-use axum::{body::Body, http::{HeaderValue, Request, StatusCode}, response::Response};
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, StatusCode},
+    response::Response,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};

@@ -44,7 +44,10 @@ pub fn receiver_body<E>(receive: mpsc::Receiver<Result<Bytes, E>>) -> Body
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
 {
-    Body::from_stream(stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) }))
+    Body::from_stream(stream::unfold(
+        receive,
+        |mut receive| async move { Some((receive.recv().await?, receive)) },
+    ))
 }
 
 /// A body with one line of JSON for each value.

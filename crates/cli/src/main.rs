@@ -73,7 +73,10 @@ fn carry_out(line: Line) -> anyhow::Result<()> {
 }
 
 async fn verb(context: &Context, command: Command) -> anyhow::Result<()> {
-    use verbs::{attach, cp, events, exec, images, inspect, life, login, logs, metrics, network, ps, run, start, stats, status, system, top, volume};
+    use verbs::{
+        attach, cp, events, exec, images, inspect, life, login, logs, metrics, network, ps, run, start,
+        stats, status, system, top, volume,
+    };
     match command {
         Command::Status => status::status(context).await,
         Command::Metrics(args) => metrics::metrics(context, args).await,

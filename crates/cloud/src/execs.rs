@@ -87,7 +87,12 @@ impl Cloud {
     }
 
     /// Starts an exec and attaches to it.
-    pub async fn exec_start(&self, caller: &Caller, id: &str, size: Option<(u16, u16)>) -> Result<Attachment> {
+    pub async fn exec_start(
+        &self,
+        caller: &Caller,
+        id: &str,
+        size: Option<(u16, u16)>,
+    ) -> Result<Attachment> {
         let view = self.exec_find(caller, id, Action::Write).await?;
         let start = ExecStart { detach: false, console_size: size };
         let attachment = self.engine().exec_start(view.spec.id, &start).await?;

@@ -43,8 +43,8 @@ pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};
 pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};
 pub use weft_engine::{
-    ArchiveStat, AttachOptions, Attachment, ChangeKind, ExecView, LogQuery, PathChange, PutOptions, TopTable, WaitCondition, WaitResult,
-    InterfaceUsage, Pair, Sample, StatsStream,
+    ArchiveStat, AttachOptions, Attachment, ChangeKind, ExecView, InterfaceUsage, LogQuery, Pair, PathChange,
+    PutOptions, Sample, StatsStream, TopTable, WaitCondition, WaitResult,
     cgroup::{BlockIo, CpuUsage},
     logs::{LogEntry, Stream as LogSource},
 };

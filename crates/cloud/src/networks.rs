@@ -4,12 +4,12 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use weft_base::{Clock, SystemClock, chain};
 use weft_model::{
-    Attachment, Container, ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
-    Port, PortId, PortOwner, PortSpec, RunState, default_project,
+    Attachment, Container, ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkMode,
+    NetworkSpec, Port, PortId, PortOwner, PortSpec, RunState, default_project,
 };
 use weft_net::{
-    ErrorClass, KernelSockets, NetError, NetworkDraft, Pools, PortContext, PredefinedConfig, Turn, WildcardV6, build_ports,
-    connect_port, disconnect_ports, ensure_predefined, host_routes, resolve_network,
+    ErrorClass, KernelSockets, NetError, NetworkDraft, Pools, PortContext, PredefinedConfig, Turn,
+    WildcardV6, build_ports, connect_port, disconnect_ports, ensure_predefined, host_routes, resolve_network,
 };
 use weft_store::{IndexKey, Kv, Stored, Table, Txn};
 
@@ -91,7 +91,12 @@ impl Cloud {
     }
 
     /// Makes a network.
-    pub async fn network_create(&self, caller: &Caller, draft: NetworkDraft, labels: Labels) -> Result<Arc<Network>> {
+    pub async fn network_create(
+        &self,
+        caller: &Caller,
+        draft: NetworkDraft,
+        labels: Labels,
+    ) -> Result<Arc<Network>> {
         caller.authorise(Action::Write, caller.project)?;
         if draft.bridge.is_some() {
             caller.authorise(Action::Host, caller.project)?;
@@ -135,8 +140,14 @@ impl Cloud {
     pub async fn network_list(&self, caller: &Caller) -> Result<Vec<NetworkView>> {
         let networks = self.0.networks.list_shared().await?;
         let ports = self.0.ports.list_shared().await?;
-        let names: HashMap<ContainerId, String> =
-            self.0.containers.list_shared().await?.iter().map(|c| (c.spec.id, c.spec.name.to_string())).collect();
+        let names: HashMap<ContainerId, String> = self
+            .0
+            .containers
+            .list_shared()
+            .await?
+            .iter()
+            .map(|c| (c.spec.id, c.spec.name.to_string()))
+            .collect();
         let on = |id: NetworkId| {
             ports
                 .iter()
@@ -168,7 +179,9 @@ impl Cloud {
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = found.spec.name.to_string();
         if found.spec.predefined {
-            return Err(CloudError::Forbidden(format!("{shown} is a pre-defined network and cannot be removed")));
+            return Err(CloudError::Forbidden(format!(
+                "{shown} is a pre-defined network and cannot be removed"
+            )));
         }
         let view = self.network_view(caller, name).await?;
         if !view.ports.is_empty() {
@@ -244,7 +257,10 @@ impl Cloud {
             NetworkMode::None | NetworkMode::Attached => {}
         }
         if matches!(found.status.state, RunState::Removing | RunState::Dead) {
-            return Err(CloudError::Forbidden(format!("container {} is marked for removal and cannot be connected or disconnected to the network", found.spec.id)));
+            return Err(CloudError::Forbidden(format!(
+                "container {} is marked for removal and cannot be connected or disconnected to the network",
+                found.spec.id
+            )));
         }
         let attachment = wishes.attachment(network.spec.id, &shown);
         self.attachment_check(&network, &attachment)?;
@@ -271,7 +287,8 @@ impl Cloud {
             let ports = self.ports_of(found.spec.id).await?;
             let specs: Vec<PortSpec> = ports.iter().map(|p| p.spec.clone()).collect();
             let gathered = self.gather().await?;
-            let all = gathered.with(self, &turn, &[], |c| connect_port(&container.spec, &attachment, &specs, c))?;
+            let all =
+                gathered.with(self, &turn, &[], |c| connect_port(&container.spec, &attachment, &specs, c))?;
             if let Some(all) = all {
                 (txn, made) = self.write_ports(txn, &container, &ports, all);
             }
@@ -289,7 +306,13 @@ impl Cloud {
     }
 
     /// Detaches a container from a network; with `force` also one that is gone.
-    pub async fn network_disconnect(&self, caller: &Caller, network: &str, container: &str, force: bool) -> Result<()> {
+    pub async fn network_disconnect(
+        &self,
+        caller: &Caller,
+        network: &str,
+        container: &str,
+        force: bool,
+    ) -> Result<()> {
         let network = self.network_find(caller, network).await?;
         let found = match self.container_find(caller, container).await {
             Err(CloudError::NotFound { .. }) if force => return Ok(()),
@@ -388,7 +411,11 @@ impl Cloud {
     }
 
     /// The ports that a container about to start needs, and those of an earlier run that go; chosen in `turn`.
-    pub(crate) async fn ports_for(&self, container: &Container, turn: &Turn) -> Result<(Vec<Port>, Vec<PortId>)> {
+    pub(crate) async fn ports_for(
+        &self,
+        container: &Container,
+        turn: &Turn,
+    ) -> Result<(Vec<Port>, Vec<PortId>)> {
         let old = self.ports_of(container.spec.id).await?;
         // A restart of a live container keeps what it has.
         if container.status.state.is_alive() && !old.is_empty() {
@@ -457,10 +484,21 @@ struct Gathered {
 
 impl Gathered {
     /// Hands all of it, less the ports in `without`, to the port builder.
-    fn with<T>(&self, cloud: &Cloud, turn: &Turn, without: &[PortId], build: impl FnOnce(&PortContext<'_>) -> T) -> T {
+    fn with<T>(
+        &self,
+        cloud: &Cloud,
+        turn: &Turn,
+        without: &[PortId],
+        build: impl FnOnce(&PortContext<'_>) -> T,
+    ) -> T {
         let networks: Vec<&NetworkSpec> = self.networks.iter().map(|n| &n.spec).collect();
-        let existing: Vec<&PortSpec> =
-            self.ports.iter().map(|p| &p.spec).chain(turn.pending()).filter(|p| !without.contains(&p.id)).collect();
+        let existing: Vec<&PortSpec> = self
+            .ports
+            .iter()
+            .map(|p| &p.spec)
+            .chain(turn.pending())
+            .filter(|p| !without.contains(&p.id))
+            .collect();
         build(&PortContext {
             networks: &networks,
             existing: &existing,

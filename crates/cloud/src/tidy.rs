@@ -37,7 +37,8 @@ pub(crate) fn start(cloud: &Cloud, tasks: &Tasks) {
 impl Cloud {
     async fn tidy(&self) -> Result<()> {
         let containers = self.0.containers.list_shared().await?;
-        let awake: BTreeSet<ContainerId> = containers.iter().filter(|c| !rests(c)).map(|c| c.spec.id).collect();
+        let awake: BTreeSet<ContainerId> =
+            containers.iter().filter(|c| !rests(c)).map(|c| c.spec.id).collect();
         let owners: BTreeSet<ContainerId> = self
             .0
             .ports

@@ -76,24 +76,41 @@ pub(crate) fn random_name() -> Result<Name> {
 
 impl Cloud {
     /// Checks a draft of a volume and completes it; nothing is written.
-    pub(crate) fn volume_resolve(&self, caller: &Caller, draft: &VolumeDraft, anonymous: bool) -> Result<Volume> {
+    pub(crate) fn volume_resolve(
+        &self,
+        caller: &Caller,
+        draft: &VolumeDraft,
+        anonymous: bool,
+    ) -> Result<Volume> {
         if !matches!(draft.driver.as_str(), "" | "local") {
-            return Err(CloudError::Missing(format!("error looking up volume plugin {0}: plugin \"{0}\" not found", draft.driver)));
+            return Err(CloudError::Missing(format!(
+                "error looking up volume plugin {0}: plugin \"{0}\" not found",
+                draft.driver
+            )));
         }
-        if let Some(bad) = draft.options.keys().find(|k| !matches!(k.as_str(), "type" | "o" | "device" | "size")) {
+        if let Some(bad) =
+            draft.options.keys().find(|k| !matches!(k.as_str(), "type" | "o" | "device" | "size"))
+        {
             return Err(CloudError::Invalid(format!("create: invalid option: {bad:?}")));
         }
         if !draft.options.is_empty() {
             // Options name devices and file systems of the host.
             caller.authorise(Action::Host, caller.project)?;
             for required in ["type", "device"] {
-                if draft.options.get(required).is_none_or(String::is_empty) && !draft.options.contains_key("size") {
-                    return Err(CloudError::Invalid(format!("create: missing required option: {required:?}")));
+                if draft.options.get(required).is_none_or(String::is_empty)
+                    && !draft.options.contains_key("size")
+                {
+                    return Err(CloudError::Invalid(format!(
+                        "create: missing required option: {required:?}"
+                    )));
                 }
             }
         }
         let name = match &draft.name {
-            Some(name) => Name::new(name.as_str()).ok().filter(|n| n.as_str().len() > 1).ok_or_else(|| name_error(name))?,
+            Some(name) => Name::new(name.as_str())
+                .ok()
+                .filter(|n| n.as_str().len() > 1)
+                .ok_or_else(|| name_error(name))?,
             None => random_name()?,
         };
         let spec = VolumeSpec { name, driver: "local".into(), options: draft.options.clone(), anonymous };
@@ -141,7 +158,12 @@ impl Cloud {
     async fn volume_show(&self, volume: Arc<Volume>) -> Result<VolumeView> {
         let containers = self.0.containers.list_shared().await?;
         let users = containers.iter().filter(|c| mounted(c).any(|v| v == volume.spec.name.as_str())).count();
-        Ok(VolumeView { mountpoint: self.engine().volumes().path(volume.spec.name.as_str()), volume, users, usage: None })
+        Ok(VolumeView {
+            mountpoint: self.engine().volumes().path(volume.spec.name.as_str()),
+            volume,
+            users,
+            usage: None,
+        })
     }
 
     /// The caller's volumes, in the order of their names.
@@ -179,7 +201,10 @@ impl Cloud {
             .map(|c| c.spec.id.to_string())
             .collect();
         if !users.is_empty() {
-            return Err(CloudError::Conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+            return Err(CloudError::Conflict(format!(
+                "remove {name}: volume is in use - [{}]",
+                users.join(", ")
+            )));
         }
         self.volume_drop(&volume).await
     }
@@ -195,7 +220,9 @@ impl Cloud {
     /// Removes those of `names` that are anonymous and that nothing refers to any more.
     pub(crate) async fn volumes_release(&self, names: &[String]) -> Result<()> {
         for name in names {
-            let Some(volume) = self.0.volumes.get(name.as_str()).await?.filter(|v| v.spec.anonymous) else { continue };
+            let Some(volume) = self.0.volumes.get(name.as_str()).await?.filter(|v| v.spec.anonymous) else {
+                continue;
+            };
             let containers = self.0.containers.list_shared().await?;
             if containers.iter().all(|c| mounted(c).all(|v| v != name)) {
                 self.volume_drop(&volume).await?;
@@ -216,7 +243,8 @@ impl Cloud {
                 continue;
             }
             caller.authorise(Action::Write, view.volume.meta.project)?;
-            let bytes = self.engine().volumes().usage(view.volume.spec.name.as_str()).await.map_or(0, |u| u.size);
+            let bytes =
+                self.engine().volumes().usage(view.volume.spec.name.as_str()).await.map_or(0, |u| u.size);
             match self.volume_remove(caller, view.volume.spec.name.as_str(), false).await {
                 Ok(()) => {
                     pruned.names.push(view.volume.spec.name.to_string());

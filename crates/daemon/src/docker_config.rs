@@ -66,8 +66,8 @@ const MEANINGLESS: &[&str] = &[
 
 /// Reads the file at `path` into `config`.
 pub fn read(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     if text.trim().is_empty() {
         return Ok(());
     }
@@ -145,7 +145,10 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
     Ok(true)
 }
 
-fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(key: &str, value: &Value) -> Result<Option<T>, ConfigError> {
+fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(
+    key: &str,
+    value: &Value,
+) -> Result<Option<T>, ConfigError> {
     let text: String = take(key, value)?;
     if text.is_empty() {
         return Ok(None);
@@ -266,7 +269,10 @@ mod tests {
         for (value, key) in [
             (json!({"bip": "x"}), "bip"),
             (json!({"no-such-key": 1}), "no-such-key"),
-            (json!({"default-address-pools": [{"base": "10.0.0.0/24", "size": 16}]}), "default-address-pools"),
+            (
+                json!({"default-address-pools": [{"base": "10.0.0.0/24", "size": 16}]}),
+                "default-address-pools",
+            ),
             (json!({"default-shm-size": "1x"}), "default-shm-size"),
             (json!({"runtimes": {"a": {}}}), "runtimes.a"),
         ] {

@@ -64,7 +64,12 @@ impl Check {
         Self { group, name: name.into(), finding: Finding::Ok, detail: detail.into(), loses, remedy }
     }
 
-    fn lacks(group: &'static str, name: impl Into<String>, detail: impl Into<String>, without: Without) -> Self {
+    fn lacks(
+        group: &'static str,
+        name: impl Into<String>,
+        detail: impl Into<String>,
+        without: Without,
+    ) -> Self {
         Self {
             finding: without.finding,
             loses: without.loses.into(),

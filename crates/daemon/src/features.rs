@@ -40,7 +40,12 @@ pub const FEATURES: &[Feature] = &[
         default: true,
     },
     Feature { name: "dns", about: "names of containers, at 127.0.0.11", needs: &["networks"], default: true },
-    Feature { name: "docker", about: "the Docker API", needs: &["containers", "images", "networks"], default: true },
+    Feature {
+        name: "docker",
+        about: "the Docker API",
+        needs: &["containers", "images", "networks"],
+        default: true,
+    },
     Feature { name: "metrics", about: "figures in Prometheus' format", needs: &[], default: true },
 ];
 
@@ -164,7 +169,8 @@ impl Features {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(source) => return Err(FeatureError::File { doing: "reading", path, source }),
         };
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(|source| FeatureError::Syntax { path, source })?;
+        let kept: Kept =
+            serde_json::from_slice(&bytes).map_err(|source| FeatureError::Syntax { path, source })?;
         let mut features = Self { on: BTreeSet::new() };
         for name in kept.enabled.iter().filter(|n| find(n).is_ok()) {
             features.enable(name)?;

@@ -21,8 +21,8 @@ pub(crate) struct Gate {
 impl NetGate for Gate {
     async fn ready(&self, id: ContainerId) -> Result<Option<PathBuf>, String> {
         let container = self.containers.get(&id).await.map_err(|e| chain(&e))?;
-        let own = container
-            .is_some_and(|c| matches!(c.spec.network, NetworkMode::Attached | NetworkMode::None));
+        let own =
+            container.is_some_and(|c| matches!(c.spec.network, NetworkMode::Attached | NetworkMode::None));
         if !own {
             return Ok(None);
         }

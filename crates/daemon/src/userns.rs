@@ -7,7 +7,10 @@ use weft_engine::oci::{IdMap, UserNamespace};
 pub(crate) fn resolve(text: &str) -> anyhow::Result<UserNamespace> {
     let (user, group) = text.split_once(':').unwrap_or((text, text));
     let name = |n: &str| if n == "default" { "dockremap".to_owned() } else { n.to_owned() };
-    Ok(UserNamespace { uids: ranges("/etc/subuid", &name(user))?, gids: ranges("/etc/subgid", &name(group))? })
+    Ok(UserNamespace {
+        uids: ranges("/etc/subuid", &name(user))?,
+        gids: ranges("/etc/subgid", &name(group))?,
+    })
 }
 
 fn ranges(path: &str, name: &str) -> anyhow::Result<Vec<IdMap>> {
@@ -24,7 +27,9 @@ fn parse(text: &str, name: &str) -> Vec<IdMap> {
     let mut maps = Vec::new();
     for line in text.lines() {
         let mut parts = line.trim().split(':');
-        let (Some(owner), Some(start), Some(count)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        let (Some(owner), Some(start), Some(count)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
         if let (true, Ok(outside), Ok(count)) = (owner == name, start.parse(), count.parse::<u32>()) {
             maps.push(IdMap { inside, outside, count });
             inside = inside.saturating_add(count);

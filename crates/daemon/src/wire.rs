@@ -8,12 +8,17 @@ use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Cloud, Defaults, Parts};
 use weft_dns::{Dns, SandboxSockets, Sockets, UpstreamConfig};
 use weft_driver_linux::LinuxDriver;
-use weft_engine::{Engine, EngineConfig, oci, shim::{Launcher, Runtime}};
+use weft_engine::{
+    Engine, EngineConfig, oci,
+    shim::{Launcher, Runtime},
+};
 use weft_image::{
     ImageStore, Options as ImageOptions,
     registry::{RegistryClient, RegistryOptions},
 };
-use weft_model::{ContainerId, DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, Ulimit, default_project};
+use weft_model::{
+    ContainerId, DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, Ulimit, default_project,
+};
 use weft_net::{Net, NetConfig, Pools, PredefinedConfig};
 use weft_store::{Embedded, Kv, Options, Table};
 
@@ -81,7 +86,8 @@ fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineCo
     for (name, path) in &d.runtimes {
         runtimes.insert(name.clone(), Runtime::External { path: path.clone(), args: Vec::new() });
     }
-    let ulimit = |u: &crate::config::DefaultUlimit| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard };
+    let ulimit =
+        |u: &crate::config::DefaultUlimit| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard };
     Ok(EngineConfig {
         root: config.root.clone(),
         run: config.run.clone(),
@@ -97,14 +103,21 @@ fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineCo
         no_new_privileges: d.no_new_privileges,
         shm_size: d.shm_size,
         host_gateway: config.network.host_gateway.first().copied(),
-        dns: DnsConfig { servers: d.dns.clone(), search: d.dns_search.clone(), options: d.dns_options.clone() },
+        dns: DnsConfig {
+            servers: d.dns.clone(),
+            search: d.dns_search.clone(),
+            options: d.dns_options.clone(),
+        },
         launcher,
     })
 }
 
 fn log_config(config: &Config) -> LogConfig {
     let d = &config.defaults;
-    LogConfig { driver: d.log_driver.clone().unwrap_or_else(|| "json-file".into()), options: d.log_opts.clone() }
+    LogConfig {
+        driver: d.log_driver.clone().unwrap_or_else(|| "json-file".into()),
+        options: d.log_opts.clone(),
+    }
 }
 
 fn predefined(config: &Config) -> PredefinedConfig {
@@ -134,9 +147,11 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let kv = store(config).await?;
     let id = host(&kv, config).await?;
-    let engine_config = engine_config(config, Launcher::of_self(&["shim"]).context("protecting the executable")?)?;
+    let engine_config =
+        engine_config(config, Launcher::of_self(&["shim"]).context("protecting the executable")?)?;
     let ids = engine_config.userns_remap.as_ref().and_then(userns::shift);
-    let images = ImageStore::open(&config.root, Arc::clone(&kv), ImageOptions { ids, ..ImageOptions::default() });
+    let images =
+        ImageStore::open(&config.root, Arc::clone(&kv), ImageOptions { ids, ..ImageOptions::default() });
     let images = images.await.context("opening the image store")?;
     let registry = RegistryClient::new(
         images.clone(),
@@ -150,7 +165,9 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Running> {
     );
     let registry = registry.context("configuring registries")?;
     let pools = Pools::configured(&config.network.pools, id.as_bytes());
-    weft_cloud::ensure_networks(&kv, &predefined(config), &pools).await.context("preparing the default networks")?;
+    weft_cloud::ensure_networks(&kv, &predefined(config), &pools)
+        .await
+        .context("preparing the default networks")?;
     let driver = Arc::new(LinuxDriver::new(config.run.join("netns")).context("opening the data plane")?);
     let mtu = config.network.mtu.unwrap_or(NetConfig::default().mtu);
     let net = Net::start(&kv, driver.clone(), &tasks, NetConfig { mtu, ..NetConfig::default() });
@@ -169,7 +186,8 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Running> {
     let engine = engine.await.context("opening the engine")?;
     let host = facts::gather(config, id, engine.host());
     let defaults = Defaults { log: log_config(config), remapped, publish_ip: config.network.publish_ip };
-    let cloud = Cloud::start(Parts { kv, engine, images, registry, net, pools, host, defaults, clock }, &tasks);
+    let cloud =
+        Cloud::start(Parts { kv, engine, images, registry, net, pools, host, defaults, clock }, &tasks);
     let mut sockets = Vec::new();
     for (uri, listener) in listeners {
         let tls = match &uri {

@@ -145,8 +145,10 @@ impl Inner {
             make_dir(&live)?;
             make_dir(&me.durable(id))?;
             let rootfs = me.images.snapshots().mount(&id)?;
-            volumes::make_inside(&rootfs, &spec.process.working_dir)
-                .map_err(EngineError::io(format!("making the working directory {}", spec.process.working_dir)))?;
+            volumes::make_inside(&rootfs, &spec.process.working_dir).map_err(EngineError::io(format!(
+                "making the working directory {}",
+                spec.process.working_dir
+            )))?;
             let user = oci::user::resolve(&rootfs, &spec.process.user, &spec.process.groups)
                 .map_err(oci::OciError::from)?;
             let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));

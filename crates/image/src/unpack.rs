@@ -211,7 +211,10 @@ impl Unpacker {
             _ => return Ok(()),
         };
         let path = Path::new("/").join(self.from_root(path));
-        Err(ImageError::Invalid(format!("cannot overwrite {there} {:?} with {new}", path.display().to_string())))
+        Err(ImageError::Invalid(format!(
+            "cannot overwrite {there} {:?} with {new}",
+            path.display().to_string()
+        )))
     }
 
     /// A directory of the archive as a path from the tree's root.

@@ -364,7 +364,8 @@ fn leave_out_refused(driver: &dyn Driver, compiled: &mut Compiled) {
     let ports = &desired.ports;
     desired.publishes.retain(|publish| {
         let Some(why) = driver.refuses(publish) else { return true };
-        let target = |port: &weft_dataplane::Port| port.addresses.iter().any(|a| a.addr() == publish.target_ip);
+        let target =
+            |port: &weft_dataplane::Port| port.addresses.iter().any(|a| a.addr() == publish.target_ip);
         faults.extend(ports.iter().filter(|(_, port)| target(port)).map(|(id, _)| (*id, why.to_string())));
         false
     });

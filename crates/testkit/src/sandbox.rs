@@ -214,7 +214,10 @@ mod tests {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains(&sandbox.address().to_string()), "{text}");
         // A process that left its session and parent still ends with the sandbox.
-        let inside = format!("setsid sleep 1000 </dev/null >/dev/null 2>&1 & mkdir -p {0}/m && mount -t tmpfs t {0}/m", dir.display());
+        let inside = format!(
+            "setsid sleep 1000 </dev/null >/dev/null 2>&1 & mkdir -p {0}/m && mount -t tmpfs t {0}/m",
+            dir.display()
+        );
         run(sandbox.command("sh").args(["-c", &inside]).stdout(Stdio::null())).unwrap();
         let inhabitants = sandbox.processes();
         assert!(inhabitants.len() >= 2, "{inhabitants:?}");

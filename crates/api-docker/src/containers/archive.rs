@@ -64,7 +64,8 @@ pub(super) async fn get(
     params: Params,
 ) -> Result<Response> {
     let (stat, stream) = face.cloud.archive_get(&caller, &id, path(&params)?).await?;
-    let headers = [(STAT, stat_header(&stat)?), ("content-type", HeaderValue::from_static("application/x-tar"))];
+    let headers =
+        [(STAT, stat_header(&stat)?), ("content-type", HeaderValue::from_static("application/x-tar"))];
     Ok((headers, weft_api_kit::receiver_body(stream)).into_response())
 }
 

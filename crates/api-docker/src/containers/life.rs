@@ -81,7 +81,8 @@ pub(super) async fn unpause(
 pub(crate) fn window(params: &Params) -> Result<(u16, u16)> {
     let side = |name: &str| {
         let number = params.number(name)?.unwrap_or(0);
-        u16::try_from(number).map_err(|_| ApiError::bad_request(format!("invalid terminal size {name}={number}")))
+        u16::try_from(number)
+            .map_err(|_| ApiError::bad_request(format!("invalid terminal size {name}={number}")))
     };
     Ok((side("h")?, side("w")?))
 }

@@ -19,8 +19,21 @@ use crate::{
 };
 
 const KNOWN: &[&str] = &[
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish",
-    "since", "status", "volume", "isolation",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "isolation",
 ];
 
 pub(super) async fn inspect(
@@ -57,7 +70,9 @@ pub(super) async fn list(
     let now = SystemClock.now();
     let rows: Vec<Value> = views
         .iter()
-        .filter(|v| all || v.container.status.state.is_alive() || v.container.status.state == RunState::Restarting)
+        .filter(|v| {
+            all || v.container.status.state.is_alive() || v.container.status.state == RunState::Restarting
+        })
         .filter(|v| before.is_none_or(|b| v.container.meta.created < b))
         .filter(|v| since.is_none_or(|s| v.container.meta.created > s))
         .filter(|v| images.as_ref().is_none_or(|ids| ids.contains(&v.container.spec.image.id)))
@@ -74,7 +89,9 @@ fn check(filters: &Filters) -> Result<()> {
     if let Some(bad) = filters.values("status").find(|s| !states.contains(s)) {
         return Err(ApiError::bad_request(format!("invalid filter 'status={bad}'")));
     }
-    if let Some(bad) = filters.values("health").find(|h| !["starting", "healthy", "unhealthy", "none"].contains(h)) {
+    if let Some(bad) =
+        filters.values("health").find(|h| !["starting", "healthy", "unhealthy", "none"].contains(h))
+    {
         return Err(ApiError::bad_request(format!("invalid filter 'health={bad}'")));
     }
     if let Some(bad) = filters.values("exited").find(|e| e.parse::<i64>().is_err()) {
@@ -102,11 +119,11 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
         && filters.any("name", |want| name_matches(spec.name.as_str(), want))
         && filters.any("status", |want| want == status.state.as_str())
         && filters.any("exited", |want| {
-            status.state == RunState::Exited && want.parse() == Ok(status.exit.code) && status.finished_at.is_some()
+            status.state == RunState::Exited
+                && want.parse() == Ok(status.exit.code)
+                && status.finished_at.is_some()
         })
-        && filters.any("health", |want| {
-            want == status.health.as_ref().map_or("none", |h| h.state.as_str())
-        })
+        && filters.any("health", |want| want == status.health.as_ref().map_or("none", |h| h.state.as_str()))
         && filters.labels("label", &view.container.meta.labels)
         && filters.any("network", |want| {
             let attached = view.networks.values().any(|n| {
@@ -118,9 +135,11 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
             status.mounts.iter().any(|m| m.name == want || m.target == want || m.source == want)
         })
         && filters.any("publish", |want| {
-            view.ports.iter().flat_map(|p| &p.spec.publish).any(|b| {
-                port_matches(want, b.host_port, b.protocol.as_str())
-            }) && status.state.is_alive()
+            view.ports
+                .iter()
+                .flat_map(|p| &p.spec.publish)
+                .any(|b| port_matches(want, b.host_port, b.protocol.as_str()))
+                && status.state.is_alive()
         })
         && filters.any("expose", |want| {
             spec.exposed.iter().any(|e| {
@@ -163,7 +182,6 @@ fn name_matches(name: &str, want: &str) -> bool {
     }
     true
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,8 @@ pub(super) async fn logs(
 ) -> Result<Response> {
     let wanted = parse(&params)?;
     let mut source = face.cloud.container_logs(&caller, &id, wanted).await?;
-    let shape = Shape { tty: source.tty, timestamps: params.flag("timestamps"), details: params.flag("details") };
+    let shape =
+        Shape { tty: source.tty, timestamps: params.flag("timestamps"), details: params.flag("details") };
     let (sender, body) = weft_api_kit::body_channel();
     tokio::spawn(async move {
         loop {
@@ -77,7 +78,12 @@ pub(super) async fn logs(
                 Err(error) => {
                     tracing::warn!(%error, "reading a container's log failed");
                     let mut out = BytesMut::new();
-                    frame(&mut out, LogSource::Stderr, shape.tty, &[format!("Error grabbing logs: {error}\n").as_bytes()]);
+                    frame(
+                        &mut out,
+                        LogSource::Stderr,
+                        shape.tty,
+                        &[format!("Error grabbing logs: {error}\n").as_bytes()],
+                    );
                     sender.send(out.freeze()).await;
                     return;
                 }

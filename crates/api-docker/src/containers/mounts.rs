@@ -69,7 +69,9 @@ pub(super) fn from_bind(spec: &str, volume_driver: &str) -> Result<MountSpec> {
     }
     let kind_word = if source.starts_with('/') { "bind" } else { "volume" };
     if !target.starts_with('/') {
-        let why = format!("invalid mount config for type \"{kind_word}\": invalid mount path: '{target}' mount path must be absolute");
+        let why = format!(
+            "invalid mount config for type \"{kind_word}\": invalid mount path: '{target}' mount path must be absolute"
+        );
         return Err(invalid_spec(spec, &why));
     }
     let words = ModeWords::parse(mode, source.starts_with('/'))
@@ -168,7 +170,10 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
                 return Err(invalid("field Source must not be empty".into()));
             }
             if !mount.source.starts_with('/') {
-                return Err(invalid(format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+                return Err(invalid(format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    mount.source
+                )));
             }
             if mount.volume_options.is_some() {
                 return Err(invalid("field VolumeOptions must not be specified".into()));
@@ -188,7 +193,11 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
             }
             let options = mount.tmpfs_options.clone().unwrap_or_default();
             let words: Vec<String> = options.options.iter().map(|pair| pair.join("=")).collect();
-            MountKind::Tmpfs(TmpfsOptions { size: options.size_bytes, mode: options.mode, options: words.join(",") })
+            MountKind::Tmpfs(TmpfsOptions {
+                size: options.size_bytes,
+                mode: options.mode,
+                options: words.join(","),
+            })
         }
         "image" => {
             if mount.source.is_empty() {
@@ -197,7 +206,11 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
             let subpath = mount.image_options.clone().unwrap_or_default().subpath;
             MountKind::Image { reference: mount.source.clone(), subpath }
         }
-        other => return Err(ApiError::bad_request(format!("invalid mount config for type \"{other}\": mount type unknown"))),
+        other => {
+            return Err(ApiError::bad_request(format!(
+                "invalid mount config for type \"{other}\": mount type unknown"
+            )));
+        }
     };
     let written = serde_json::to_value(mount).map_err(|e| ApiError::bad_request(e.to_string()))?;
     Ok(MountSpec {
@@ -217,10 +230,12 @@ fn volume_kind(mount: &Mount) -> Result<MountKind> {
         ));
     }
     check_volume_name(&mount.source)?;
-    let VolumeOptions { no_copy, labels, driver_config, subpath } = mount.volume_options.clone().unwrap_or_default();
+    let VolumeOptions { no_copy, labels, driver_config, subpath } =
+        mount.volume_options.clone().unwrap_or_default();
     if std::path::Path::new(&subpath).components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
         return Err(ApiError::bad_request(
-            "invalid mount config for type \"volume\": subpath must be a relative path within the volume".into(),
+            "invalid mount config for type \"volume\": subpath must be a relative path within the volume"
+                .into(),
         ));
     }
     let config = driver_config.unwrap_or_default();
@@ -238,7 +253,9 @@ fn volume_kind(mount: &Mount) -> Result<MountKind> {
 /// An entry of the `Tmpfs` map.
 pub(super) fn from_tmpfs(target: &str, options: &str) -> Result<MountSpec> {
     if !target.starts_with('/') {
-        return Err(ApiError::bad_request(format!("invalid mount path: '{target}' mount path must be absolute")));
+        return Err(ApiError::bad_request(format!(
+            "invalid mount path: '{target}' mount path must be absolute"
+        )));
     }
     Ok(MountSpec {
         target: clean(target),

@@ -22,7 +22,12 @@ use crate::{
 };
 
 /// The draft that `body` asks for.
-pub(super) fn draft(body: CreateBody, name: Option<String>, platform: Option<String>, version: ApiVersion) -> Result<ContainerDraft> {
+pub(super) fn draft(
+    body: CreateBody,
+    name: Option<String>,
+    platform: Option<String>,
+    version: ApiVersion,
+) -> Result<ContainerDraft> {
     let CreateBody { config, host_config: host, networking_config: networking } = body;
     if config.image.is_empty() {
         return Err(ApiError::bad_request("no image specified".into()));
@@ -110,7 +115,10 @@ fn refuse_foreign(host: &HostConfig) -> Result<()> {
 }
 
 /// Fields that are only shown again.
-fn echo(config: &ContainerConfig, host: &HostConfig) -> std::collections::BTreeMap<String, serde_json::Value> {
+fn echo(
+    config: &ContainerConfig,
+    host: &HostConfig,
+) -> std::collections::BTreeMap<String, serde_json::Value> {
     let mut echo = std::collections::BTreeMap::new();
     let mut keep = |key: &str, value: serde_json::Value| echo.insert(key.to_owned(), value);
     if !host.container_id_file.is_empty() {
@@ -222,7 +230,11 @@ pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<Draft
         links: wishes.links.clone().unwrap_or_default(),
         ipv4,
         ipv6,
-        link_local: ipam.link_local_ips.iter().filter_map(|ip| address(ip).transpose()).collect::<Result<_>>()?,
+        link_local: ipam
+            .link_local_ips
+            .iter()
+            .filter_map(|ip| address(ip).transpose())
+            .collect::<Result<_>>()?,
         mac: parse_optional(&wishes.mac_address)?,
         gateway_priority: wishes.gw_priority,
         options: wishes.driver_opts.clone().unwrap_or_default(),
@@ -334,7 +346,11 @@ fn resources(host: &HostConfig) -> Result<Resources> {
 pub(super) fn limits(r: &ResourcesWire) -> Result<Resources> {
     let devices = r.devices.iter().flatten().map(|d| DeviceSpec {
         host: d.path_on_host.clone(),
-        target: if d.path_in_container.is_empty() { d.path_on_host.clone() } else { d.path_in_container.clone() },
+        target: if d.path_in_container.is_empty() {
+            d.path_on_host.clone()
+        } else {
+            d.path_in_container.clone()
+        },
         access: if d.cgroup_permissions.is_empty() { "rwm".into() } else { d.cgroup_permissions.clone() },
     });
     let requests = r.device_requests.iter().flatten().map(|d| DeviceRequest {
@@ -362,7 +378,9 @@ pub(super) fn limits(r: &ResourcesWire) -> Result<Resources> {
         cpuset_mems: r.cpuset_mems.clone(),
         pids: r.pids_limit,
         blkio_weight: r.blkio_weight,
-        blkio_weight_device: weights.map(|w| BlkioDevice { path: w.path.clone(), weight: w.weight }).collect(),
+        blkio_weight_device: weights
+            .map(|w| BlkioDevice { path: w.path.clone(), weight: w.weight })
+            .collect(),
         blkio_read_bps: rates(r.blkio_device_read_bps.as_ref()),
         blkio_write_bps: rates(r.blkio_device_write_bps.as_ref()),
         blkio_read_iops: rates(r.blkio_device_read_iops.as_ref()),
@@ -393,7 +411,9 @@ fn exposed(text: &str) -> Result<String> {
 
 fn split_port(text: &str) -> Result<(PortRange, Protocol)> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.parse().map_err(|e: String| ApiError::bad_request(format!("invalid port specification: {text:?}: {e}")))?;
+    let protocol = protocol
+        .parse()
+        .map_err(|e: String| ApiError::bad_request(format!("invalid port specification: {text:?}: {e}")))?;
     Ok((port_range(ports)?, protocol))
 }
 
@@ -416,7 +436,12 @@ fn publish(map: &PortMap) -> Result<Vec<PublishSpec>> {
             let host_port = Some(binding.host_port.as_str()).filter(|p| !p.is_empty() && *p != "0");
             let host_port = host_port.map(port_range).transpose()?;
             for container_port in range.start..=range.end {
-                all.push(PublishSpec { protocol, container_port, host_ip: binding.host_ip.clone(), host_port });
+                all.push(PublishSpec {
+                    protocol,
+                    container_port,
+                    host_ip: binding.host_ip.clone(),
+                    host_port,
+                });
             }
         }
     }
@@ -426,7 +451,8 @@ fn publish(map: &PortMap) -> Result<Vec<PublishSpec>> {
 fn extra_hosts(hosts: &[String]) -> Result<Vec<String>> {
     for host in hosts {
         let valid = host.split_once([':', '=']).is_some_and(|(name, ip)| {
-            !name.is_empty() && (ip == "host-gateway" || ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
+            !name.is_empty()
+                && (ip == "host-gateway" || ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
         });
         if !valid {
             return Err(ApiError::bad_request(format!("bad format for add-host: \"{host}\"")));
@@ -457,7 +483,9 @@ pub(super) fn restart_policy(policy: &RestartPolicyWire, auto_remove: bool) -> R
     };
     let retries = policy.maximum_retry_count;
     if retries < 0 {
-        return Err(ApiError::bad_request("invalid restart policy: maximum retry count cannot be negative".into()));
+        return Err(ApiError::bad_request(
+            "invalid restart policy: maximum retry count cannot be negative".into(),
+        ));
     }
     if retries > 0 && mode != RestartMode::OnFailure {
         return Err(ApiError::bad_request(
@@ -512,7 +540,8 @@ fn health(config: &HealthConfig) -> Result<Option<HealthCheck>> {
             other => return Err(ApiError::bad_request(format!("unknown type '{other}' in Healthcheck"))),
         }),
     };
-    let any_time = config.interval | config.timeout | config.start_period | config.start_interval | config.retries;
+    let any_time =
+        config.interval | config.timeout | config.start_period | config.start_interval | config.retries;
     if test.is_none() && any_time == 0 {
         return Ok(None);
     }
@@ -551,8 +580,11 @@ mod tests {
         let draft = parse(json!({"Image": "a", "HostConfig": {"PortBindings": {
             "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostPort": ""}], "53/udp": null}}}))
         .unwrap();
-        let seen: Vec<_> =
-            draft.publish.iter().map(|p| (p.container_port, p.host_ip.as_str(), p.host_port.map(|r| r.start))).collect();
+        let seen: Vec<_> = draft
+            .publish
+            .iter()
+            .map(|p| (p.container_port, p.host_ip.as_str(), p.host_port.map(|r| r.start)))
+            .collect();
         assert_eq!(seen, [(80, "127.0.0.1", Some(8080)), (80, "", None)]);
     }
 

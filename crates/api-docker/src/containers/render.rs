@@ -265,7 +265,10 @@ fn resources(r: &Resources) -> ResourcesWire {
         cgroup_parent: r.cgroup_parent.clone(),
         blkio_weight: r.blkio_weight,
         blkio_weight_device: some(
-            r.blkio_weight_device.iter().map(|w| WeightDevice { path: w.path.clone(), weight: w.weight }).collect(),
+            r.blkio_weight_device
+                .iter()
+                .map(|w| WeightDevice { path: w.path.clone(), weight: w.weight })
+                .collect(),
         ),
         blkio_device_read_bps: rates(&r.blkio_read_bps),
         blkio_device_write_bps: rates(&r.blkio_write_bps),
@@ -308,7 +311,10 @@ fn resources(r: &Resources) -> ResourcesWire {
         oom_kill_disable: r.oom_kill_disable,
         pids_limit: r.pids,
         ulimits: some(
-            r.ulimits.iter().map(|u| UlimitWire { name: u.name.clone(), hard: u.hard, soft: u.soft }).collect(),
+            r.ulimits
+                .iter()
+                .map(|u| UlimitWire { name: u.name.clone(), hard: u.hard, soft: u.soft })
+                .collect(),
         ),
         ..ResourcesWire::default()
     }

@@ -27,14 +27,17 @@ fn port_of<'a>(view: &'a ContainerView, attachment: &Attachment) -> Option<&'a P
 }
 
 /// One network of a container.
-pub(crate) fn endpoint(view: &ContainerView, attachment: &Attachment, version: ApiVersion) -> EndpointSettings {
+pub(crate) fn endpoint(
+    view: &ContainerView,
+    attachment: &Attachment,
+    version: ApiVersion,
+) -> EndpointSettings {
     let port = port_of(view, attachment);
     let v4 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv4()));
     let v6 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv6()));
     let text = |ip: Option<IpAddr>| ip.map(|i| i.to_string()).unwrap_or_default();
     let asked = attachment.ipv4.is_some() || attachment.ipv6.is_some() || !attachment.link_local.is_empty();
-    let default_bridge =
-        view.networks.get(&attachment.network).is_some_and(|n| n.spec.is_default_bridge());
+    let default_bridge = view.networks.get(&attachment.network).is_some_and(|n| n.spec.is_default_bridge());
     let mut aliases = attachment.aliases.clone();
     // Before 1.45 the short id was shown among the aliases; since then names are in DNSNames.
     if version < ApiVersion::v1(45) && !default_bridge {
@@ -90,7 +93,8 @@ fn networks(view: &ContainerView, version: ApiVersion) -> BTreeMap<String, Endpo
     if let Some(kind) = plain
         && let Some(network) = view.networks.values().find(|n| n.spec.kind == kind)
     {
-        let settings = EndpointSettings { network_id: network.spec.id.to_string(), ..EndpointSettings::default() };
+        let settings =
+            EndpointSettings { network_id: network.spec.id.to_string(), ..EndpointSettings::default() };
         all.insert(network.spec.name.to_string(), settings);
     }
     all
@@ -107,7 +111,9 @@ fn port_map(view: &ContainerView) -> Value {
     }
     for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
         let key = format!("{}/{}", b.container_port, b.protocol.as_str());
-        map.entry(key).or_default().push(json!({"HostIp": b.host_ip.to_string(), "HostPort": b.host_port.to_string()}));
+        map.entry(key)
+            .or_default()
+            .push(json!({"HostIp": b.host_ip.to_string(), "HostPort": b.host_port.to_string()}));
     }
     Value::Object(
         map.into_iter().map(|(k, v)| (k, if v.is_empty() { Value::Null } else { Value::Array(v) })).collect(),
@@ -241,7 +247,10 @@ pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| {
-        crate::ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("rendering a container: {e}"))
+        crate::ApiError::new(
+            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
+            format!("rendering a container: {e}"),
+        )
     })
 }
 
@@ -312,7 +321,9 @@ pub(super) fn status_line(status: &ContainerStatus, now: Timestamp) -> String {
             format!("Up {}{}", since(status.started_at), health.unwrap_or_default())
         }
         RunState::Paused => format!("Up {} (Paused)", since(status.started_at)),
-        RunState::Restarting => format!("Restarting ({}) {} ago", status.exit.code, since(status.finished_at)),
+        RunState::Restarting => {
+            format!("Restarting ({}) {} ago", status.exit.code, since(status.finished_at))
+        }
         RunState::Removing => "Removal In Progress".into(),
         RunState::Dead => "Dead".into(),
         RunState::Created => "Created".into(),

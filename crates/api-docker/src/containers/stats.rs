@@ -70,7 +70,8 @@ fn render(container: &Container, pair: &Pair) -> Value {
 }
 
 fn counters(c: &InterfaceUsage) -> Value {
-    let ([rx_bytes, rx_packets, rx_errors, rx_dropped], [tx_bytes, tx_packets, tx_errors, tx_dropped]) = (c.rx, c.tx);
+    let ([rx_bytes, rx_packets, rx_errors, rx_dropped], [tx_bytes, tx_packets, tx_errors, tx_dropped]) =
+        (c.rx, c.tx);
     json!({
         "rx_bytes": rx_bytes, "rx_packets": rx_packets, "rx_errors": rx_errors, "rx_dropped": rx_dropped,
         "tx_bytes": tx_bytes, "tx_packets": tx_packets, "tx_errors": tx_errors, "tx_dropped": tx_dropped,

@@ -13,9 +13,10 @@ use serde_json::json;
 use weft_cloud::{Caller, ExecDraft, ExecView};
 
 use crate::{
-    ApiError, ApiVersion, Face, hijack,
+    ApiError, ApiVersion, Face,
     containers::window,
     error::Result,
+    hijack,
     query::Params,
     respond::{self, JsonBody},
 };
@@ -121,7 +122,8 @@ async fn inspect(
     Path(id): Path<String>,
 ) -> Result<Response> {
     let ExecView { spec, running, exit_code, pid } = face.cloud.exec_view(&caller, &id).await?;
-    let (entrypoint, arguments) = spec.args.split_first().map_or((String::new(), Vec::new()), |(e, a)| (e.clone(), a.to_vec()));
+    let (entrypoint, arguments) =
+        spec.args.split_first().map_or((String::new(), Vec::new()), |(e, a)| (e.clone(), a.to_vec()));
     respond::ok(&json!({
         "ID": spec.id,
         "Running": running,

@@ -19,7 +19,8 @@ struct AuthConfig {
 
 /// What the header says; `None` when it is absent or says nothing.
 pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
-    let Some(value) = headers.get("x-registry-auth").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty()) else {
+    let Some(value) = headers.get("x-registry-auth").and_then(|v| v.to_str().ok()).filter(|v| !v.is_empty())
+    else {
         return Ok(None);
     };
     let json = decode(value)
@@ -34,7 +35,10 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
 
 fn decode(text: &str) -> Option<Vec<u8>> {
     let text = text.trim_end_matches('=');
-    general_purpose::URL_SAFE_NO_PAD.decode(text).or_else(|_| general_purpose::STANDARD_NO_PAD.decode(text)).ok()
+    general_purpose::URL_SAFE_NO_PAD
+        .decode(text)
+        .or_else(|_| general_purpose::STANDARD_NO_PAD.decode(text))
+        .ok()
 }
 
 impl AuthConfig {

@@ -36,7 +36,12 @@ pub(super) async fn commit(
         comment: params.text("comment").unwrap_or_default().to_owned(),
         author: params.text("author").unwrap_or_default().to_owned(),
         pause: params.flag_or("pause", true),
-        changes: params.all("changes").flat_map(|c| c.split('\n')).filter(|c| !c.is_empty()).map(str::to_owned).collect(),
+        changes: params
+            .all("changes")
+            .flat_map(|c| c.split('\n'))
+            .filter(|c| !c.is_empty())
+            .map(str::to_owned)
+            .collect(),
         overrides,
     };
     let id = face.cloud.container_commit(&caller, container, draft).await?;

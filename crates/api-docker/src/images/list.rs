@@ -6,7 +6,12 @@ use weft_cloud::{Caller, ImageView};
 use weft_model::Reference;
 
 use super::{show::created, wire::summary};
-use crate::{ApiVersion, Face, error::Result, query::{Filters, Params}, respond};
+use crate::{
+    ApiVersion, Face,
+    error::Result,
+    query::{Filters, Params},
+    respond,
+};
 
 pub(super) async fn list(
     State(face): State<Face>,

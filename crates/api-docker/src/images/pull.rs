@@ -1,12 +1,6 @@
 //! `POST /images/create`: pull from a registry, or import a file system.
 
-use axum::{
-    Extension,
-    body::Body,
-    extract::State,
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{Extension, body::Body, extract::State, http::HeaderMap, response::Response};
 use weft_cloud::{Caller, ImportDraft, PullDraft};
 
 use super::{auth, change::reference};
@@ -26,12 +20,20 @@ pub(super) async fn create(
     }
 }
 
-async fn pull(face: Face, caller: Caller, headers: &HeaderMap, params: &Params, image: &str) -> Result<Response> {
+async fn pull(
+    face: Face,
+    caller: Caller,
+    headers: &HeaderMap,
+    params: &Params,
+    image: &str,
+) -> Result<Response> {
     let tag = params.text("tag");
     let reference = match tag {
         Some(_) => reference(image, tag)?,
         // Without a tag the API means all tags of the repository; a tag within the name counts.
-        None => image.parse().map_err(|e: weft_model::ReferenceError| ApiError::bad_request(e.to_string()))?,
+        None => {
+            image.parse().map_err(|e: weft_model::ReferenceError| ApiError::bad_request(e.to_string()))?
+        }
     };
     let draft = PullDraft {
         all_tags: reference.pick.tag.is_none() && reference.pick.digest.is_none(),

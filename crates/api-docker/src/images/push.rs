@@ -27,7 +27,11 @@ pub(super) async fn push(
     if reference.pick.digest.is_some() {
         return Err(ApiError::bad_request("cannot push a digest reference".into()));
     }
-    let draft = PushDraft { all_tags: reference.pick.tag.is_none(), reference, credentials: auth::credentials(&headers)? };
+    let draft = PushDraft {
+        all_tags: reference.pick.tag.is_none(),
+        reference,
+        credentials: auth::credentials(&headers)?,
+    };
     // A name that nothing has is an error of the request, not of the stream.
     face.cloud.push_check(&caller, &draft).await?;
     progress::stream(move |sink| async move { face.cloud.image_push(&caller, draft, sink).await }).await

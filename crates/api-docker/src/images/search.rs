@@ -27,7 +27,9 @@ pub(super) async fn search(
     let official = filters.boolean("is-official")?;
     let automated = filters.boolean("is-automated")?;
     let stars: i64 = match filters.values("stars").next() {
-        Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("invalid filter 'stars={text}'")))?,
+        Some(text) => {
+            text.parse().map_err(|_| ApiError::bad_request(format!("invalid filter 'stars={text}'")))?
+        }
         None => 0,
     };
     let credentials = auth::credentials(&headers)?;
@@ -57,7 +59,8 @@ pub(super) async fn distribution(
 ) -> Result<Response> {
     let reference: weft_model::Reference =
         name.parse().map_err(|e: weft_model::ReferenceError| ApiError::bad_request(e.to_string()))?;
-    let found = face.cloud.image_distribution(&caller, &reference.or_latest(), auth::credentials(&headers)?).await?;
+    let found =
+        face.cloud.image_distribution(&caller, &reference.or_latest(), auth::credentials(&headers)?).await?;
     let platforms: Vec<Value> = found
         .platforms
         .iter()

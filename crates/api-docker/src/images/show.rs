@@ -21,11 +21,7 @@ pub(super) fn created(view: &ImageView) -> Option<Timestamp> {
 /// The image's labels.
 pub(super) fn labels(view: &ImageView) -> Labels {
     let labels = view.config.pointer("/config/Labels").and_then(Value::as_object);
-    labels
-        .into_iter()
-        .flatten()
-        .filter_map(|(k, v)| v.as_str().map(|v| (k.clone(), v.to_owned())))
-        .collect()
+    labels.into_iter().flatten().filter_map(|(k, v)| v.as_str().map(|v| (k.clone(), v.to_owned()))).collect()
 }
 
 pub(super) async fn inspect(
@@ -73,12 +69,14 @@ fn render(view: &ImageView, version: ApiVersion) -> Value {
     let text = |key: &str| image.get(key).and_then(Value::as_str).unwrap_or_default();
     let layers: Vec<String> = spec.diff_ids.iter().map(ToString::to_string).collect();
     let paths: Vec<String> = view.layers.iter().map(|p| p.display().to_string()).collect();
-    let (upper, lower) = paths.split_first().map_or((String::new(), String::new()), |(u, l)| (u.clone(), l.join(":")));
+    let (upper, lower) =
+        paths.split_first().map_or((String::new(), String::new()), |(u, l)| (u.clone(), l.join(":")));
     let mut graph = json!({"MergedDir": "", "UpperDir": upper, "WorkDir": ""});
     if let (false, Some(map)) = (lower.is_empty(), graph.as_object_mut()) {
         map.insert("LowerDir".into(), lower.into());
     }
-    let tagged = view.image.status.tagged_at.map_or_else(|| "0001-01-01T00:00:00Z".into(), Timestamp::rfc3339_nano);
+    let tagged =
+        view.image.status.tagged_at.map_or_else(|| "0001-01-01T00:00:00Z".into(), Timestamp::rfc3339_nano);
     let mut value = json!({
         "Id": spec.id,
         "RepoTags": familiar(&spec.tags),

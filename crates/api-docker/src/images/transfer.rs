@@ -21,7 +21,8 @@ pub(super) async fn load(
 ) -> Result<Response> {
     let quiet = params.flag_or("quiet", true);
     progress::stream(move |sink| async move {
-        let loaded = face.cloud.image_load(&caller, body.into_data_stream(), (!quiet).then(|| sink.clone())).await?;
+        let loaded =
+            face.cloud.image_load(&caller, body.into_data_stream(), (!quiet).then(|| sink.clone())).await?;
         for item in loaded {
             let line = match item {
                 Loaded::Named(name) => {

@@ -9,7 +9,12 @@ use serde_json::Value;
 use weft_cloud::{Caller, NetworkView};
 
 use super::wire::{driver, render};
-use crate::{ApiError, ApiVersion, Face, error::Result, query::{Filters, Params}, respond};
+use crate::{
+    ApiError, ApiVersion, Face,
+    error::Result,
+    query::{Filters, Params},
+    respond,
+};
 
 /// All networks that pass the filters.
 pub(super) async fn list(

@@ -109,13 +109,17 @@ fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
         BridgeOptions { name: None, mtu: None, inter_container: true, masquerade: true, host_binding: None };
     for (key, value) in options {
         let boolean = || {
-            value.parse::<bool>().map_err(|_| ApiError::bad_request(format!("invalid value {value:?} for option {key}")))
+            value
+                .parse::<bool>()
+                .map_err(|_| ApiError::bad_request(format!("invalid value {value:?} for option {key}")))
         };
         match key.as_str() {
             "com.docker.network.bridge.name" => read.name = Some(value.clone()).filter(|n| !n.is_empty()),
             "com.docker.network.bridge.enable_icc" => read.inter_container = boolean()?,
             "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
-            "com.docker.network.bridge.host_binding_ipv4" => read.host_binding = parse("host binding", value)?,
+            "com.docker.network.bridge.host_binding_ipv4" => {
+                read.host_binding = parse("host binding", value)?
+            }
             "com.docker.network.driver.mtu" => read.mtu = parse::<u32>("mtu", value)?.filter(|m| *m > 0),
             other if other.starts_with("com.docker.network.") && !PASSIVE.contains(&other) => {
                 return Err(ApiError::unsupported(format!("network option {other}")));

@@ -18,8 +18,20 @@ use crate::{
 };
 
 const KNOWN: &[&str] = &[
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret",
-    "service", "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 pub(super) async fn events(
@@ -61,7 +73,10 @@ pub(super) async fn events(
                 () = sender.closed() => return,
             };
             let Some(event) = event else { return };
-            if until.is_none_or(|u| event.at <= u) && passes(&event, &filters) && !sender.send_json(&render(&event)).await {
+            if until.is_none_or(|u| event.at <= u)
+                && passes(&event, &filters)
+                && !sender.send_json(&render(&event)).await
+            {
                 return;
             }
         }
@@ -75,7 +90,9 @@ fn passes(event: &Event, filters: &Filters) -> bool {
         !filters.has(key)
             || (event.kind == kind
                 && filters.values(key).any(|want| {
-                    want == name || event.id.starts_with(want) || (kind == EventKind::Image && image(want, event))
+                    want == name
+                        || event.id.starts_with(want)
+                        || (kind == EventKind::Image && image(want, event))
                 }))
     };
     let action = event.action.as_str();
@@ -89,7 +106,8 @@ fn passes(event: &Event, filters: &Filters) -> bool {
         && is(EventKind::Daemon, "daemon")
         && (!filters.has("image")
             || filters.values("image").any(|want| {
-                event.attributes.get("image").is_some_and(|i| same_image(want, i)) || is(EventKind::Image, "image")
+                event.attributes.get("image").is_some_and(|i| same_image(want, i))
+                    || is(EventKind::Image, "image")
             }))
         && filters.labels("label", &event.attributes)
         && !["config", "node", "plugin", "secret", "service"].iter().any(|k| filters.has(k))

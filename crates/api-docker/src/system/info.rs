@@ -107,9 +107,7 @@ fn registry(host: &HostFacts) -> Value {
     let mut cidrs: Vec<&str> = host.insecure.iter().filter(is_cidr).map(String::as_str).collect();
     cidrs.push("127.0.0.0/8");
     let mut index = Map::new();
-    let entry = |name: &str, secure: bool, official: bool, mirrors: &[String]| {
-        json!({"Name": name, "Mirrors": mirrors, "Secure": secure, "Official": official})
-    };
+    let entry = |name: &str, secure: bool, official: bool, mirrors: &[String]| json!({"Name": name, "Mirrors": mirrors, "Secure": secure, "Official": official});
     index.insert("docker.io".into(), entry("docker.io", true, true, &host.mirrors));
     for name in host.insecure.iter().filter(|t| !is_cidr(t)) {
         index.insert(name.clone(), entry(name, false, false, &[]));
@@ -125,7 +123,8 @@ fn registry(host: &HostFacts) -> Value {
 
 fn runtimes(host: &HostFacts) -> Value {
     let entries = host.runtimes.iter().map(|(name, path)| {
-        let path = if path.as_os_str().is_empty() { "built-in".to_owned() } else { path.display().to_string() };
+        let path =
+            if path.as_os_str().is_empty() { "built-in".to_owned() } else { path.display().to_string() };
         (name.clone(), json!({"path": path}))
     });
     Value::Object(entries.collect())

@@ -7,7 +7,10 @@ use weft_cloud::Caller;
 use crate::{Face, MAXIMUM, MINIMUM, error::Result, respond};
 
 /// `SystemVersion`.
-pub(super) async fn version(State(face): State<Face>, Extension(caller): Extension<Caller>) -> Result<Response> {
+pub(super) async fn version(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response> {
     let host = face.cloud.host(&caller)?;
     let built = face.facts.built.clone();
     let arch = goarch(&host.machine);

@@ -61,7 +61,9 @@ impl Endpoint {
             "unix" if rest.is_empty() => Err(usage(format!("{text:?} names no socket"))),
             "unix" => Ok(Self::Unix(rest.into())),
             "tcp" | "http" if rest.is_empty() => Err(usage(format!("{text:?} names no host"))),
-            "tcp" | "http" if rest.contains('/') => Err(usage(format!("{text:?}: a path is not possible here"))),
+            "tcp" | "http" if rest.contains('/') => {
+                Err(usage(format!("{text:?}: a path is not possible here")))
+            }
             "tcp" | "http" => Ok(Self::Tcp(with_port(rest))),
             "tls" | "https" => Err(usage(format!(
                 "{text:?}: this client speaks no TLS yet; use the unix socket, or tcp:// through an SSH tunnel"

@@ -21,7 +21,11 @@ pub struct Frames {
 
 impl Frames {
     /// Decodes `bytes`, giving each chunk to `take`. Chunks are not joined: a long frame arrives in pieces.
-    pub fn feed<E>(&mut self, mut bytes: &[u8], mut take: impl FnMut(Channel, &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn feed<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut take: impl FnMut(Channel, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let (now, rest) = bytes.split_at(self.left.min(bytes.len()));
@@ -59,7 +63,11 @@ mod tests {
             let (mut frames, mut out, mut err) = (Frames::default(), Vec::new(), Vec::new());
             for piece in wire.chunks(cut) {
                 let taken: Result<(), ()> = frames.feed(piece, |channel, bytes| {
-                    if channel == Channel::Err { err.extend(bytes) } else { out.extend(bytes) }
+                    if channel == Channel::Err {
+                        err.extend(bytes)
+                    } else {
+                        out.extend(bytes)
+                    }
                     Ok(())
                 });
                 taken.unwrap();

@@ -102,10 +102,15 @@ impl Client {
 
     async fn connect(&self) -> anyhow::Result<Box<dyn Io>> {
         let cannot = || {
-            format!("cannot connect to the daemon at {}. Is it running? Start it with: weft up --detach", self.endpoint)
+            format!(
+                "cannot connect to the daemon at {}. Is it running? Start it with: weft up --detach",
+                self.endpoint
+            )
         };
         Ok(match &self.endpoint {
-            Endpoint::Unix(path) => Box::new(tokio::net::UnixStream::connect(path).await.with_context(cannot)?),
+            Endpoint::Unix(path) => {
+                Box::new(tokio::net::UnixStream::connect(path).await.with_context(cannot)?)
+            }
             Endpoint::Tcp(address) => {
                 let stream = tokio::net::TcpStream::connect(address).await.with_context(cannot)?;
                 stream.set_nodelay(true)?;
@@ -154,7 +159,10 @@ impl Call<'_> {
 
     /// A body that is read while it is sent: an archive.
     #[must_use]
-    pub fn stream(mut self, body: impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static) -> Self {
+    pub fn stream(
+        mut self,
+        body: impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         self.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/x-tar"));
         self.body = StreamBody::new(body.map_ok(Frame::data)).boxed();
         self
@@ -245,7 +253,10 @@ pub fn segment(text: &str) -> String {
 /// The name of an image within a path: as [`segment`], but slashes and colons stay, as Docker's clients write them.
 #[must_use]
 pub fn image_path(name: &str) -> String {
-    name.split('/').map(|part| segment(part).replace("%3A", ":").replace("%40", "@")).collect::<Vec<_>>().join("/")
+    name.split('/')
+        .map(|part| segment(part).replace("%3A", ":").replace("%40", "@"))
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 #[cfg(test)]
@@ -254,7 +265,9 @@ mod tests {
 
     #[test]
     fn names_are_escaped_for_their_place() {
-        for (text, expected) in [("a b", "a%20b"), ("h:5/x", "h%3A5%2Fx"), ("ä", "%C3%A4"), ("a.b-c_d~", "a.b-c_d~")] {
+        for (text, expected) in
+            [("a b", "a%20b"), ("h:5/x", "h%3A5%2Fx"), ("ä", "%C3%A4"), ("a.b-c_d~", "a.b-c_d~")]
+        {
             assert_eq!(segment(text), expected);
         }
         assert_eq!(image_path("h:5/a/b@sha256:0 ?"), "h:5/a/b@sha256:0%20%3F");

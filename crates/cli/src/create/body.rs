@@ -151,7 +151,8 @@ fn host_config(flags: &CreateFlags) -> anyhow::Result<Object> {
     host.many("DnsOptions", &network.dns_option);
     // `name=1.2.3.4` is the newer way to write it.
     host.each("ExtraHosts", &network.add_host, |h| {
-        let (name, ip) = h.split_once(['=', ':']).ok_or_else(|| usage(format!("bad format for add-host: {h:?}")))?;
+        let (name, ip) =
+            h.split_once(['=', ':']).ok_or_else(|| usage(format!("bad format for add-host: {h:?}")))?;
         Ok(format!("{name}:{}", ip.trim_start_matches('[').trim_end_matches(']')))
     })?;
     host.many("Links", &network.link);
@@ -195,7 +196,9 @@ fn limits(flags: &LimitFlags, host: &mut Object) -> anyhow::Result<()> {
         ("BlkioDeviceReadIOps", &flags.device_read_iops, values::integer),
         ("BlkioDeviceWriteIOps", &flags.device_write_iops, values::integer),
     ] {
-        host.each(key, words, |w| values::rate(w, read).map(|(path, rate)| json!({"Path": path, "Rate": rate})))?;
+        host.each(key, words, |w| {
+            values::rate(w, read).map(|(path, rate)| json!({"Path": path, "Rate": rate}))
+        })?;
     }
     host.some("CgroupParent", flags.cgroup_parent.as_ref());
     host.some("StorageOpt", Some(values::map(&flags.storage_opt)).filter(|m| !m.is_empty()));
@@ -228,8 +231,12 @@ fn files(flags: &CreateFlags, cwd: &Path, config: &mut Object, host: &mut Object
     config.some("Volumes", (!anonymous.is_empty()).then_some(anonymous));
     host.many("Binds", &binds);
     host.each("Mounts", &files.mount, |m| mounts::mount(m, cwd))?;
-    let tmpfs: Map<String, Value> =
-        files.tmpfs.iter().map(|t| mounts::tmpfs(t)).map(|(target, options)| (target, json!(options))).collect();
+    let tmpfs: Map<String, Value> = files
+        .tmpfs
+        .iter()
+        .map(|t| mounts::tmpfs(t))
+        .map(|(target, options)| (target, json!(options)))
+        .collect();
     host.some("Tmpfs", (!tmpfs.is_empty()).then_some(tmpfs));
     host.many("VolumesFrom", &files.volumes_from);
     host.some("VolumeDriver", files.volume_driver.as_ref());

@@ -59,7 +59,8 @@ pub fn mount(text: &str, cwd: &Path) -> anyhow::Result<Value> {
     if !mount.contains_key("Target") {
         return Err(wrong("target is required".into()));
     }
-    for (options, owner) in [("VolumeOptions", "volume"), ("BindOptions", "bind"), ("TmpfsOptions", "tmpfs")] {
+    for (options, owner) in [("VolumeOptions", "volume"), ("BindOptions", "bind"), ("TmpfsOptions", "tmpfs")]
+    {
         if mount.contains_key(options) && kind != owner {
             return Err(wrong(format!("cannot mix '{owner}-*' options with mount type '{kind}'")));
         }
@@ -168,8 +169,14 @@ mod tests {
     fn long_notation() {
         let cwd = Path::new("/work");
         for (text, expected) in [
-            ("type=bind,src=/a,dst=/b,ro", json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true})),
-            ("source=v,target=/b,readonly=false", json!({"Type": "volume", "Source": "v", "Target": "/b", "ReadOnly": false})),
+            (
+                "type=bind,src=/a,dst=/b,ro",
+                json!({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": true}),
+            ),
+            (
+                "source=v,target=/b,readonly=false",
+                json!({"Type": "volume", "Source": "v", "Target": "/b", "ReadOnly": false}),
+            ),
             (
                 "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770",
                 json!({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 1_048_576, "Mode": 0o1770}}),
@@ -186,7 +193,9 @@ mod tests {
         ] {
             assert_eq!(mount(text, cwd).unwrap(), expected, "{text}");
         }
-        for text in ["type=bind,src=/a", "dst=/b,frob=1", "type=bind,dst=/b,volume-nocopy", "dst=/b,ro=maybe", "src"] {
+        for text in
+            ["type=bind,src=/a", "dst=/b,frob=1", "type=bind,dst=/b,volume-nocopy", "dst=/b,ro=maybe", "src"]
+        {
             assert!(mount(text, cwd).is_err(), "{text}");
         }
     }

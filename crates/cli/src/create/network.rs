@@ -34,7 +34,8 @@ pub fn networks(flags: &NetworkFlags) -> anyhow::Result<(String, Map<String, Val
 
 /// The flags that have no network of their own belong to the first.
 fn first(flags: &NetworkFlags, name: &str, settings: &mut Map<String, Value>) -> anyhow::Result<()> {
-    let user_defined = !["", "default", "bridge", "host", "none"].contains(&name) && !name.starts_with("container:");
+    let user_defined =
+        !["", "default", "bridge", "host", "none"].contains(&name) && !name.starts_with("container:");
     if !flags.network_alias.is_empty() && !user_defined {
         return Err(usage("network-scoped aliases are only supported for user-defined networks"));
     }
@@ -70,7 +71,8 @@ fn one(text: &str) -> anyhow::Result<(String, Map<String, Value>)> {
     }
     let mut name = String::new();
     for part in text.split(',') {
-        let (key, value) = part.split_once('=').ok_or_else(|| usage(format!("invalid field {part:?} in {text:?}")))?;
+        let (key, value) =
+            part.split_once('=').ok_or_else(|| usage(format!("invalid field {part:?} in {text:?}")))?;
         match key {
             "name" => value.clone_into(&mut name),
             "alias" => push(&mut settings, "Aliases", value),
@@ -79,11 +81,14 @@ fn one(text: &str) -> anyhow::Result<(String, Map<String, Value>)> {
             "ip6" => settings.entry("IPAMConfig").or_insert_with(|| json!({}))["IPv6Address"] = json!(value),
             "mac-address" => drop(settings.insert("MacAddress".into(), json!(value))),
             "driver-opt" => {
-                let (k, v) = value.split_once('=').ok_or_else(|| usage("invalid key value pair format in driver options"))?;
+                let (k, v) = value
+                    .split_once('=')
+                    .ok_or_else(|| usage("invalid key value pair format in driver options"))?;
                 settings.entry("DriverOpts").or_insert_with(|| json!({}))[k] = json!(v);
             }
             "gw-priority" => {
-                let priority: i64 = value.parse().map_err(|_| usage(format!("invalid gw-priority: {value}")))?;
+                let priority: i64 =
+                    value.parse().map_err(|_| usage(format!("invalid gw-priority: {value}")))?;
                 settings.insert("GwPriority".into(), json!(priority));
             }
             _ => return Err(usage(format!("invalid field key {key} in {text:?}"))),

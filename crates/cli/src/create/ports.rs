@@ -73,7 +73,14 @@ fn long(text: &str, ports: &mut Ports) -> anyhow::Result<()> {
     add(ports, text, "", published, target, protocol)
 }
 
-fn add(ports: &mut Ports, text: &str, ip: &str, host: &str, container: &str, protocol: &str) -> anyhow::Result<()> {
+fn add(
+    ports: &mut Ports,
+    text: &str,
+    ip: &str,
+    host: &str,
+    container: &str,
+    protocol: &str,
+) -> anyhow::Result<()> {
     if !ip.is_empty() && ip.parse::<std::net::IpAddr>().is_err() {
         return Err(usage(format!("invalid IP address: {ip}")));
     }
@@ -83,7 +90,9 @@ fn add(ports: &mut Ports, text: &str, ip: &str, host: &str, container: &str, pro
         && to - from != last - first
         && first != last
     {
-        return Err(usage(format!("invalid ranges specified for container and host Ports: {container} and {host}")));
+        return Err(usage(format!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        )));
     }
     for (offset, port) in (first..=last).enumerate() {
         let host_port = match host_span {
@@ -111,7 +120,9 @@ mod tests {
         match ports(&[text.to_owned()], &[]) {
             Ok(ports) => {
                 let one = |(k, v): (&String, &Vec<Value>)| {
-                    let b = v.iter().map(|b| format!("{}|{}", b["HostIp"].as_str().unwrap(), b["HostPort"].as_str().unwrap()));
+                    let b = v.iter().map(|b| {
+                        format!("{}|{}", b["HostIp"].as_str().unwrap(), b["HostPort"].as_str().unwrap())
+                    });
                     format!("{k}={}", b.collect::<Vec<_>>().join(","))
                 };
                 ports.bindings.iter().map(one).collect::<Vec<_>>().join(" ")

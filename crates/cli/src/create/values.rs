@@ -82,7 +82,11 @@ pub fn seconds(text: &str) -> Result<i64, String> {
 /// `KEY=VALUE` words as a map; a word without `=` has an empty value.
 #[must_use]
 pub fn map(words: &[String]) -> BTreeMap<String, String> {
-    words.iter().map(|w| w.split_once('=').unwrap_or((w, ""))).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    words
+        .iter()
+        .map(|w| w.split_once('=').unwrap_or((w, "")))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 /// The lines of files that set something, without comments and empty ones.
@@ -129,7 +133,9 @@ pub fn restart_policy(text: &str) -> anyhow::Result<Value> {
     let count: i64 = if count.is_empty() {
         0
     } else {
-        count.parse().map_err(|_| usage(format!("--restart {text}: the number of tries must be an integer")))?
+        count
+            .parse()
+            .map_err(|_| usage(format!("--restart {text}: the number of tries must be an integer")))?
     };
     Ok(json!({"Name": name, "MaximumRetryCount": count}))
 }
@@ -142,7 +148,9 @@ pub fn ulimit(text: &str) -> anyhow::Result<Value> {
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
     if hard != -1 && (soft > hard || soft == -1) {
-        return Err(usage(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")));
+        return Err(usage(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        )));
     }
     Ok(json!({"Name": name, "Soft": soft, "Hard": hard}))
 }
@@ -196,8 +204,10 @@ pub fn security_option(text: &str) -> anyhow::Result<String> {
     if name != "seccomp" || ["unconfined", "builtin", ""].contains(&value) {
         return Ok(text.to_owned());
     }
-    let profile = fs::read_to_string(value).with_context(|| format!("reading the seccomp profile {value}"))?;
-    let profile: Value = serde_json::from_str(&profile).with_context(|| format!("reading the seccomp profile {value}"))?;
+    let profile =
+        fs::read_to_string(value).with_context(|| format!("reading the seccomp profile {value}"))?;
+    let profile: Value =
+        serde_json::from_str(&profile).with_context(|| format!("reading the seccomp profile {value}"))?;
     Ok(format!("seccomp={profile}"))
 }
 
@@ -207,17 +217,27 @@ mod tests {
 
     #[test]
     fn sizes_durations_and_shares() {
-        for (text, expected) in
-            [("0", 0), ("1024", 1024), ("1k", 1024), ("1.5g", 1_610_612_736), ("64MB", 64 << 20), ("2GiB", 2 << 30)]
-        {
+        for (text, expected) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("1k", 1024),
+            ("1.5g", 1_610_612_736),
+            ("64MB", 64 << 20),
+            ("2GiB", 2 << 30),
+        ] {
             assert_eq!(bytes(text), Ok(expected), "{text}");
         }
         for text in ["", "m", "1x", "-1", "1.2.3", "1e3"] {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!(bytes_or_unlimited("-1"), Ok(-1));
-        assert_eq!((cpus("0.1"), cpus("2"), cpus(".5")), (Ok(100_000_000), Ok(2_000_000_000), Ok(500_000_000)));
-        for (text, expected) in [("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("1.5ms", 1_500_000), ("0", 0)] {
+        assert_eq!(
+            (cpus("0.1"), cpus("2"), cpus(".5")),
+            (Ok(100_000_000), Ok(2_000_000_000), Ok(500_000_000))
+        );
+        for (text, expected) in
+            [("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("1.5ms", 1_500_000), ("0", 0)]
+        {
             assert_eq!(seconds(text), Ok(expected), "{text}");
         }
         for text in ["", "1", "s", "1y", "1s2"] {

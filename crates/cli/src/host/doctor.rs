@@ -10,8 +10,10 @@ use super::DEFAULT_ROOT;
 use crate::{failure::exit, output};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft doctor\n  weft doctor --all\n  weft doctor --json | jq '.checks[] | select(.finding != \"ok\")'\n\n\
-    Every probe is tried for real and leaves nothing behind. Exit code 1 when containers cannot work at all.")]
+#[command(
+    after_help = "Examples:\n  weft doctor\n  weft doctor --all\n  weft doctor --json | jq '.checks[] | select(.finding != \"ok\")'\n\n\
+    Every probe is tried for real and leaves nothing behind. Exit code 1 when containers cannot work at all."
+)]
 pub struct DoctorArgs {
     /// What is there, too
     #[arg(short = 'a', long)]

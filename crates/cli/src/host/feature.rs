@@ -17,8 +17,10 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft feature list\n  weft feature enable dns        with all that it needs\n  \
-    weft feature disable metrics")]
+#[command(
+    after_help = "Examples:\n  weft feature list\n  weft feature enable dns        with all that it needs\n  \
+    weft feature disable metrics"
+)]
 pub struct FeatureArgs {
     /// The daemon's data directory
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, global = true)]
@@ -51,7 +53,11 @@ pub fn feature(args: &FeatureArgs, run: Option<&Path>, json: bool) -> anyhow::Re
         FeatureCommand::List => return list(&features, json),
         FeatureCommand::Enable { name } => features.enable(name)?,
         FeatureCommand::Disable { name } => {
-            if features.disable(name)? { vec![name] } else { Vec::new() }
+            if features.disable(name)? {
+                vec![name]
+            } else {
+                Vec::new()
+            }
         }
     };
     let verb = if matches!(args.command, FeatureCommand::Enable { .. }) { "enabled" } else { "disabled" };

@@ -10,8 +10,10 @@ use super::DEFAULT_ROOT;
 use crate::{failure::exit, output};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft store check\n  weft store dump --prefix /weft/v1/containers/ | jq .value\n  \
-    weft store check --file /backup/store.redb")]
+#[command(
+    after_help = "Examples:\n  weft store check\n  weft store dump --prefix /weft/v1/containers/ | jq .value\n  \
+    weft store check --file /backup/store.redb"
+)]
 pub struct StoreArgs {
     /// The daemon's data directory
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, global = true)]
@@ -62,7 +64,10 @@ fn check(file: &std::path::Path, json: bool) -> anyhow::Result<()> {
         let version = report.file_version.map_or("of unknown version".to_owned(), |v| format!("version {v}"));
         let word = if sound { "sound" } else { "DAMAGED" };
         output::line(format!("{}: {word}, {version}, {} bytes", report.path.display(), report.bytes))?;
-        output::line(format!("revision {}, compacted to {}, {} keys, {} leases", report.revision, report.compacted, report.keys, report.leases))?;
+        output::line(format!(
+            "revision {}, compacted to {}, {} keys, {} leases",
+            report.revision, report.compacted, report.keys, report.leases
+        ))?;
         for (kind, keys) in &report.kinds {
             output::line(format!("  {kind}: {keys}"))?;
         }

@@ -131,7 +131,8 @@ fn detach(config: &Config) -> anyhow::Result<()> {
         .with_context(|| format!("opening {}", log_path.display()))?;
     let start = log.seek(SeekFrom::End(0))?;
     let notify_path = run.join(format!("up-{}.sock", std::process::id()));
-    let socket = UnixDatagram::bind(&notify_path).with_context(|| format!("binding {}", notify_path.display()))?;
+    let socket =
+        UnixDatagram::bind(&notify_path).with_context(|| format!("binding {}", notify_path.display()))?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let child = spawn(&log, &notify_path);
     let outcome = child.and_then(|child| watch(child, &socket));
@@ -209,12 +210,20 @@ mod tests {
 
     #[test]
     fn flags_become_configuration() {
-        let config = read("--root /r --name h --underlay 10.0.0.1 --feature dns --listen docker=unix:///s --debug").unwrap();
+        let config =
+            read("--root /r --name h --underlay 10.0.0.1 --feature dns --listen docker=unix:///s --debug")
+                .unwrap();
         assert_eq!((config.root, config.run), (PathBuf::from("/r"), PathBuf::from("/tmp/run")));
         assert_eq!((config.name.as_str(), config.debug), ("h", true));
         assert_eq!(config.listen, [("docker".to_owned(), "unix:///s".to_owned())]);
         assert_eq!(config.features, ["dns"]);
-        for bad in ["--listen docker", "--listen ftp=unix:///x", "--feature magic", "--underlay here", "--config /no/such"] {
+        for bad in [
+            "--listen docker",
+            "--listen ftp=unix:///x",
+            "--feature magic",
+            "--underlay here",
+            "--config /no/such",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
@@ -226,7 +235,8 @@ mod tests {
         fs::write(&path, r#"{"data-root": "/d", "hosts": ["unix:///d.sock"], "mtu": 1400}"#).unwrap();
         let from_file = read(&format!("--docker-config {}", path.display())).unwrap();
         assert_eq!((from_file.root, from_file.network.mtu), (PathBuf::from("/d"), Some(1400)));
-        let both = read(&format!("--docker-config {} --root /r --listen docker=unix:///s", path.display())).unwrap();
+        let both =
+            read(&format!("--docker-config {} --root /r --listen docker=unix:///s", path.display())).unwrap();
         assert_eq!(both.root, PathBuf::from("/r"));
         assert_eq!(both.listen, [("docker".to_owned(), "unix:///s".to_owned())]);
     }

@@ -26,7 +26,15 @@ fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
 
 /// As Go's `%.4g`.
 fn four_digits(value: f64) -> String {
-    let whole = if value >= 1000.0 { 4 } else if value >= 100.0 { 3 } else if value >= 10.0 { 2 } else { 1 };
+    let whole = if value >= 1000.0 {
+        4
+    } else if value >= 100.0 {
+        3
+    } else if value >= 10.0 {
+        2
+    } else {
+        1
+    };
     let text = format!("{value:.*}", 4 - whole);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

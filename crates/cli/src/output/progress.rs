@@ -74,7 +74,13 @@ fn bar(detail: &Value) -> String {
     let full = (0..50).filter(|n| f64::from(*n) < share * 50.0).count();
     let head = if full == 50 { "" } else { ">" };
     let space = 50_usize.saturating_sub(full + head.len());
-    format!("[{}{head}{}]  {}/{}", "=".repeat(full), " ".repeat(space), human::size(current), human::size(total))
+    format!(
+        "[{}{head}{}]  {}/{}",
+        "=".repeat(full),
+        " ".repeat(space),
+        human::size(current),
+        human::size(total)
+    )
 }
 
 /// Follows the stream of `answer` to its end and returns its `aux` values.
@@ -82,7 +88,8 @@ fn bar(detail: &Value) -> String {
 /// # Errors
 /// What the stream reports.
 pub async fn follow(answer: Answer, show: Show) -> anyhow::Result<Vec<Value>> {
-    let terminal = if show == Show::Stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let terminal =
+        if show == Show::Stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
     let mut screen = Screen { ids: Vec::new(), terminal };
     let mut stream = JsonStream::new(answer.into_body());
     let mut aux = Vec::new();
@@ -127,7 +134,8 @@ mod tests {
     #[test]
     fn elsewhere_only_changes_are_told() {
         let mut screen = Screen { ids: Vec::new(), terminal: false };
-        let progress = json!({"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}});
+        let progress =
+            json!({"status": "Downloading", "id": "a", "progressDetail": {"current": 1, "total": 2}});
         assert_eq!(screen.draw(&progress), None);
         assert_eq!(screen.draw(&json!({"status": "Done", "id": "a"})).as_deref(), Some("a: Done\n"));
     }

@@ -15,7 +15,9 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  weft attach web        ctrl-p ctrl-q leaves a container with a terminal running")]
+#[command(
+    after_help = "Example:\n  weft attach web        ctrl-p ctrl-q leaves a container with a terminal running"
+)]
 pub struct AttachArgs {
     /// Keys that detach, such as ctrl-p,ctrl-q
     #[arg(long, value_name = "KEYS")]
@@ -38,7 +40,10 @@ pub async fn attach(context: &Context, args: AttachArgs) -> anyhow::Result<()> {
     let facts: Value = client.get(container(name, "/json")).fetch().await?;
     for (state, what) in [("Paused", "paused"), ("Restarting", "restarting")] {
         if facts["State"][state] == true {
-            return Err(failed(1, format!("You cannot attach to a {what} container, wait or unpause it first")));
+            return Err(failed(
+                1,
+                format!("You cannot attach to a {what} container, wait or unpause it first"),
+            ));
         }
     }
     if facts["State"]["Running"] != true {
@@ -46,8 +51,11 @@ pub async fn attach(context: &Context, args: AttachArgs) -> anyhow::Result<()> {
     }
     let tty = facts["Config"]["Tty"] == true;
     let stdin = facts["Config"]["OpenStdin"] == true && !args.no_stdin;
-    let _signals =
-        if args.sig_proxy && !tty { session::forward_signals(client, &container(name, "/kill"))? } else { Vec::new() };
+    let _signals = if args.sig_proxy && !tty {
+        session::forward_signals(client, &container(name, "/kill"))?
+    } else {
+        Vec::new()
+    };
     let call = client.post(container(name, "/attach")).query("stream", 1).flag("stdin", stdin);
     let call = call.query("stdout", 1).query("stderr", 1).query_some("detachKeys", args.detach_keys.as_ref());
     let (_, connection) = call.hijack().await?;

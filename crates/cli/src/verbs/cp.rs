@@ -71,7 +71,10 @@ async fn stat(context: &Context, name: &str, path: &str) -> anyhow::Result<Optio
         Err(e) if status_of(&e) == Some(StatusCode::NOT_FOUND) => return Ok(None),
         Err(e) => return Err(e),
     };
-    let header = answer.headers().get("x-docker-container-path-stat").context("the daemon did not say what the path is")?;
+    let header = answer
+        .headers()
+        .get("x-docker-container-path-stat")
+        .context("the daemon did not say what the path is")?;
     Ok(Some(serde_json::from_slice(&STANDARD.decode(header.as_bytes())?)?))
 }
 
@@ -104,8 +107,10 @@ async fn from(context: &Context, args: &CpArgs, name: &str, path: &str) -> anyho
     let (destination, archive) = (PathBuf::from(&args.destination), args.archive);
     let contents = path.ends_with("/.");
     let into_dir = args.destination.ends_with('/');
-    tokio::task::spawn_blocking(move || place(SyncIoBridge::new(reader), &destination, contents, into_dir, archive))
-        .await??;
+    tokio::task::spawn_blocking(move || {
+        place(SyncIoBridge::new(reader), &destination, contents, into_dir, archive)
+    })
+    .await??;
     done(args)
 }
 
@@ -117,7 +122,13 @@ fn done(args: &CpArgs) -> anyhow::Result<()> {
 }
 
 /// Unpacks beside `destination`, then moves into place. `contents`: the source ended in `/.`.
-fn place(reader: impl io::Read, destination: &Path, contents: bool, into_dir: bool, owners: bool) -> anyhow::Result<()> {
+fn place(
+    reader: impl io::Read,
+    destination: &Path,
+    contents: bool,
+    into_dir: bool,
+    owners: bool,
+) -> anyhow::Result<()> {
     let is_dir = destination.is_dir();
     let parent = match destination.parent() {
         _ if is_dir => destination,
@@ -139,7 +150,11 @@ fn place(reader: impl io::Read, destination: &Path, contents: bool, into_dir: bo
         if into_dir && !is_dir && !top_is_dir {
             bail!("the directory {} does not exist", destination.display());
         }
-        let target = if is_dir && !(contents && top_is_dir) { destination.join(top.file_name()) } else { destination.to_owned() };
+        let target = if is_dir && !(contents && top_is_dir) {
+            destination.join(top.file_name())
+        } else {
+            destination.to_owned()
+        };
         merge(&top.path(), &target)
     });
     let removed = fs::remove_dir_all(&scratch);

@@ -11,7 +11,9 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft events --since 1h --until 0s\n  weft events -f type=container -f event=die --json")]
+#[command(
+    after_help = "Examples:\n  weft events --since 1h --until 0s\n  weft events -f type=container -f event=die --json"
+)]
 pub struct EventsArgs {
     /// Only what matches: type=, event=, container=, image=, network=, volume=, label=
     #[arg(short = 'f', long, value_name = "KEY=VALUE")]
@@ -36,14 +38,20 @@ pub async fn events(context: &Context, args: EventsArgs) -> anyhow::Result<()> {
 }
 
 fn shown(event: &Value) -> String {
-    let nanoseconds = event["timeNano"].as_i64().unwrap_or_else(|| event["time"].as_i64().unwrap_or(0) * 1_000_000_000);
+    let nanoseconds =
+        event["timeNano"].as_i64().unwrap_or_else(|| event["time"].as_i64().unwrap_or(0) * 1_000_000_000);
     let time = chrono::DateTime::from_timestamp_nanos(nanoseconds).with_timezone(&chrono::Local);
     let actor = &event["Actor"];
     let attributes = actor["Attributes"].as_object().into_iter().flatten();
-    let attributes: Vec<String> = attributes.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
+    let attributes: Vec<String> =
+        attributes.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
     let what = format!("{} {} {}", text(event, "Type"), text(event, "Action"), text(actor, "ID"));
     let time = time.format("%Y-%m-%dT%H:%M:%S%.9f%:z");
-    if attributes.is_empty() { format!("{time} {what}") } else { format!("{time} {what} ({})", attributes.join(", ")) }
+    if attributes.is_empty() {
+        format!("{time} {what}")
+    } else {
+        format!("{time} {what} ({})", attributes.join(", "))
+    }
 }
 
 #[cfg(test)]

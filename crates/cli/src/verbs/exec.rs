@@ -20,9 +20,11 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(override_usage = "weft exec [OPTIONS] CONTAINER COMMAND [ARG]...",
+#[command(
+    override_usage = "weft exec [OPTIONS] CONTAINER COMMAND [ARG]...",
     after_help = "Examples:\n  weft exec -it web sh\n  weft exec -u postgres db psql -c 'select 1'\n  \
-    cat dump.sql | weft exec -i db psql")]
+    cat dump.sql | weft exec -i db psql"
+)]
 pub struct ExecArgs {
     /// Run in the background
     #[arg(short = 'd', long)]

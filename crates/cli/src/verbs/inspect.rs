@@ -12,8 +12,10 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft inspect web\n  weft inspect --type image alpine | jq '.[0].Config'\n\n\
-    Go templates (--format) are not supported: use jq.")]
+#[command(
+    after_help = "Examples:\n  weft inspect web\n  weft inspect --type image alpine | jq '.[0].Config'\n\n\
+    Go templates (--format) are not supported: use jq."
+)]
 pub struct InspectArgs {
     /// Only this kind: container, image, network, volume
     #[arg(long = "type", value_name = "KIND", value_parser = ["container", "image", "network", "volume"])]

@@ -39,7 +39,8 @@ impl Keys {
 }
 
 fn key(text: &str) -> anyhow::Result<u8> {
-    let wrong = || usage(format!("unknown detach key {text:?}: a character or ctrl-<a-z@[\\]^_> is expected"));
+    let wrong =
+        || usage(format!("unknown detach key {text:?}: a character or ctrl-<a-z@[\\]^_> is expected"));
     match (text.strip_prefix("ctrl-"), text.as_bytes()) {
         (Some(letter), _) => match letter.as_bytes() {
             [c @ b'a'..=b'z'] => Ok(c - b'a' + 1),

@@ -7,8 +7,10 @@ use super::{container, run::status, stop_daemon, warn};
 use crate::{context::Context, create::ResourceFlags, failure::exit, output};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft stop web db       stop containers\n  weft stop -t 60 db     with more time\n  \
-    weft stop              stop the daemon of this host; its containers go on")]
+#[command(
+    after_help = "Examples:\n  weft stop web db       stop containers\n  weft stop -t 60 db     with more time\n  \
+    weft stop              stop the daemon of this host; its containers go on"
+)]
 pub struct StopArgs {
     /// Signal instead of the container's own
     #[arg(short = 's', long)]

@@ -72,7 +72,11 @@ pub async fn login(context: &Context, args: LoginArgs) -> anyhow::Result<()> {
         };
     })?;
     let status = answer["Status"].as_str().filter(|s| !s.is_empty()).unwrap_or("Login Succeeded");
-    if context.json { output::json(&json!({"Status": status, "Server": server})) } else { output::line(status) }
+    if context.json {
+        output::json(&json!({"Status": status, "Server": server}))
+    } else {
+        output::line(status)
+    }
 }
 
 /// `logout`.
@@ -83,7 +87,11 @@ pub fn logout(context: &Context, args: &LogoutArgs) -> anyhow::Result<()> {
             auths.remove(&server);
         }
     })?;
-    if context.json { output::json(&json!({"Server": server})) } else { output::line(format!("Removed the login of {server}")) }
+    if context.json {
+        output::json(&json!({"Server": server}))
+    } else {
+        output::line(format!("Removed the login of {server}"))
+    }
 }
 
 fn ask(prompt: &str, echo: bool) -> anyhow::Result<String> {
@@ -110,13 +118,19 @@ fn ask(prompt: &str, echo: bool) -> anyhow::Result<String> {
 fn normal(server: &str) -> String {
     let bare = server.trim_start_matches("https://").trim_start_matches("http://");
     let host = bare.split('/').next().unwrap_or(bare);
-    if ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host) { HUB.into() } else { host.to_owned() }
+    if ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(&host) {
+        HUB.into()
+    } else {
+        host.to_owned()
+    }
 }
 
 fn path() -> anyhow::Result<PathBuf> {
     let dir = env::var_os("DOCKER_CONFIG").filter(|d| !d.is_empty()).map(PathBuf::from);
     let dir = dir.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".docker")));
-    Ok(dir.context("neither DOCKER_CONFIG nor HOME is set: there is no place for logins")?.join("config.json"))
+    Ok(dir
+        .context("neither DOCKER_CONFIG nor HOME is set: there is no place for logins")?
+        .join("config.json"))
 }
 
 fn read(path: &Path) -> anyhow::Result<Value> {
@@ -140,8 +154,13 @@ fn change(edit: impl FnOnce(&mut Value)) -> anyhow::Result<()> {
         fs::create_dir_all(dir).with_context(doing)?;
     }
     let partial = path.with_extension(format!("json.{}", std::process::id()));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial).with_context(doing)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&partial)
+        .with_context(doing)?;
     file.write_all(serde_json::to_string_pretty(&config)?.as_bytes()).with_context(doing)?;
     fs::rename(&partial, &path).with_context(doing)
 }
@@ -197,13 +216,16 @@ fn ask_helper(helper: &str, server: &str) -> anyhow::Result<Option<Value>> {
 
 fn stored(config: &Value, server: &str) -> Option<Value> {
     let auths = config["auths"].as_object()?;
-    let entry = auths.get(server).or_else(|| auths.iter().find(|(key, _)| normal(key) == server).map(|(_, v)| v))?;
+    let entry =
+        auths.get(server).or_else(|| auths.iter().find(|(key, _)| normal(key) == server).map(|(_, v)| v))?;
     let text = STANDARD.decode(entry["auth"].as_str()?).ok()?;
     let text = String::from_utf8(text).ok()?;
     let (user, password) = text.split_once(':')?;
     Some(match entry["identitytoken"].as_str().filter(|t| !t.is_empty()) {
         Some(token) => json!({"identitytoken": token, "serveraddress": server}),
-        None => json!({"username": user, "password": password.trim_end_matches('\0'), "serveraddress": server}),
+        None => {
+            json!({"username": user, "password": password.trim_end_matches('\0'), "serveraddress": server})
+        }
     })
 }
 

@@ -42,7 +42,8 @@ pub async fn logs(context: &Context, args: LogsArgs) -> anyhow::Result<()> {
     let name = args.container.as_str();
     let facts: Value = context.client.get(container(name, "/json")).fetch().await?;
     let call = context.client.get(container(name, "/logs")).query("stdout", 1).query("stderr", 1);
-    let call = call.flag("follow", args.follow).flag("details", args.details).flag("timestamps", args.timestamps);
+    let call =
+        call.flag("follow", args.follow).flag("details", args.details).flag("timestamps", args.timestamps);
     let call = call.query_some("since", args.since).query_some("until", args.until).query("tail", args.tail);
     let mut body = call.send().await?.into_body();
     let tty = facts["Config"]["Tty"] == true;

@@ -13,8 +13,10 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  weft up --listen docker=unix:///run/weft/docker.sock --listen metrics=unix:///run/weft/metrics.sock\n  \
-    weft metrics")]
+#[command(
+    after_help = "Example:\n  weft up --listen docker=unix:///run/weft/docker.sock --listen metrics=unix:///run/weft/metrics.sock\n  \
+    weft metrics"
+)]
 pub struct MetricsArgs {
     /// Where the metrics face listens [default: unix://RUN/metrics.sock]
     #[arg(long, value_name = "URI")]
@@ -44,6 +46,7 @@ pub async fn metrics(context: &Context, args: MetricsArgs) -> anyhow::Result<()>
     }
     let text = String::from_utf8_lossy(&body);
     let samples = text.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.rsplit_once(' '));
-    let samples: Vec<_> = samples.map(|(name, value)| json!({"name": name, "value": value.parse::<f64>().ok()})).collect();
+    let samples: Vec<_> =
+        samples.map(|(name, value)| json!({"name": name, "value": value.parse::<f64>().ok()})).collect();
     output::json(&json!(samples))
 }

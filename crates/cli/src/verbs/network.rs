@@ -207,7 +207,9 @@ fn body(args: &CreateArgs) -> anyhow::Result<Value> {
         }
     }
     for word in &args.aux_address {
-        let (name, ip) = word.split_once('=').ok_or_else(|| usage(format!("--aux-address {word}: NAME=IP is expected")))?;
+        let (name, ip) = word
+            .split_once('=')
+            .ok_or_else(|| usage(format!("--aux-address {word}: NAME=IP is expected")))?;
         let pool = pools.iter_mut().find(|p| holds(p, ip));
         let pool = pool.ok_or_else(|| usage(format!("no matching subnet for aux-address {ip}")))?;
         pool.entry("AuxiliaryAddresses").or_insert_with(|| json!({}))[name] = json!(ip);
@@ -224,7 +226,9 @@ fn holds(pool: &Map<String, Value>, word: &str) -> bool {
     let ip = word.split('/').next().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
     let subnet = pool.get("Subnet").and_then(Value::as_str).and_then(|s| s.split_once('/'));
     let (Some(ip), Some((base, length))) = (ip, subnet) else { return false };
-    let (Ok(base), Ok(length)) = (base.parse::<std::net::IpAddr>(), length.parse::<u32>()) else { return false };
+    let (Ok(base), Ok(length)) = (base.parse::<std::net::IpAddr>(), length.parse::<u32>()) else {
+        return false;
+    };
     match (base, ip) {
         (std::net::IpAddr::V4(base), std::net::IpAddr::V4(ip)) => {
             length == 0 || (length <= 32 && (base.to_bits() ^ ip.to_bits()) >> (32 - length) == 0)
@@ -241,7 +245,9 @@ async fn rm(context: &Context, args: NamesArgs) -> anyhow::Result<()> {
         let call = context.client.delete(format!("/networks/{}", segment(name)));
         async move {
             match call.done().await {
-                Err(e) if args.force && crate::client::status_of(&e) == Some(http::StatusCode::NOT_FOUND) => Ok(()),
+                Err(e) if args.force && crate::client::status_of(&e) == Some(http::StatusCode::NOT_FOUND) => {
+                    Ok(())
+                }
                 other => other,
             }
         }
@@ -250,7 +256,8 @@ async fn rm(context: &Context, args: NamesArgs) -> anyhow::Result<()> {
 }
 
 async fn connect(context: &Context, args: ConnectArgs) -> anyhow::Result<()> {
-    let mut endpoint = json!({"Aliases": args.alias, "Links": args.link, "DriverOpts": map(&args.driver_opt)});
+    let mut endpoint =
+        json!({"Aliases": args.alias, "Links": args.link, "DriverOpts": map(&args.driver_opt)});
     if args.ip.is_some() || args.ip6.is_some() || !args.link_local_ip.is_empty() {
         endpoint["IPAMConfig"] = json!({
             "IPv4Address": args.ip.unwrap_or_default(), "IPv6Address": args.ip6.unwrap_or_default(),

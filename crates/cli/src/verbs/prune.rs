@@ -51,8 +51,11 @@ pub const VOLUMES: Kind = Kind {
     filter: None,
 };
 /// Named volumes, too.
-pub const ALL_VOLUMES: Kind =
-    Kind { warning: "all volumes not used by at least one container", filter: Some(("all", "true")), ..VOLUMES };
+pub const ALL_VOLUMES: Kind = Kind {
+    warning: "all volumes not used by at least one container",
+    filter: Some(("all", "true")),
+    ..VOLUMES
+};
 /// Images without a name.
 pub const IMAGES: Kind = Kind {
     path: "/images/prune",
@@ -111,7 +114,10 @@ fn shown(gone: &Value) -> String {
         return name.to_owned();
     }
     let parts = gone.as_object().into_iter().flatten();
-    parts.map(|(k, v)| format!("{}: {}", k.to_ascii_lowercase(), v.as_str().unwrap_or(""))).collect::<Vec<_>>().join(", ")
+    parts
+        .map(|(k, v)| format!("{}: {}", k.to_ascii_lowercase(), v.as_str().unwrap_or("")))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn sure(kinds: &[Kind]) -> anyhow::Result<bool> {

@@ -13,8 +13,10 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft ps -a\n  weft ps -f status=exited -f label=app=web\n  weft ps --json | jq '.[].Names'\n\n\
-    Go templates (--format) are not supported: use --json.")]
+#[command(
+    after_help = "Examples:\n  weft ps -a\n  weft ps -f status=exited -f label=app=web\n  weft ps --json | jq '.[].Names'\n\n\
+    Go templates (--format) are not supported: use --json."
+)]
 pub struct PsArgs {
     /// Stopped ones, too
     #[arg(short = 'a', long)]
@@ -72,10 +74,19 @@ fn cells(c: &Value, id: String, whole: bool) -> [String; 7] {
     let image = text(c, "Image");
     let image = if whole || !image.starts_with("sha256:") { image.to_owned() } else { human::short(image) };
     let created = human::ago(c["Created"].as_i64().unwrap_or(0));
-    let names: Vec<&str> = list(&c["Names"]).iter().filter_map(Value::as_str).map(|n| n.trim_start_matches('/')).collect();
+    let names: Vec<&str> =
+        list(&c["Names"]).iter().filter_map(Value::as_str).map(|n| n.trim_start_matches('/')).collect();
     // A name with a slash is a link's.
     let names: Vec<&str> = names.iter().copied().filter(|n| whole || !n.contains('/')).collect();
-    [id, image, format!("\"{command}\""), created, text(c, "Status").to_owned(), ports(&c["Ports"]), names.join(",")]
+    [
+        id,
+        image,
+        format!("\"{command}\""),
+        created,
+        text(c, "Status").to_owned(),
+        ports(&c["Ports"]),
+        names.join(","),
+    ]
 }
 
 fn size(c: &Value) -> String {
@@ -129,7 +140,10 @@ mod tests {
             (json!([{"PrivatePort": 80, "Type": "tcp"}]), "80/tcp"),
             (json!([port("0.0.0.0", 80, 8080)]), "0.0.0.0:8080->80/tcp"),
             (json!([port("0.0.0.0", 81, 8081), port("0.0.0.0", 80, 8080)]), "0.0.0.0:8080-8081->80-81/tcp"),
-            (json!([port("::", 80, 8080), port("0.0.0.0", 80, 8080)]), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
+            (
+                json!([port("::", 80, 8080), port("0.0.0.0", 80, 8080)]),
+                "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+            ),
         ] {
             assert_eq!(ports(&input), expected);
         }

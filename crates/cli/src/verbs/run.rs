@@ -60,8 +60,11 @@ pub struct RunArgs {
 
 /// Flags of `create`.
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true, override_usage = "weft create [OPTIONS] IMAGE [COMMAND] [ARG]...",
-    after_help = "Example:\n  weft create --name job alpine sleep 60 && weft start -a job")]
+#[command(
+    disable_help_flag = true,
+    override_usage = "weft create [OPTIONS] IMAGE [COMMAND] [ARG]...",
+    after_help = "Example:\n  weft create --name job alpine sleep 60 && weft start -a job"
+)]
 pub struct CreateArgs {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
@@ -85,7 +88,11 @@ pub async fn run(context: &Context, args: RunArgs) -> anyhow::Result<()> {
     let keys = Keys::parse(args.detach_keys.as_deref())?;
     let cwd = std::env::current_dir()?;
     let request = create::request(&args.flags, &args.words, args.detach, &cwd)?;
-    if args.flags.tty && request.attach[0] && !args.detach && !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    if args.flags.tty
+        && request.attach[0]
+        && !args.detach
+        && !std::io::IsTerminal::is_terminal(&std::io::stdin())
+    {
         return Err(usage("the input device is not a TTY"));
     }
     let id = make(context, &args.flags, &request.body).await.map_err(daemon_failed)?;
@@ -116,7 +123,12 @@ async fn foreground(
     let call = call.query_some("detachKeys", args.detach_keys.as_ref());
     let (_, connection) = call.hijack().await.map_err(daemon_failed)?;
     let condition = if args.flags.rm { "removed" } else { "next-exit" };
-    let wait = client.post(container(id, "/wait")).query("condition", condition).send().await.map_err(daemon_failed)?;
+    let wait = client
+        .post(container(id, "/wait"))
+        .query("condition", condition)
+        .send()
+        .await
+        .map_err(daemon_failed)?;
     if let Err(error) = client.post(container(id, "/start")).done().await {
         if args.flags.rm {
             // The daemon removes it; give it the time, so that the name is free again when we are back.
@@ -137,7 +149,8 @@ async fn foreground(
 
 /// The exit code that an opened wait answers.
 pub(super) async fn status(wait: Answer) -> anyhow::Result<i64> {
-    let body = http_body_util::BodyExt::collect(wait.into_body()).await.context("waiting for the container")?;
+    let body =
+        http_body_util::BodyExt::collect(wait.into_body()).await.context("waiting for the container")?;
     let value: Value = serde_json::from_slice(&body.to_bytes()).context("waiting for the container")?;
     if let Some(message) = value["Error"]["Message"].as_str().filter(|m| !m.is_empty()) {
         output::note(format!("Error waiting for container: {message}"));
@@ -158,7 +171,9 @@ async fn make(context: &Context, flags: &CreateFlags, body: &Value) -> anyhow::R
     }
     let call = || {
         let call = context.client.post("/containers/create");
-        call.query_some("name", flags.name.as_ref()).query_some("platform", flags.platform.as_ref()).json(&body)
+        call.query_some("name", flags.name.as_ref())
+            .query_some("platform", flags.platform.as_ref())
+            .json(&body)
     };
     let show = if flags.quiet { Show::Quiet } else { Show::Stderr };
     if flags.pull == "always" {
@@ -195,7 +210,10 @@ async fn pull(context: &Context, image: &str, flags: &CreateFlags, show: Show) -
 
 fn open_cidfile(path: &Path) -> anyhow::Result<std::fs::File> {
     std::fs::OpenOptions::new().write(true).create_new(true).open(path).with_context(|| {
-        format!("container ID file {}: make sure the other container isn't running or delete it", path.display())
+        format!(
+            "container ID file {}: make sure the other container isn't running or delete it",
+            path.display()
+        )
     })
 }
 

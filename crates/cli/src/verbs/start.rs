@@ -46,7 +46,8 @@ pub async fn start(context: &Context, args: StartArgs) -> anyhow::Result<()> {
     let facts: Value = client.get(container(name, "/json")).fetch().await?;
     let tty = facts["Config"]["Tty"] == true;
     let stdin = args.interactive && facts["Config"]["OpenStdin"] == true;
-    let _signals = if tty { Vec::new() } else { session::forward_signals(client, &container(name, "/kill"))? };
+    let _signals =
+        if tty { Vec::new() } else { session::forward_signals(client, &container(name, "/kill"))? };
     let call = client.post(container(name, "/attach")).query("stream", 1).flag("stdin", stdin);
     let (_, connection) = call.query("stdout", 1).query("stderr", 1).hijack().await?;
     let condition = if facts["HostConfig"]["AutoRemove"] == true { "removed" } else { "next-exit" };

@@ -65,10 +65,22 @@ async fn sample(context: &Context, name: &str) -> (String, anyhow::Result<Value>
 
 fn show(context: &Context, args: &StatsArgs, samples: &[Value]) -> anyhow::Result<()> {
     if context.json {
-        return if args.no_stream { output::json(&json!(samples)) } else { output::json_line(&json!(samples)) };
+        return if args.no_stream {
+            output::json(&json!(samples))
+        } else {
+            output::json_line(&json!(samples))
+        };
     }
-    let mut table =
-        Table::new(&["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"]);
+    let mut table = Table::new(&[
+        "CONTAINER ID",
+        "NAME",
+        "CPU %",
+        "MEM USAGE / LIMIT",
+        "MEM %",
+        "NET I/O",
+        "BLOCK I/O",
+        "PIDS",
+    ]);
     for s in samples {
         let id = if args.no_trunc { text(s, "id").to_owned() } else { human::short(text(s, "id")) };
         let (used, limit) = (memory(s), s["memory_stats"]["limit"].as_f64().unwrap_or(0.0));
@@ -98,7 +110,9 @@ fn cpu(s: &Value) -> f64 {
     let delta = used("cpu_stats") - used("precpu_stats");
     let system = of("cpu_stats", "system_cpu_usage") - of("precpu_stats", "system_cpu_usage");
     let cpus = match of("cpu_stats", "online_cpus") {
-        0.0 => f64::from(u32::try_from(list(&s["cpu_stats"]["cpu_usage"]["percpu_usage"]).len()).unwrap_or(1)),
+        0.0 => {
+            f64::from(u32::try_from(list(&s["cpu_stats"]["cpu_usage"]["percpu_usage"]).len()).unwrap_or(1))
+        }
         cpus => cpus,
     };
     if delta > 0.0 && system > 0.0 { delta / system * cpus * 100.0 } else { 0.0 }

@@ -25,7 +25,9 @@ pub async fn status(context: &Context) -> anyhow::Result<()> {
         Ok(both) => both,
         Err(error) => {
             if context.json {
-                output::json(&json!({"running": false, "host": endpoint.to_string(), "pid": pid, "error": format!("{error:#}")}))?;
+                output::json(
+                    &json!({"running": false, "host": endpoint.to_string(), "pid": pid, "error": format!("{error:#}")}),
+                )?;
             } else {
                 output::line(format!("not running: {error:#}"))?;
             }
@@ -34,7 +36,8 @@ pub async fn status(context: &Context) -> anyhow::Result<()> {
     };
     let count = |key: &str| info[key].as_i64().unwrap_or(0);
     let networks = count_of(&context.client, "/networks").await;
-    let volumes = context.client.get("/volumes").fetch::<Value>().await.map(|v| human::list(&v["Volumes"]).len()).ok();
+    let volumes =
+        context.client.get("/volumes").fetch::<Value>().await.map(|v| human::list(&v["Volumes"]).len()).ok();
     let started = pid.and_then(started);
     let report = json!({
         "running": true,
@@ -64,13 +67,25 @@ async fn count_of(client: &Client, path: &str) -> Option<usize> {
 
 fn people(report: &Value) -> anyhow::Result<()> {
     let text = |key: &str| human::text(report, key);
-    let up = report["uptime_seconds"].as_i64().map_or(String::new(), |s| format!(", up {}", human::duration(s)));
+    let up =
+        report["uptime_seconds"].as_i64().map_or(String::new(), |s| format!(", up {}", human::duration(s)));
     let pid = report["pid"].as_i64().map_or(String::new(), |p| format!(", pid {p}"));
-    output::line(format!("{}: running, version {}, API {}{pid}{up}", text("name"), text("version"), text("api")))?;
+    output::line(format!(
+        "{}: running, version {}, API {}{pid}{up}",
+        text("name"),
+        text("version"),
+        text("api")
+    ))?;
     let c = &report["containers"];
     output::line(format!(
         "containers {} ({} running, {} paused, {} stopped), images {}, networks {}, volumes {}",
-        c["total"], c["running"], c["paused"], c["stopped"], report["images"], report["networks"], report["volumes"]
+        c["total"],
+        c["running"],
+        c["paused"],
+        c["stopped"],
+        report["images"],
+        report["networks"],
+        report["volumes"]
     ))?;
     output::line(format!("root {}, run {}", text("root"), text("run")))?;
     let listeners = human::list(&report["listeners"]).iter().filter_map(Value::as_str);
@@ -131,7 +146,8 @@ fn sockets_of(pid: i32) -> Vec<String> {
 /// `0100007F:1F90` as `127.0.0.1:8080`: words of the address in host order.
 fn address(text: &str, v6: bool) -> Option<std::net::SocketAddr> {
     let (ip, port) = text.split_once(':')?;
-    let words: Vec<u32> = (0..ip.len() / 8).filter_map(|n| u32::from_str_radix(&ip[n * 8..n * 8 + 8], 16).ok()).collect();
+    let words: Vec<u32> =
+        (0..ip.len() / 8).filter_map(|n| u32::from_str_radix(&ip[n * 8..n * 8 + 8], 16).ok()).collect();
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
     let ip: std::net::IpAddr =
         if v6 { <[u8; 16]>::try_from(bytes).ok()?.into() } else { <[u8; 4]>::try_from(bytes).ok()?.into() };

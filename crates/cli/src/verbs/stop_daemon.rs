@@ -46,10 +46,16 @@ pub fn stop(context: &Context, seconds: i64) -> anyhow::Result<()> {
     pidfd_send_signal(&handle, Signal::TERM).with_context(|| format!("stopping {}", gone()))?;
     // Nothing else is going on in this program: it may simply sit there.
     let patience = Timespec { tv_sec: seconds.max(0), tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience)).context("waiting for the daemon")? == 0 {
+    if poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience)).context("waiting for the daemon")?
+        == 0
+    {
         return Err(failed(1, format!("{} is still there after {seconds} s", gone())));
     }
-    if context.json { output::json(&json!({"stopped": true, "pid": pid})) } else { output::line("stopped; containers go on") }
+    if context.json {
+        output::json(&json!({"stopped": true, "pid": pid}))
+    } else {
+        output::line("stopped; containers go on")
+    }
 }
 
 #[cfg(test)]

@@ -83,7 +83,10 @@ async fn df(context: &Context, args: &DfArgs) -> anyhow::Result<()> {
     let used_volume = |v: &&Value| number(&v["UsageData"], "RefCount") > 0.0;
     let size = |v: &Value| number(&v["UsageData"], "Size");
     let layers = number(&usage, "LayersSize");
-    let used = sum(&mut images.iter().filter(|i| number(i, "Containers") > 0.0).map(|i| number(i, "Size") - number(i, "SharedSize")));
+    let used = sum(&mut images
+        .iter()
+        .filter(|i| number(i, "Containers") > 0.0)
+        .map(|i| number(i, "Size") - number(i, "SharedSize")));
     let cell = |total: f64, free: f64| {
         let share = if total > 0.0 { format!(" ({:.0}%)", free / total * 100.0) } else { String::new() };
         (human::size(total), format!("{}{share}", human::size(free)))
@@ -106,12 +109,20 @@ async fn df(context: &Context, args: &DfArgs) -> anyhow::Result<()> {
 
 fn details(images: &[Value], containers: &[Value], volumes: &[Value]) -> anyhow::Result<()> {
     let size = |v: &Value| human::size(v.as_f64().unwrap_or(0.0).max(0.0));
-    let first = |v: &Value| list(v).first().and_then(Value::as_str).unwrap_or("<none>").trim_start_matches('/').to_owned();
+    let first = |v: &Value| {
+        list(v).first().and_then(Value::as_str).unwrap_or("<none>").trim_start_matches('/').to_owned()
+    };
     output::line("\nImages:\n")?;
     let mut table = Table::new(&["IMAGE", "IMAGE ID", "SIZE", "SHARED SIZE", "CONTAINERS"]);
     for i in images {
         let count = i["Containers"].as_i64().unwrap_or(0).to_string();
-        table.row([first(&i["RepoTags"]), human::short(text(i, "Id")), size(&i["Size"]), size(&i["SharedSize"]), count]);
+        table.row([
+            first(&i["RepoTags"]),
+            human::short(text(i, "Id")),
+            size(&i["Size"]),
+            size(&i["SharedSize"]),
+            count,
+        ]);
     }
     table.print()?;
     output::line("\nContainers:\n")?;
@@ -145,8 +156,16 @@ pub async fn info(context: &Context) -> anyhow::Result<()> {
         ("Server version", plain("ServerVersion")),
         ("Name", plain("Name")),
         ("ID", plain("ID")),
-        ("Containers", format!("{} ({} running, {} paused, {} stopped)", plain("Containers"),
-            plain("ContainersRunning"), plain("ContainersPaused"), plain("ContainersStopped"))),
+        (
+            "Containers",
+            format!(
+                "{} ({} running, {} paused, {} stopped)",
+                plain("Containers"),
+                plain("ContainersRunning"),
+                plain("ContainersPaused"),
+                plain("ContainersStopped")
+            ),
+        ),
         ("Images", plain("Images")),
         ("Storage driver", plain("Driver")),
         ("Logging driver", plain("LoggingDriver")),

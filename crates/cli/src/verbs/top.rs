@@ -49,7 +49,8 @@ pub async fn top(context: &Context, args: TopArgs) -> anyhow::Result<()> {
     let width = |column: usize| rows.iter().filter_map(|r| r.get(column)).map(|c| c.len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         output::line(cells.join("   ").trim_end())?;
     }
     Ok(())
@@ -88,7 +89,10 @@ pub async fn port(context: &Context, args: PortArgs) -> anyhow::Result<()> {
     if let Some(wanted) = wanted {
         let bindings = list(&ports[wanted.as_str()]);
         if bindings.is_empty() {
-            return Err(failed(1, format!("Error: No public port '{wanted}' published for {}", args.container)));
+            return Err(failed(
+                1,
+                format!("Error: No public port '{wanted}' published for {}", args.container),
+            ));
         }
         return bindings.iter().try_for_each(|b| output::line(address(b)));
     }

@@ -25,7 +25,12 @@ impl Cloud {
     }
 
     /// What is at `path` in the container, and it as a tar archive.
-    pub async fn archive_get(&self, caller: &Caller, name: &str, path: &str) -> Result<(ArchiveStat, ByteStream)> {
+    pub async fn archive_get(
+        &self,
+        caller: &Caller,
+        name: &str,
+        path: &str,
+    ) -> Result<(ArchiveStat, ByteStream)> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Read, container.meta.project)?;
         let found = self.engine().archive_get(container.spec.id, path).await.map_err(told(name))?;

@@ -30,9 +30,27 @@ fn merged(old: &Resources, change: &Resources) -> Resources {
         )*};
     }
     take!(
-        memory, memory_swap, memory_reservation, kernel_memory, kernel_memory_tcp, swappiness, nano_cpus, cpu_shares,
-        cpu_period, cpu_quota, cpu_rt_period, cpu_rt_runtime, cpuset_cpus, cpuset_mems, pids, blkio_weight,
-        blkio_weight_device, blkio_read_bps, blkio_write_bps, blkio_read_iops, blkio_write_iops
+        memory,
+        memory_swap,
+        memory_reservation,
+        kernel_memory,
+        kernel_memory_tcp,
+        swappiness,
+        nano_cpus,
+        cpu_shares,
+        cpu_period,
+        cpu_quota,
+        cpu_rt_period,
+        cpu_rt_runtime,
+        cpuset_cpus,
+        cpuset_mems,
+        pids,
+        blkio_weight,
+        blkio_weight_device,
+        blkio_read_bps,
+        blkio_write_bps,
+        blkio_read_iops,
+        blkio_write_iops
     );
     new
 }
@@ -78,7 +96,12 @@ impl Cloud {
     }
 
     /// Changes limits, also while it runs; answers warnings.
-    pub async fn container_update(&self, caller: &Caller, name: &str, change: ContainerUpdate) -> Result<Vec<String>> {
+    pub async fn container_update(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: ContainerUpdate,
+    ) -> Result<Vec<String>> {
         let found = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, found.meta.project)?;
         let id = found.spec.id;
@@ -97,8 +120,13 @@ impl Cloud {
         if let Some(restart) = change.restart {
             spec.restart = restart;
         }
-        if spec.resources.nano_cpus > 0 && change.resources.cpu_quota > 0 && found.spec.resources.nano_cpus > 0 {
-            return Err(CloudError::Conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set".into()));
+        if spec.resources.nano_cpus > 0
+            && change.resources.cpu_quota > 0
+            && found.spec.resources.nano_cpus > 0
+        {
+            return Err(CloudError::Conflict(
+                "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set".into(),
+            ));
         }
         let mut warnings = self.validate(&spec)?;
         // The running processes first: limits the kernel refuses must not be written down.

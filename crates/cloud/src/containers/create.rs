@@ -2,8 +2,8 @@
 
 use weft_base::Name;
 use weft_model::{
-    Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels, LogConfig, Meta,
-    MountKind, Namespace, NetworkMode, RunRequest, Volume,
+    Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels, LogConfig,
+    Meta, MountKind, Namespace, NetworkMode, RunRequest, Volume,
 };
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
@@ -82,7 +82,8 @@ impl Cloud {
     }
 
     fn record(&self, caller: &Caller, spec: ContainerSpec, labels: Labels) -> Container {
-        let meta = Meta { project: caller.project, created: self.now(), generation: 1, labels, deleting: None };
+        let meta =
+            Meta { project: caller.project, created: self.now(), generation: 1, labels, deleting: None };
         Container { meta, spec, status: ContainerStatus::default() }
     }
 
@@ -206,7 +207,8 @@ impl Cloud {
     pub(crate) fn validate(&self, spec: &ContainerSpec) -> Result<Vec<String>> {
         let invalid = |e: &(dyn std::error::Error + 'static)| CloudError::Invalid(weft_base::chain(e));
         weft_engine::logs::validate(&spec.log).map_err(|e| invalid(&e))?;
-        weft_engine::oci::validate(spec, self.engine().host(), self.0.parts.defaults.remapped).map_err(|e| invalid(&e))
+        weft_engine::oci::validate(spec, self.engine().host(), self.0.parts.defaults.remapped)
+            .map_err(|e| invalid(&e))
     }
 }
 

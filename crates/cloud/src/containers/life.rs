@@ -2,7 +2,7 @@
 
 use weft_engine::signal;
 use weft_model::{Container, ContainerStatus, NetworkMode, Port, RunRequest, RunState, StopRequest, Want};
-use weft_store::{Conflict, Stored, StoreError, Txn};
+use weft_store::{Conflict, StoreError, Stored, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 
@@ -14,7 +14,9 @@ impl Cloud {
                 match container.status.state {
                     RunState::Running => return Err(CloudError::NotModified),
                     RunState::Paused => {
-                        return Err(CloudError::Conflict("cannot start a paused container, try unpause instead".into()));
+                        return Err(CloudError::Conflict(
+                            "cannot start a paused container, try unpause instead".into(),
+                        ));
                     }
                     RunState::Removing | RunState::Dead => {
                         return Err(CloudError::Conflict(
@@ -47,7 +49,12 @@ impl Cloud {
         check_signal(stop.signal.as_deref())?;
         let status = self
             .request(caller, name, |_| {
-                Ok(RunRequest { want: Want::Running, restart: true, stop: stop.clone(), ..RunRequest::default() })
+                Ok(RunRequest {
+                    want: Want::Running,
+                    restart: true,
+                    stop: stop.clone(),
+                    ..RunRequest::default()
+                })
             })
             .await?;
         started(&status)
@@ -56,8 +63,12 @@ impl Cloud {
     /// Freezes a container's processes.
     pub async fn container_pause(&self, caller: &Caller, name: &str) -> Result<()> {
         self.request(caller, name, |container| match container.status.state {
-            RunState::Running => Ok(RunRequest { want: Want::Running, paused: true, ..RunRequest::default() }),
-            RunState::Paused => Err(CloudError::Conflict(format!("Container {} is already paused", container.spec.id))),
+            RunState::Running => {
+                Ok(RunRequest { want: Want::Running, paused: true, ..RunRequest::default() })
+            }
+            RunState::Paused => {
+                Err(CloudError::Conflict(format!("Container {} is already paused", container.spec.id)))
+            }
             _ => Err(not_running(container)),
         })
         .await
@@ -68,7 +79,9 @@ impl Cloud {
     pub async fn container_unpause(&self, caller: &Caller, name: &str) -> Result<()> {
         self.request(caller, name, |container| match container.status.state {
             RunState::Paused => Ok(RunRequest { want: Want::Running, ..RunRequest::default() }),
-            RunState::Running => Err(CloudError::Conflict(format!("Container {} is not paused", container.spec.id))),
+            RunState::Running => {
+                Err(CloudError::Conflict(format!("Container {} is not paused", container.spec.id)))
+            }
             _ => Err(not_running(container)),
         })
         .await
@@ -108,7 +121,9 @@ impl Cloud {
             let found = self.container_find(caller, name).await?;
             caller.authorise(Action::Write, found.meta.project)?;
             if found.meta.deleting.is_some() {
-                return Err(CloudError::Conflict(format!("removal of container {name} is already in progress")));
+                return Err(CloudError::Conflict(format!(
+                    "removal of container {name} is already in progress"
+                )));
             }
             let run = RunRequest { seq: found.spec.run.seq + 1, ..wish(&found)? };
             let starts = run.want == Want::Running && !run.paused && found.status.state != RunState::Paused;

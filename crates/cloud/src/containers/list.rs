@@ -8,8 +8,8 @@ use std::{
 
 use weft_image::chain_ids;
 use weft_model::{
-    Container, ContainerId, Digest, Image, Network, NetworkId, NetworkKind, NetworkMode, Port, PortOwner, Reference,
-    RunState,
+    Container, ContainerId, Digest, Image, Network, NetworkId, NetworkKind, NetworkMode, Port, PortOwner,
+    Reference, RunState,
 };
 
 use super::{ContainerPaths, ContainerSize, ContainerView};
@@ -53,7 +53,12 @@ impl Cloud {
         ContainerView {
             container: Arc::clone(container),
             ports: moment.ports.get(&spec.id).cloned().unwrap_or_default(),
-            networks: moment.networks.iter().filter(|(_, n)| wanted(n)).map(|(id, n)| (*id, Arc::clone(n))).collect(),
+            networks: moment
+                .networks
+                .iter()
+                .filter(|(_, n)| wanted(n))
+                .map(|(id, n)| (*id, Arc::clone(n)))
+                .collect(),
             paths: ContainerPaths::default(),
             execs: Vec::new(),
             size: None,
@@ -97,10 +102,15 @@ impl Cloud {
     fn paths(&self, container: &Container, layers: Option<&[Digest]>) -> ContainerPaths {
         let id = container.spec.id;
         let dir = self.engine().container_dir(id);
-        let started = |name: &str| if container.status.started_at.is_some() { dir.join(name) } else { PathBuf::new() };
+        let started =
+            |name: &str| if container.status.started_at.is_some() { dir.join(name) } else { PathBuf::new() };
         let snapshots = self.images().snapshots();
         let rw = snapshots.root().join("rw").join(id.to_string());
-        let log = if container.spec.log.driver == "json-file" { started(&format!("{id}-json.log")) } else { PathBuf::new() };
+        let log = if container.spec.log.driver == "json-file" {
+            started(&format!("{id}-json.log"))
+        } else {
+            PathBuf::new()
+        };
         ContainerPaths {
             resolv_conf: started("resolv.conf"),
             hostname: started("hostname"),
@@ -110,7 +120,11 @@ impl Cloud {
             rootfs: snapshots.mount_point(&id),
             upper: rw.join("fs"),
             work: rw.join("work"),
-            lower: chain_ids(layers.unwrap_or_default()).iter().rev().map(|c| snapshots.layer_fs(c)).collect(),
+            lower: chain_ids(layers.unwrap_or_default())
+                .iter()
+                .rev()
+                .map(|c| snapshots.layer_fs(c))
+                .collect(),
         }
     }
 
@@ -122,7 +136,8 @@ impl Cloud {
     /// How many containers are in which state.
     pub async fn container_counts(&self, caller: &Caller) -> Result<ContainerCounts> {
         let mut counts = ContainerCounts::default();
-        for container in self.0.containers.list_shared().await?.iter().filter(|c| caller.sees(c.meta.project)) {
+        for container in self.0.containers.list_shared().await?.iter().filter(|c| caller.sees(c.meta.project))
+        {
             counts.total += 1;
             match container.status.state {
                 RunState::Running | RunState::Restarting => counts.running += 1,

@@ -82,7 +82,11 @@ fn key(pair: &str) -> &str {
     pair.split_once('=').map_or(pair, |(k, _)| k)
 }
 
-fn merge_command(entrypoint: &mut Option<Vec<String>>, command: &mut Option<Vec<String>>, image: &ImageDefaults) {
+fn merge_command(
+    entrypoint: &mut Option<Vec<String>>,
+    command: &mut Option<Vec<String>>,
+    image: &ImageDefaults,
+) {
     let none_given = entrypoint.as_ref().is_none_or(Vec::is_empty);
     if none_given {
         if command.as_ref().is_none_or(Vec::is_empty) {

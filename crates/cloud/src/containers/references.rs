@@ -37,7 +37,11 @@ impl DraftEndpoint {
 }
 
 /// Namespaces given by a container's name.
-pub(super) async fn confinement(cloud: &Cloud, caller: &Caller, draft: &ContainerDraft) -> Result<Confinement> {
+pub(super) async fn confinement(
+    cloud: &Cloud,
+    caller: &Caller,
+    draft: &ContainerDraft,
+) -> Result<Confinement> {
     let mut confine = draft.confine.clone();
     if let Some(name) = &draft.pid_of {
         confine.pid = Namespace::Container(joined(cloud, caller, name).await?);
@@ -71,9 +75,9 @@ fn refuse_with_container(draft: &ContainerDraft) -> Result<()> {
         (!draft.exposed.is_empty(), "port exposing"),
     ];
     match conflicts.iter().find(|(given, _)| *given) {
-        Some((_, what)) => {
-            Err(CloudError::Invalid(format!("conflicting options: {what} and the container type network mode")))
-        }
+        Some((_, what)) => Err(CloudError::Invalid(format!(
+            "conflicting options: {what} and the container type network mode"
+        ))),
         None => Ok(()),
     }
 }
@@ -134,7 +138,11 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
 }
 
 /// Ports that host and none networks cannot publish are dropped, as dockerd does with a warning.
-pub(super) fn publishable(mode: NetworkMode, publish: &[PublishSpec], warnings: &mut Vec<String>) -> Vec<PublishSpec> {
+pub(super) fn publishable(
+    mode: NetworkMode,
+    publish: &[PublishSpec],
+    warnings: &mut Vec<String>,
+) -> Vec<PublishSpec> {
     if mode == NetworkMode::Host && !publish.is_empty() {
         warnings.push("Published ports are discarded when using host network mode".into());
         return Vec::new();
@@ -155,7 +163,10 @@ pub(super) async fn mounts(
         let mut mount = mount.clone();
         if let MountKind::Volume { name, anonymous, driver, options, labels, .. } = &mut mount.kind {
             // What the image declares gives way to what another container brings.
-            if *anonymous && mount.notation == Notation::Implied && inherited.iter().any(|m| m.target == mount.target) {
+            if *anonymous
+                && mount.notation == Notation::Implied
+                && inherited.iter().any(|m| m.target == mount.target)
+            {
                 continue;
             }
             let mut wish = VolumeDraft {

@@ -19,7 +19,9 @@ impl Cloud {
     /// Removes a container and returns once nothing of it is left.
     pub async fn container_remove(&self, caller: &Caller, name: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(CloudError::Unsupported("removing a link by its own name is not supported by Weft".into()));
+            return Err(CloudError::Unsupported(
+                "removing a link by its own name is not supported by Weft".into(),
+            ));
         }
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
@@ -30,9 +32,13 @@ impl Cloud {
             let state = container.status.state;
             let shown = &container.spec.name;
             let hint = match state {
-                RunState::Running => "container is running: stop the container before removing or force remove",
+                RunState::Running => {
+                    "container is running: stop the container before removing or force remove"
+                }
                 RunState::Paused => "container is paused and must be unpaused first",
-                RunState::Restarting => "container is restarting: stop the container before removing or force remove",
+                RunState::Restarting => {
+                    "container is restarting: stop the container before removing or force remove"
+                }
                 _ => "",
             };
             if !hint.is_empty() {
@@ -77,7 +83,8 @@ impl Cloud {
     ) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         for container in self.0.containers.list_shared().await?.iter() {
-            let rests = matches!(container.status.state, RunState::Created | RunState::Exited | RunState::Dead);
+            let rests =
+                matches!(container.status.state, RunState::Created | RunState::Exited | RunState::Dead);
             if !rests || !caller.sees(container.meta.project) || !chosen(container) {
                 continue;
             }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use weft_engine::{Pair, StatsStream, AttachOptions, Attachment, LogQuery, TopTable, WaitCondition, WaitResult, logs::LogReader};
+use weft_engine::{
+    AttachOptions, Attachment, LogQuery, Pair, StatsStream, TopTable, WaitCondition, WaitResult,
+    logs::LogReader,
+};
 
 use weft_model::Container;
 
@@ -41,7 +44,12 @@ impl Cloud {
     }
 
     /// Attaches to a container's process, running or about to be started.
-    pub async fn container_attach(&self, caller: &Caller, name: &str, options: AttachOptions) -> Result<Attachment> {
+    pub async fn container_attach(
+        &self,
+        caller: &Caller,
+        name: &str,
+        options: AttachOptions,
+    ) -> Result<Attachment> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
         if container.status.state == weft_model::RunState::Restarting {
@@ -75,7 +83,11 @@ impl Cloud {
     }
 
     /// What a container uses, each second.
-    pub async fn container_stats(&self, caller: &Caller, name: &str) -> Result<(Arc<Container>, StatsStream)> {
+    pub async fn container_stats(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<(Arc<Container>, StatsStream)> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Read, container.meta.project)?;
         let stream = self.engine().stats(container.spec.id).await?;

@@ -101,7 +101,11 @@ fn defaults(config: &ImageConfig) -> ImageDefaults {
         env: c.env.clone(),
         working_dir: c.working_dir.clone(),
         user: c.user.clone(),
-        exposed: c.exposed_ports.keys().map(|p| if p.contains('/') { p.clone() } else { format!("{p}/tcp") }).collect(),
+        exposed: c
+            .exposed_ports
+            .keys()
+            .map(|p| if p.contains('/') { p.clone() } else { format!("{p}/tcp") })
+            .collect(),
         volumes: c.volumes.keys().cloned().collect(),
         labels: c.labels.clone(),
         stop_signal: c.stop_signal.clone(),
@@ -207,7 +211,9 @@ impl Cloud {
         caller.authorise(Action::Read, caller.project)?;
         let image = self.images().resolve(name).await?;
         let all = self.images().list().await?;
-        let below = |i: &Arc<Image>| i.spec.diff_ids.starts_with(&image.spec.diff_ids) && !image.spec.diff_ids.is_empty();
+        let below = |i: &Arc<Image>| {
+            i.spec.diff_ids.starts_with(&image.spec.diff_ids) && !image.spec.diff_ids.is_empty()
+        };
         let mut ids: Vec<Digest> = all.iter().filter(|i| below(i)).map(|i| i.spec.id).collect();
         ids.push(image.spec.id);
         Ok(ids)
@@ -240,7 +246,13 @@ impl Cloud {
     }
 
     /// Removes a name of an image, and the image with its last one.
-    pub async fn image_remove(&self, caller: &Caller, name: &str, force: bool, prune: bool) -> Result<Vec<Removed>> {
+    pub async fn image_remove(
+        &self,
+        caller: &Caller,
+        name: &str,
+        force: bool,
+        prune: bool,
+    ) -> Result<Vec<Removed>> {
         caller.authorise(Action::Write, caller.project)?;
         let image = self.images().resolve(name).await?;
         let uses = self.image_uses().await?;
@@ -249,7 +261,9 @@ impl Cloud {
         for item in &removed {
             match item {
                 Removed::Untagged(_) => self.image_event(caller, "untag", &id, &id),
-                Removed::Deleted(digest) if *digest == image.spec.id => self.image_event(caller, "delete", &id, &id),
+                Removed::Deleted(digest) if *digest == image.spec.id => {
+                    self.image_event(caller, "delete", &id, &id)
+                }
                 Removed::Deleted(_) => {}
             }
         }
@@ -273,7 +287,12 @@ mod tests {
 
     #[test]
     fn platforms() {
-        let config = ImageConfig { os: "linux".into(), architecture: "arm64".into(), variant: "v8".into(), ..Default::default() };
+        let config = ImageConfig {
+            os: "linux".into(),
+            architecture: "arm64".into(),
+            variant: "v8".into(),
+            ..Default::default()
+        };
         for (wanted, expected) in [
             ("linux/arm64", true),
             ("linux/arm64/v8", true),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use weft_base::chain;
 use weft_image::registry::{
-    self, Credentials, Distribution, ErrorKind, Found, Platform, ProgressFn, PullRequest, PushRequest, RegistryError,
+    self, Credentials, Distribution, ErrorKind, Found, Platform, ProgressFn, PullRequest, PushRequest,
+    RegistryError,
 };
 use weft_model::Reference;
 
@@ -51,7 +52,8 @@ fn teller(sink: ProgressSink) -> (ProgressFn, impl Future<Output = ()> + Send) {
                 registry::Progress::Status { id, text } => sink.tell(Progress::Status { id, text }).await,
                 registry::Progress::Aux(value) => sink.tell(Progress::Aux(value)).await,
                 registry::Progress::Bytes { id, action, current, total } => {
-                    sink.tell(Progress::Bytes { id, action: action.into(), current, total: Some(total) }).await;
+                    sink.tell(Progress::Bytes { id, action: action.into(), current, total: Some(total) })
+                        .await;
                 }
             }
         }

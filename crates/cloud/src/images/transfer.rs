@@ -18,7 +18,9 @@ pub enum Loaded {
 }
 
 /// A stream of chunks as a reader.
-pub(crate) fn reader<E>(chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static) -> impl AsyncRead + Send + Unpin
+pub(crate) fn reader<E>(
+    chunks: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+) -> impl AsyncRead + Send + Unpin
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -18,7 +18,8 @@ const CONTROLLERS: &[(&str, &[&str], &str)] = &[
 pub(super) fn probe() -> Vec<Check> {
     let mounts = read("/proc/self/mountinfo");
     let (unified, v1) = layout(&mounts);
-    let v2: Vec<String> = unified.iter().flat_map(|m| words(&read(&format!("{m}/cgroup.controllers")))).collect();
+    let v2: Vec<String> =
+        unified.iter().flat_map(|m| words(&read(&format!("{m}/cgroup.controllers")))).collect();
     let version = match (unified.is_some(), v1.is_empty()) {
         (true, true) => Ok("version 2"),
         (true, false) => Ok("hybrid: version 1 with a version 2 beside it"),

@@ -6,8 +6,8 @@ use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-        open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+        fsmount, fsopen, open_tree,
     },
 };
 
@@ -112,7 +112,8 @@ fn overlay(scratch: &Path) -> Result<(Probe, Probe), String> {
     for name in ["upper2", "work2"] {
         fs::create_dir(scratch.join(name)).map_err(|e| e.to_string())?;
     }
-    let second = |name: &str| if ["upper", "work"].contains(&name) { path(&format!("{name}2")) } else { path(name) };
+    let second =
+        |name: &str| if ["upper", "work"].contains(&name) { path(&format!("{name}2")) } else { path(name) };
     let append = attempt(&second, &[("lowerdir+", path("a")), ("lowerdir+", path("b"))]);
     Ok((plain.map(|_| "mounts".into()), append.map(|_| "mounts".into())))
 }

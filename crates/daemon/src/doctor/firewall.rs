@@ -32,12 +32,15 @@ pub(super) fn probe() -> Vec<Check> {
             return vec![Check::lacks(GROUP, "foreign firewalls", error, without)];
         }
     };
-    let mut all: Vec<Check> =
-        dropping.into_iter().map(|chain| Check::lacks(GROUP, format!("forward policy of {chain}"), "drop", DROPS)).collect();
+    let mut all: Vec<Check> = dropping
+        .into_iter()
+        .map(|chain| Check::lacks(GROUP, format!("forward policy of {chain}"), "drop", DROPS))
+        .collect();
     // The old iptables keeps its rules elsewhere; only its own tool can read them.
     if read("/proc/net/ip_tables_names").lines().any(|t| t == "filter") {
         let listed = std::process::Command::new("iptables-legacy").args(["-S", "FORWARD"]).output();
-        let policy = listed.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_owned());
+        let policy =
+            listed.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_owned());
         if policy.is_ok_and(|p| p == "-P FORWARD DROP") {
             all.push(Check::lacks(GROUP, "forward policy of iptables-legacy filter", "drop", DROPS));
         }
@@ -51,8 +54,13 @@ pub(super) fn probe() -> Vec<Check> {
 /// Chains of others that hook into forwarding and drop by policy.
 fn chains() -> Result<Vec<String>, String> {
     let mut socket = Socket::open(Family::Netfilter).map_err(|e| weft_base::chain(&e))?;
-    let list =
-        Message { kind: GETCHAIN, flags: NLM_F_DUMP, body: vec![0; 4], tolerate: &[], what: "list chains".into() };
+    let list = Message {
+        kind: GETCHAIN,
+        flags: NLM_F_DUMP,
+        body: vec![0; 4],
+        tolerate: &[],
+        what: "list chains".into(),
+    };
     let answers = socket.query(&list).map_err(|e| weft_base::chain(&e))?;
     Ok(answers.iter().filter_map(|(_, body)| dropping(body)).collect())
 }
@@ -70,7 +78,8 @@ fn dropping(body: &[u8]) -> Option<String> {
         7 => "bridge",
         _ => return None,
     };
-    (hook == NF_INET_FORWARD && policy == NF_DROP && table != "weft").then(|| format!("{family} {table} {chain}"))
+    (hook == NF_INET_FORWARD && policy == NF_DROP && table != "weft")
+        .then(|| format!("{family} {table} {chain}"))
 }
 
 #[cfg(test)]

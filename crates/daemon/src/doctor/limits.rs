@@ -12,7 +12,11 @@ pub(super) fn probe(root: &Path) -> Vec<Check> {
     let number = |path: &str| read(path).split_whitespace().next().and_then(|t| t.parse::<u64>().ok());
     let enough = |name: &str, have: Option<u64>, need: u64, loses: &'static str, remedy: &'static str| {
         let detail = have.map_or("unknown".to_owned(), |h| h.to_string());
-        let result = if have.is_none_or(|h| h >= need) { Ok(detail) } else { Err(format!("{detail}, {need} is good")) };
+        let result = if have.is_none_or(|h| h >= need) {
+            Ok(detail)
+        } else {
+            Err(format!("{detail}, {need} is good"))
+        };
         Check::of(GROUP, name, result, Without { finding: Finding::Note, loses, remedy })
     };
     // No limit counts as the greatest number.
@@ -22,7 +26,13 @@ pub(super) fn probe(root: &Path) -> Vec<Check> {
     let free = disk.as_ref().map(|d| d.f_bavail.saturating_mul(d.f_frsize) >> 20);
     let inodes = disk.as_ref().filter(|d| d.f_files > 0).map(|d| d.f_favail);
     vec![
-        enough("open files", files, 65_536, "about 1,000 containers and fewer", "LimitNOFILE=1048576 in the daemon's unit"),
+        enough(
+            "open files",
+            files,
+            65_536,
+            "about 1,000 containers and fewer",
+            "LimitNOFILE=1048576 in the daemon's unit",
+        ),
         enough(
             "inotify instances",
             number("/proc/sys/fs/inotify/max_user_instances"),

@@ -74,10 +74,14 @@ fn inside() -> Result<Vec<Check>, String> {
     all.push(of(
         "nftables masquerade",
         netfilter.transact(&nat(&[Expr::Masquerade])),
-        missing("containers do not reach beyond this host", "load nf_nat, nft_chain_nat and nft_masq (CONFIG_NFT_MASQ)"),
+        missing(
+            "containers do not reach beyond this host",
+            "load nf_nat, nft_chain_nat and nft_masq (CONFIG_NFT_MASQ)",
+        ),
     ));
     // IPCTNL_MSG_CT_GET_STATS
-    let conntrack = Message { kind: 0x0105, flags: 0, body: vec![0; 4], tolerate: &[], what: "conntrack".into() };
+    let conntrack =
+        Message { kind: 0x0105, flags: 0, body: vec![0; 4], tolerate: &[], what: "conntrack".into() };
     all.push(of(
         "conntrack",
         netfilter.transact(&[conntrack]),
@@ -139,7 +143,11 @@ fn links(route: &mut Socket) -> Vec<Check> {
         of("macvlan", macvlan, note("no macvlan networks", "load macvlan")),
         of("ipvlan", ipvlan, note("no ipvlan networks", "load ipvlan")),
         of("vlan (802.1Q)", vlan, note("no vlan networks", "load 8021q")),
-        of("wireguard", wireguard, note("encryption between hosts is done in userspace: slower", "load wireguard")),
+        of(
+            "wireguard",
+            wireguard,
+            note("encryption between hosts is done in userspace: slower", "load wireguard"),
+        ),
         of("dummy", dummy, note("nothing that Weft needs; some tools do", "load dummy")),
         Check::of(
             GROUP,

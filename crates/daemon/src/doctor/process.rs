@@ -24,11 +24,21 @@ pub(super) fn fork_probes() -> Vec<Check> {
         loses: "userns-remap does not work: root in a container is root on the host",
         remedy: "sysctl -w user.max_user_namespaces=15000; the kernel needs CONFIG_USER_NS",
     };
-    let kinds = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let kinds = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
     vec![
         space("mount, process, IPC and UTS namespaces", kinds, fatal),
-        space("cgroup namespace", CloneFlags::CLONE_NEWCGROUP, Without { finding: Finding::Note,
-            loses: "containers see the host's cgroup paths", remedy: "Linux 4.6 or newer" }),
+        space(
+            "cgroup namespace",
+            CloneFlags::CLONE_NEWCGROUP,
+            Without {
+                finding: Finding::Note,
+                loses: "containers see the host's cgroup paths",
+                remedy: "Linux 4.6 or newer",
+            },
+        ),
         space("user namespace", CloneFlags::CLONE_NEWUSER, user),
     ]
 }
@@ -60,7 +70,11 @@ pub(super) fn probe() -> Vec<Check> {
             GROUP,
             "kernel 5.10 or newer",
             if at_least(&version, (5, 10)) { Ok(version.clone()) } else { Err(version.clone()) },
-            Without { finding: Finding::Missing, loses: "Weft is not tested with it", remedy: "a newer kernel" },
+            Without {
+                finding: Finding::Missing,
+                loses: "Weft is not tested with it",
+                remedy: "a newer kernel",
+            },
         ),
         Check::of(
             GROUP,
@@ -103,7 +117,11 @@ const CAPABILITIES: &[(u32, &str, Without)] = &[
     (
         21,
         "CAP_SYS_ADMIN",
-        Without { finding: Finding::Fatal, loses: "no namespaces and no mounts", remedy: "run as root of the host" },
+        Without {
+            finding: Finding::Fatal,
+            loses: "no namespaces and no mounts",
+            remedy: "run as root of the host",
+        },
     ),
     (
         12,
@@ -154,7 +172,8 @@ mod tests {
 
     #[test]
     fn versions_and_fields() {
-        for (version, new) in [("6.18.44", true), ("5.10.0-8-amd64", true), ("5.4.0", false), ("4.19", false)] {
+        for (version, new) in [("6.18.44", true), ("5.10.0-8-amd64", true), ("5.4.0", false), ("4.19", false)]
+        {
             assert_eq!(at_least(version, (5, 10)), new, "{version}");
         }
         assert_eq!(field("A:\t1\nCapEff:\t00ff\n", "CapEff"), Some("00ff"));

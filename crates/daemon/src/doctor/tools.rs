@@ -24,11 +24,14 @@ const TOOLS: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn probe() -> Vec<Check> {
-    TOOLS.iter().map(|(name, argument, loses)| {
-        let found = find(name).map(|path| version(&path, argument)).ok_or("not on the path");
-        let without = Without { finding: Finding::Note, loses, remedy: "install it, if you want that" };
-        Check::of(GROUP, *name, found, without)
-    }).collect()
+    TOOLS
+        .iter()
+        .map(|(name, argument, loses)| {
+            let found = find(name).map(|path| version(&path, argument)).ok_or("not on the path");
+            let without = Without { finding: Finding::Note, loses, remedy: "install it, if you want that" };
+            Check::of(GROUP, *name, found, without)
+        })
+        .collect()
 }
 
 fn find(name: &str) -> Option<PathBuf> {
@@ -44,7 +47,8 @@ fn version(path: &Path, argument: &str) -> String {
         return place;
     }
     let said = Command::new(path).arg(argument).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let text = said.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").trim().to_owned());
+    let text =
+        said.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").trim().to_owned());
     match text {
         Ok(text) if !text.is_empty() => format!("{text} ({place})"),
         _ => place,

@@ -18,12 +18,7 @@ use weft_base::Timestamp;
 use weft_image::Merge;
 use weft_model::{Container, ContainerId};
 
-use crate::{
-    ByteStream, Engine, EngineError, Result,
-    disk::stream,
-    error::blocking,
-    oci,
-};
+use crate::{ByteStream, Engine, EngineError, Result, disk::stream, error::blocking, oci};
 use view::{View, ViewPlan};
 
 /// What is at a path (Docker's `X-Docker-Container-Path-Stat`).
@@ -191,7 +186,8 @@ impl Wanted {
         } else {
             (view::stat_in(&parent, name).map_err(self.fault())?, real.join(name))
         };
-        let link_target = if is(&stat, FileType::Symlink) { self.link_target(view, &path)? } else { String::new() };
+        let link_target =
+            if is(&stat, FileType::Symlink) { self.link_target(view, &path)? } else { String::new() };
         let stat = ArchiveStat {
             name: self.base().to_owned(),
             size: u64::try_from(stat.st_size).unwrap_or(0),

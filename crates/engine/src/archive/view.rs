@@ -21,7 +21,8 @@ use weft_image::{LayerRef, Snapshots};
 use weft_model::{Container, ContainerId, MountKind, MountSpec};
 
 use crate::{
-    EngineError, Result, engine::Inner,
+    EngineError, Result,
+    engine::Inner,
     volumes::{Volumes, make_inside, open_inside},
 };
 
@@ -83,7 +84,9 @@ impl ViewPlan {
                 Source::Path(self.volumes.path(&name), subpath)
             }
             MountKind::Image { reference, subpath } => {
-                let id = reference.parse().map_err(|_| EngineError::Missing(format!("No such image: {reference}")))?;
+                let id = reference
+                    .parse()
+                    .map_err(|_| EngineError::Missing(format!("No such image: {reference}")))?;
                 Source::Image(inner.layers(id).await?, subpath)
             }
         };
@@ -203,7 +206,13 @@ impl View {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         loop {
             // EAGAIN: something was renamed meanwhile, somewhere.
-            match rustix::fs::openat2(self.root.as_fd(), path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how) {
+            match rustix::fs::openat2(
+                self.root.as_fd(),
+                path,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                how,
+            ) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return other,
             }

@@ -70,7 +70,8 @@ impl Tokens {
             credentials: ask.credentials.cloned(),
         };
         let now = Instant::now();
-        if !fresh && let Some((token, until)) = self.0.lock().get(&key)
+        if !fresh
+            && let Some((token, until)) = self.0.lock().get(&key)
             && *until > now
         {
             return Ok(token.clone());
@@ -134,7 +135,11 @@ async fn fetch(ask: &Ask<'_>) -> Result<Answer> {
         }
         request
     };
-    let method = if matches!(ask.credentials, Some(Credentials::IdentityToken(_))) { Method::POST } else { Method::GET };
+    let method = if matches!(ask.credentials, Some(Credentials::IdentityToken(_))) {
+        Method::POST
+    } else {
+        Method::GET
+    };
     let sent = request.timeout(Duration::from_secs(60)).send().await;
     let response = match sent {
         Ok(response) => response,
@@ -152,7 +157,12 @@ async fn fetch(ask: &Ask<'_>) -> Result<Answer> {
         .map_err(|e| RegistryError::Unexpected(format!("unable to decode token response: {e}")))?;
     if answer.token.is_empty() && answer.access_token.is_empty() {
         let (verb, why) = (verb(&method), "authorization server did not include a token in the response");
-        return Err(RegistryError::Request { method: verb, url: url.to_string(), why: why.into(), transient: false });
+        return Err(RegistryError::Request {
+            method: verb,
+            url: url.to_string(),
+            why: why.into(),
+            transient: false,
+        });
     }
     Ok(answer)
 }

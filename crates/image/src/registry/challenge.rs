@@ -87,10 +87,15 @@ mod tests {
             parse(text).iter().map(one).collect::<Vec<_>>().join(" ")
         };
         for (text, expected) in [
-            (r#"Bearer realm="https://a/t",service="s",scope="repository:x:pull,push""#,
-             "bearer(realm=https://a/t;scope=repository:x:pull,push;service=s)"),
+            (
+                r#"Bearer realm="https://a/t",service="s",scope="repository:x:pull,push""#,
+                "bearer(realm=https://a/t;scope=repository:x:pull,push;service=s)",
+            ),
             (r#"Basic realm="a \"b\"""#, r#"basic(realm=a "b")"#),
-            (r#"Basic realm=x, Bearer realm="y" , error="invalid_token""#, "basic(realm=x) bearer(error=invalid_token;realm=y)"),
+            (
+                r#"Basic realm=x, Bearer realm="y" , error="invalid_token""#,
+                "basic(realm=x) bearer(error=invalid_token;realm=y)",
+            ),
             ("Negotiate, Basic", "negotiate() basic()"),
             (r#"Bearer realm="open"#, "bearer(realm=open)"),
             ("", ""),

@@ -223,12 +223,21 @@ impl Download<'_> {
     }
 
     /// One request, from `offset` on.
-    async fn transfer(&self, at: &Descriptor, offset: &mut u64, writer: &Writer, meter: &mut Meter) -> Result<(), Broken> {
+    async fn transfer(
+        &self,
+        at: &Descriptor,
+        offset: &mut u64,
+        writer: &Writer,
+        meter: &mut Meter,
+    ) -> Result<(), Broken> {
         let url = self.session.url(&format!("{}/blobs/{}", self.path, at.digest)).map_err(Broken::For)?;
         let from = *offset;
-        let make = |r: RequestBuilder| Ok(if from > 0 { r.header(header::RANGE, format!("bytes={from}-")) } else { r });
+        let make = |r: RequestBuilder| {
+            Ok(if from > 0 { r.header(header::RANGE, format!("bytes={from}-")) } else { r })
+        };
         let response = self.session.send(self.scopes, Method::GET, &url, make).await;
-        let response = response.map_err(|e| if e.transient() { Broken::Passing(e) } else { Broken::For(e) })?;
+        let response =
+            response.map_err(|e| if e.transient() { Broken::Passing(e) } else { Broken::For(e) })?;
         let skip = match response.status() {
             StatusCode::PARTIAL_CONTENT if range_start(&response).is_none_or(|start| start == from) => 0,
             // A server that knows no ranges starts over; what we have is read again and left out.
@@ -268,7 +277,10 @@ impl Download<'_> {
             let _known = chunk.split_to(left_out);
             *offset += chunk.len() as u64;
             if at.size > 0 && *offset > at.size {
-                return Err(Broken::For(RegistryError::Verification { what: "filesystem layer size", digest: at.digest }));
+                return Err(Broken::For(RegistryError::Verification {
+                    what: "filesystem layer size",
+                    digest: at.digest,
+                }));
             }
             pending.extend_from_slice(&chunk);
             if pending.len() >= PIECE && !writer.push(pending.split().freeze()).await {

@@ -51,7 +51,9 @@ impl Insecure {
             if let Ok(net) = host.parse::<IpNet>() {
                 out.nets.push(net);
             } else if host.is_empty() || host.contains('/') {
-                return Err(RegistryError::Invalid(format!("insecure registry {text} is not valid: invalid host \"{host}\"")));
+                return Err(RegistryError::Invalid(format!(
+                    "insecure registry {text} is not valid: invalid host \"{host}\""
+                )));
             } else {
                 out.hosts.push(host.to_ascii_lowercase());
             }
@@ -86,7 +88,12 @@ pub(super) fn host_of(domain: &str) -> &str {
 }
 
 /// The sites of `domain`; `mirrors` serve Docker Hub alone and only pulls.
-pub(super) fn sites(domain: &str, mirrors: &[String], insecure: &Insecure, addresses: &[IpAddr]) -> Vec<Site> {
+pub(super) fn sites(
+    domain: &str,
+    mirrors: &[String],
+    insecure: &Insecure,
+    addresses: &[IpAddr],
+) -> Vec<Site> {
     let mut out = Vec::new();
     if domain == HUB {
         for mirror in mirrors {
@@ -129,7 +136,10 @@ mod tests {
             bases("docker.io", &["http://127.0.0.1:5000/", "https://m.example"], &[], &[]),
             ["http://127.0.0.1:5000 !", "https://m.example", "https://registry-1.docker.io"]
         );
-        assert_eq!(bases("r.example", &["https://m"], &[], &["127.9.9.9"]), ["https://r.example !", "http://r.example !"]);
+        assert_eq!(
+            bases("r.example", &["https://m"], &[], &["127.9.9.9"]),
+            ["https://r.example !", "http://r.example !"]
+        );
         for (domain, insecure, weak) in [
             ("r.example:5000", vec![], false),
             ("r.example:5000", vec!["r.example:5000"], true),

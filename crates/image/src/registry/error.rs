@@ -30,7 +30,9 @@ impl std::fmt::Display for Code {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The repository is not there, or not for us.
-    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {cause}")]
+    #[error(
+        "pull access denied for {name}, repository does not exist or may require 'docker login': {cause}"
+    )]
     PullDenied {
         /// Repository as people write it.
         name: String,
@@ -181,11 +183,15 @@ impl RegistryError {
             | Self::NoPlatform(_)
             | Self::WrongPlatform { .. }
             | Self::NoSuchTag(_) => ErrorKind::NotFound,
-            Self::NoCredentials { .. } | Self::NoPushCredentials | Self::LogIn { .. } => ErrorKind::Unauthorized,
+            Self::NoCredentials { .. } | Self::NoPushCredentials | Self::LogIn { .. } => {
+                ErrorKind::Unauthorized
+            }
             Self::Refused { status: 401, .. } => ErrorKind::Unauthorized,
             Self::Refused { status: 403, .. } => ErrorKind::Forbidden,
             Self::Refused { status: 404, .. } => ErrorKind::NotFound,
-            Self::Invalid(_) | Self::SchemaOne(_) | Self::Unsupported(_) | Self::Platform(_) => ErrorKind::Invalid,
+            Self::Invalid(_) | Self::SchemaOne(_) | Self::Unsupported(_) | Self::Platform(_) => {
+                ErrorKind::Invalid
+            }
             Self::Request { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Other,
         }
@@ -227,7 +233,11 @@ pub(super) fn is_transient(status: u16) -> bool {
 }
 
 /// Reads a refusal: the registry's error codes, or those that the status implies.
-pub(super) fn refusal(status: u16, challenge_error: Option<(&str, Option<&str>)>, body: &[u8]) -> RegistryError {
+pub(super) fn refusal(
+    status: u16,
+    challenge_error: Option<(&str, Option<&str>)>,
+    body: &[u8],
+) -> RegistryError {
     let mut codes = Vec::new();
     // RFC 6750, section 3.1: the bearer challenge says why a token was not enough.
     match challenge_error {
@@ -252,7 +262,8 @@ pub(super) fn refusal(status: u16, challenge_error: Option<(&str, Option<&str>)>
             _ => {
                 let text = String::from_utf8_lossy(&body[..body.len().min(1024)]).into_owned();
                 let text = text.trim();
-                let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
+                let reason =
+                    http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("");
                 let message = if text.is_empty() { String::new() } else { format!(": {text}") };
                 let code = "UNKNOWN".to_owned();
                 let message = format!("received unexpected HTTP status: {status} {reason}{message}");
@@ -266,7 +277,8 @@ pub(super) fn refusal(status: u16, challenge_error: Option<(&str, Option<&str>)>
 
 fn codes_in(body: &[u8], status: u16) -> Vec<Code> {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return Vec::new() };
-    let text = |v: &serde_json::Value, key: &str| v.get(key).and_then(|t| t.as_str()).unwrap_or("").to_owned();
+    let text =
+        |v: &serde_json::Value, key: &str| v.get(key).and_then(|t| t.as_str()).unwrap_or("").to_owned();
     if let Some(list) = value.get("errors").and_then(|e| e.as_array()) {
         let code = |e: &serde_json::Value| {
             let (code, message) = (text(e, "code"), text(e, "message"));
@@ -294,23 +306,49 @@ mod tests {
     #[test]
     fn refusals_are_told_in_dockers_words() {
         let reference: Reference = "127.0.0.1:5000/x/y:t".parse().unwrap();
-        let body = |code: &str, text: &str| format!(r#"{{"errors":[{{"code":"{code}","message":"{text}","detail":1}}]}}"#);
+        let body = |code: &str, text: &str| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"{text}","detail":1}}]}}"#)
+        };
         for (status, challenge, body, expected) in [
-            (404, None, body("MANIFEST_UNKNOWN", "manifest unknown"),
-             "manifest for 127.0.0.1:5000/x/y:t not found: manifest unknown: manifest unknown"),
-            (404, None, body("NAME_UNKNOWN", "repository name not known to registry"),
-             "repository 127.0.0.1:5000/x/y not found: name unknown: repository name not known to registry"),
-            (401, Some(("insufficient_scope", None)), body("UNAUTHORIZED", "authentication required"),
-             "pull access denied for 127.0.0.1:5000/x/y, repository does not exist or may require 'docker login': denied: \
-              requested access to the resource is denied"),
-            (401, None, body("UNAUTHORIZED", "authentication required"), "unauthorized: authentication required"),
+            (
+                404,
+                None,
+                body("MANIFEST_UNKNOWN", "manifest unknown"),
+                "manifest for 127.0.0.1:5000/x/y:t not found: manifest unknown: manifest unknown",
+            ),
+            (
+                404,
+                None,
+                body("NAME_UNKNOWN", "repository name not known to registry"),
+                "repository 127.0.0.1:5000/x/y not found: name unknown: repository name not known to registry",
+            ),
+            (
+                401,
+                Some(("insufficient_scope", None)),
+                body("UNAUTHORIZED", "authentication required"),
+                "pull access denied for 127.0.0.1:5000/x/y, repository does not exist or may require 'docker login': denied: \
+              requested access to the resource is denied",
+            ),
+            (
+                401,
+                None,
+                body("UNAUTHORIZED", "authentication required"),
+                "unauthorized: authentication required",
+            ),
             (401, None, String::new(), "unauthorized: authentication required"),
-            (401, None, r#"{"details":"incorrect username or password"}"#.into(),
-             "unauthorized: incorrect username or password"),
+            (
+                401,
+                None,
+                r#"{"details":"incorrect username or password"}"#.into(),
+                "unauthorized: incorrect username or password",
+            ),
             (429, None, body("TOOMANYREQUESTS", "slow down"), "toomanyrequests: slow down"),
             (502, None, "<html>".into(), "unknown: received unexpected HTTP status: 502 Bad Gateway: <html>"),
         ] {
-            assert_eq!(refusal(status, challenge, body.as_bytes()).for_pull(&reference).to_string(), expected);
+            assert_eq!(
+                refusal(status, challenge, body.as_bytes()).for_pull(&reference).to_string(),
+                expected
+            );
         }
     }
 }

@@ -58,7 +58,11 @@ impl RegistryClient {
     }
 
     /// What a registry has under a name, without fetching it.
-    pub async fn distribution(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Distribution> {
+    pub async fn distribution(
+        &self,
+        reference: &Reference,
+        credentials: Option<&Credentials>,
+    ) -> Result<Distribution> {
         let reference = reference.clone().or_latest();
         let shared = self.shared();
         let mut last = RegistryError::Unexpected("no endpoint".into());
@@ -80,12 +84,19 @@ impl RegistryClient {
     ///
     /// # Errors
     /// `Unsupported` for a registry that has no search, `Invalid` for a limit out of 1 to 100.
-    pub async fn search(&self, term: &str, limit: usize, credentials: Option<&Credentials>) -> Result<Vec<Found>> {
+    pub async fn search(
+        &self,
+        term: &str,
+        limit: usize,
+        credentials: Option<&Credentials>,
+    ) -> Result<Vec<Found>> {
         if !(1..=100).contains(&limit) {
             return Err(RegistryError::Invalid(format!("limit {limit} is outside the range of [1, 100]")));
         }
         let (domain, term) = match term.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (domain_of(first), rest),
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (domain_of(first), rest)
+            }
             _ => (HUB.to_owned(), term),
         };
         let endpoints = if domain == HUB {
@@ -96,8 +107,9 @@ impl RegistryClient {
         let shared = self.shared();
         let mut last = RegistryError::Unexpected("no endpoint".into());
         for endpoint in &endpoints {
-            let mut url = Url::parse(&format!("{}/v1/search", endpoint.base))
-                .map_err(|e| RegistryError::Invalid(format!("invalid registry endpoint {}: {e}", endpoint.base)))?;
+            let mut url = Url::parse(&format!("{}/v1/search", endpoint.base)).map_err(|e| {
+                RegistryError::Invalid(format!("invalid registry endpoint {}: {e}", endpoint.base))
+            })?;
             url.query_pairs_mut().append_pair("q", term).append_pair("n", &limit.to_string());
             let client = shared.clients.get(&authority(&url), endpoint.insecure)?;
             let mut request = client.get(url.clone()).timeout(Duration::from_secs(60));

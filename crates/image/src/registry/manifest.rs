@@ -63,36 +63,47 @@ pub(super) enum Document {
 
 /// Reads `bytes`; `name` is for messages. Also tells the document's media type.
 pub(super) fn parse(bytes: &[u8], content_type: &str, name: &str) -> Result<(Document, String)> {
-    let bad = |e: serde_json::Error| RegistryError::Unexpected(format!("manifest of {name} cannot be read: {e}"));
+    let bad =
+        |e: serde_json::Error| RegistryError::Unexpected(format!("manifest of {name} cannot be read: {e}"));
     let value: serde_json::Value = serde_json::from_slice(bytes).map_err(bad)?;
     let own = value.get("mediaType").and_then(|t| t.as_str()).unwrap_or("");
     let sent = content_type.split(';').next().unwrap_or("").trim();
     let has = |key: &str| value.get(key).is_some();
     // A document that could be read both ways is refused (CVE-2021-41190).
     if has("manifests") && (has("layers") || has("config")) {
-        return Err(RegistryError::Unexpected(format!("manifest of {name} is ambiguous: both index and image")));
+        return Err(RegistryError::Unexpected(format!(
+            "manifest of {name} is ambiguous: both index and image"
+        )));
     }
     let version = value.get("schemaVersion").and_then(serde_json::Value::as_u64);
     if version == Some(1) || has("fsLayers") {
         return Err(RegistryError::SchemaOne(name.to_owned()));
     }
     if has("manifests") {
-        let kind = [own, sent].into_iter().find(|t| matches!(*t, OCI_INDEX | DOCKER_LIST)).unwrap_or(OCI_INDEX);
+        let kind =
+            [own, sent].into_iter().find(|t| matches!(*t, OCI_INDEX | DOCKER_LIST)).unwrap_or(OCI_INDEX);
         let index: Index = serde_json::from_value(value.clone()).map_err(bad)?;
         return Ok((Document::Index(index.manifests), kind.to_owned()));
     }
     if has("config") {
-        let kind = [own, sent].into_iter().find(|t| matches!(*t, OCI_MANIFEST | DOCKER_MANIFEST)).unwrap_or(OCI_MANIFEST);
+        let kind = [own, sent]
+            .into_iter()
+            .find(|t| matches!(*t, OCI_MANIFEST | DOCKER_MANIFEST))
+            .unwrap_or(OCI_MANIFEST);
         let manifest: ImageManifest = serde_json::from_value(value.clone()).map_err(bad)?;
         return Ok((Document::Image(manifest), kind.to_owned()));
     }
     let kind = if own.is_empty() { sent } else { own };
-    Err(RegistryError::Unsupported(format!("unsupported manifest media type and no default available: {kind}")))
+    Err(RegistryError::Unsupported(format!(
+        "unsupported manifest media type and no default available: {kind}"
+    )))
 }
 
 /// The entry of an index for `platform`.
 pub(super) fn choose<'a>(entries: &'a [Descriptor], platform: &Platform) -> Result<&'a Descriptor> {
-    let known = |d: &&Descriptor| matches!(d.media_type.as_str(), "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST);
+    let known = |d: &&Descriptor| {
+        matches!(d.media_type.as_str(), "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_LIST)
+    };
     let entries: Vec<&Descriptor> = entries.iter().filter(known).collect();
     let offers: Vec<_> = entries.iter().map(|d| d.platform.clone()).collect();
     match platform.pick(&offers) {
@@ -109,15 +120,23 @@ pub(super) fn choose<'a>(entries: &'a [Descriptor], platform: &Platform) -> Resu
 pub(super) fn check(manifest: &ImageManifest, name: &str) -> Result<()> {
     let kind = manifest.config.media_type.as_str();
     if !matches!(kind, "" | OCI_CONFIG | DOCKER_CONFIG | "application/octet-stream" | "text/html") {
-        return Err(RegistryError::Unsupported(format!("Encountered remote {kind:?}(unknown) when fetching")));
+        return Err(RegistryError::Unsupported(format!(
+            "Encountered remote {kind:?}(unknown) when fetching"
+        )));
     }
     for layer in &manifest.layers {
         let kind = layer.media_type.as_str();
         if kind.contains("foreign") || kind.contains("nondistributable") {
-            return Err(RegistryError::Unsupported(format!("layer {} of {name} is not distributed by registries", layer.digest)));
+            return Err(RegistryError::Unsupported(format!(
+                "layer {} of {name} is not distributed by registries",
+                layer.digest
+            )));
         }
         if kind.contains("encrypted") {
-            return Err(RegistryError::Unsupported(format!("layer {} of {name} is encrypted, which", layer.digest)));
+            return Err(RegistryError::Unsupported(format!(
+                "layer {} of {name} is encrypted, which",
+                layer.digest
+            )));
         }
     }
     Ok(())
@@ -136,7 +155,11 @@ mod tests {
         let image = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{}"}},"layers":[]}}"#, d(1));
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         for (text, sent, expected) in [
-            (image.as_str(), "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8", Ok(DOCKER_MANIFEST)),
+            (
+                image.as_str(),
+                "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8",
+                Ok(DOCKER_MANIFEST),
+            ),
             (image.as_str(), "application/json", Ok(OCI_MANIFEST)),
             (index, DOCKER_LIST, Ok(DOCKER_LIST)),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#, "", Err("schema 1")),

@@ -137,7 +137,11 @@ impl RegistryClient {
                 Ok(images) => return Ok(images),
                 Err(error) if site.mirror => {
                     let base = site.endpoints.first().map_or("", |e| e.base.as_str());
-                    tracing::warn!(mirror = base, error = weft_base::chain(&error), "mirror did not serve a pull");
+                    tracing::warn!(
+                        mirror = base,
+                        error = weft_base::chain(&error),
+                        "mirror did not serve a pull"
+                    );
                     last = error;
                 }
                 Err(error) => return Err(error),

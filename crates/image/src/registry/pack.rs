@@ -22,7 +22,12 @@ pub(super) struct Packed {
 
 impl Packed {
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor { media_type: DOCKER_LAYER.into(), size: self.size, digest: self.pin.digest(), platform: None }
+        Descriptor {
+            media_type: DOCKER_LAYER.into(),
+            size: self.size,
+            digest: self.pin.digest(),
+            platform: None,
+        }
     }
 }
 
@@ -38,14 +43,18 @@ pub(super) fn remembered(content: &ContentStore, plain: &Digest) -> Option<Descr
 pub(super) fn pack(content: &ContentStore, plain: &Digest) -> Result<Packed> {
     let mut input = BufReader::with_capacity(256 << 10, content.open_blob(plain)?);
     // No name, no time: nothing but the content decides about the bytes.
-    let mut encoder = flate2::GzBuilder::new().mtime(0).write(content.begin()?, flate2::Compression::default());
+    let mut encoder =
+        flate2::GzBuilder::new().mtime(0).write(content.begin()?, flate2::Compression::default());
     io::copy(&mut input, &mut encoder).map_err(|e| from_io("layer", e))?;
     let ingest = encoder.finish().map_err(|e| from_io("layer", e))?;
     let size = ingest.written();
     let pin = ingest.commit(None)?;
     let text = format!("{} {size}", pin.digest());
     if let Err(error) = xattr::set(content.path(plain), MEMORY, text.as_bytes()) {
-        tracing::debug!(error = weft_base::chain(&ImageError::io("describing", content.path(plain))(error)), "not remembered");
+        tracing::debug!(
+            error = weft_base::chain(&ImageError::io("describing", content.path(plain))(error)),
+            "not remembered"
+        );
     }
     Ok(Packed { pin, size })
 }

@@ -31,8 +31,8 @@ pub enum PlatformError {
 
 const SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "wasip1"];
 const ARCHITECTURES: &[&str] = &[
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le", "riscv64",
-    "s390x", "wasm",
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm",
 ];
 
 impl Platform {
@@ -126,7 +126,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let lower = text.to_ascii_lowercase();
         let parts: Vec<&str> = lower.split('/').collect();
-        let word = |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let word =
+            |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
         if !parts.iter().all(|p| word(&p)) {
             return Err(PlatformError::Form(text.to_owned()));
         }
@@ -174,7 +175,8 @@ mod tests {
 
     #[test]
     fn the_best_of_a_list_is_taken() {
-        let list = ["linux/arm/v6", "linux/arm/v7", "linux/386", "unknown/unknown", "linux/amd64", "linux/amd64/v3"];
+        let list =
+            ["linux/arm/v6", "linux/arm/v7", "linux/386", "unknown/unknown", "linux/amd64", "linux/amd64/v3"];
         let offers: Vec<Option<Platform>> = list
             .iter()
             .map(|t| {

@@ -56,7 +56,8 @@ impl Pull {
         let reference = &self.request.reference;
         let references = if self.request.all_tags {
             let tags = self.tags().await.map_err(|e| e.for_pull(reference))?;
-            let with = |tag| Reference { pick: NameTag { tag: Some(tag), digest: None }, ..reference.clone() };
+            let with =
+                |tag| Reference { pick: NameTag { tag: Some(tag), digest: None }, ..reference.clone() };
             tags.into_iter().map(with).collect()
         } else {
             vec![reference.clone().or_latest()]
@@ -121,7 +122,8 @@ impl Pull {
             (None, tag) => tag.clone().unwrap_or_else(|| "latest".into()),
         };
         let name = reference.familiar();
-        let (mut bytes, mut kind) = self.session.manifest(&self.scopes, &reference.path, &pick, wanted).await?;
+        let (mut bytes, mut kind) =
+            self.session.manifest(&self.scopes, &reference.path, &pick, wanted).await?;
         let named = wanted.unwrap_or_else(|| sha256(&bytes));
         let platform = self.request.platform.clone().unwrap_or_else(Platform::host);
         // Lists may name lists; nobody nests them deeply.
@@ -134,7 +136,8 @@ impl Pull {
                 Document::Index(entries) => {
                     let digest = choose(&entries, &platform)?.digest;
                     let pick = digest.to_string();
-                    (bytes, kind) = self.session.manifest(&self.scopes, &reference.path, &pick, Some(digest)).await?;
+                    (bytes, kind) =
+                        self.session.manifest(&self.scopes, &reference.path, &pick, Some(digest)).await?;
                 }
             }
         }
@@ -182,10 +185,12 @@ impl Pull {
         }
         let bytes = config.clone();
         let config = store.blocking(move || content.put(&bytes)).await?;
-        let by_digest = Reference { pick: NameTag { tag: None, digest: Some(resolved.named) }, ..reference.clone() };
+        let by_digest =
+            Reference { pick: NameTag { tag: None, digest: Some(resolved.named) }, ..reference.clone() };
         let by_tag = reference.pick.digest.is_none().then(|| reference.clone());
         let names = by_tag.into_iter().chain([by_digest]).collect();
-        let new = NewImage { config, manifest: manifest_pin, blobs: layers, diff_ids, names, parent: None, held };
+        let new =
+            NewImage { config, manifest: manifest_pin, blobs: layers, diff_ids, names, parent: None, held };
         Ok(store.register(new).await?)
     }
 
@@ -195,7 +200,10 @@ impl Pull {
         if matches!(error, RegistryError::Image(_) | RegistryError::Verification { .. })
             && let Err(second) = self.client.store().collect().await
         {
-            tracing::warn!(error = weft_base::chain(&second), "content of a failed pull is left until the next collection");
+            tracing::warn!(
+                error = weft_base::chain(&second),
+                "content of a failed pull is left until the next collection"
+            );
         }
         error
     }
@@ -351,7 +359,9 @@ impl Session {
         let url = self.url(&format!("{path}/manifests/{pick}"))?;
         let (bytes, kind) = self.document(scopes, &url, ACCEPT, MANIFEST_LIMIT).await?;
         match wanted {
-            Some(digest) if sha256(&bytes) != digest => Err(RegistryError::Verification { what: "manifest", digest }),
+            Some(digest) if sha256(&bytes) != digest => {
+                Err(RegistryError::Verification { what: "manifest", digest })
+            }
             _ => Ok((bytes, kind)),
         }
     }
@@ -360,7 +370,11 @@ impl Session {
     pub async fn blob(&self, scopes: &[String], path: &str, digest: Digest, limit: usize) -> Result<Bytes> {
         let url = self.url(&format!("{path}/blobs/{digest}"))?;
         let (bytes, _) = self.document(scopes, &url, "*/*", limit).await?;
-        if sha256(&bytes) == digest { Ok(bytes) } else { Err(RegistryError::Verification { what: "image config", digest }) }
+        if sha256(&bytes) == digest {
+            Ok(bytes)
+        } else {
+            Err(RegistryError::Verification { what: "image config", digest })
+        }
     }
 
     /// Whether the repository has the blob.

@@ -16,8 +16,8 @@ use super::{
     RegistryClient,
     error::{RegistryError, Result},
     manifest::{
-        DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Document, ImageManifest, OCI_CONFIG, OCI_LAYER,
-        OCI_MANIFEST, parse,
+        DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Document, ImageManifest, OCI_CONFIG,
+        OCI_LAYER, OCI_MANIFEST, parse,
     },
     pack,
     pull::sha256,
@@ -112,12 +112,10 @@ impl Push {
         self.upload().blob(spec.id, config_size, &[], None).await?;
         let (bytes, kind) = match kept {
             Some((bytes, kind, _)) => (bytes, kind),
-            None => make_manifest(Descriptor {
-                media_type: String::new(),
-                size: config_size,
-                digest: spec.id,
-                platform: None,
-            }, layers)?,
+            None => make_manifest(
+                Descriptor { media_type: String::new(), size: config_size, digest: spec.id, platform: None },
+                layers,
+            )?,
         };
         let tag = self.reference.pick.tag.clone().unwrap_or_else(|| "latest".into());
         let url = self.session.url(&format!("{}/manifests/{tag}", self.reference.path))?;

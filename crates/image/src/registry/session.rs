@@ -46,9 +46,14 @@ impl Session {
         Err(last)
     }
 
-    async fn ping(shared: &Arc<Shared>, endpoint: &Endpoint, credentials: Option<&Credentials>) -> Result<Self> {
-        let url = Url::parse(&format!("{}/v2/", endpoint.base))
-            .map_err(|e| RegistryError::Invalid(format!("invalid registry endpoint {}: {e}", endpoint.base)))?;
+    async fn ping(
+        shared: &Arc<Shared>,
+        endpoint: &Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self> {
+        let url = Url::parse(&format!("{}/v2/", endpoint.base)).map_err(|e| {
+            RegistryError::Invalid(format!("invalid registry endpoint {}: {e}", endpoint.base))
+        })?;
         let host = authority(&url);
         let client = shared.clients.get(&host, endpoint.insecure)?;
         let response = match client.get(url.clone()).timeout(Duration::from_secs(60)).send().await {
@@ -85,7 +90,13 @@ impl Session {
     }
 
     /// The value of `Authorization`, if the registry asks for any.
-    async fn authorization(&self, scopes: &[String], method: &Method, url: &Url, fresh: bool) -> Result<Option<String>> {
+    async fn authorization(
+        &self,
+        scopes: &[String],
+        method: &Method,
+        url: &Url,
+        fresh: bool,
+    ) -> Result<Option<String>> {
         if let Some(Credentials::RegistryToken(token)) = &self.credentials {
             return Ok(Some(format!("Bearer {token}")));
         }
@@ -185,7 +196,13 @@ impl Session {
     }
 
     /// Reads a document of at most `limit` bytes.
-    pub async fn document(&self, scopes: &[String], url: &Url, accept: &str, limit: usize) -> Result<(Bytes, String)> {
+    pub async fn document(
+        &self,
+        scopes: &[String],
+        url: &Url,
+        accept: &str,
+        limit: usize,
+    ) -> Result<(Bytes, String)> {
         let accept = |r: RequestBuilder| Ok(r.header(header::ACCEPT, accept));
         let mut tries = 1;
         loop {
@@ -218,13 +235,21 @@ pub(super) async fn refused(response: Response, method: &Method, url: &Url) -> R
 }
 
 /// Reads an answer's body of at most `limit` bytes.
-pub(super) async fn read_body(mut response: Response, limit: usize, method: &Method, url: &Url) -> Result<Bytes> {
+pub(super) async fn read_body(
+    mut response: Response,
+    limit: usize,
+    method: &Method,
+    url: &Url,
+) -> Result<Bytes> {
     let mut body = bytes::BytesMut::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len() + chunk.len() <= limit => body.extend_from_slice(&chunk),
             Ok(Some(_)) => {
-                return Err(RegistryError::Unexpected(format!("answer to {} {url} is over {limit} bytes", verb(method))));
+                return Err(RegistryError::Unexpected(format!(
+                    "answer to {} {url} is over {limit} bytes",
+                    verb(method)
+                )));
             }
             Ok(None) => return Ok(body.freeze()),
             Err(error) => return Err(explain(method, url, &error).await),

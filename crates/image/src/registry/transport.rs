@@ -74,7 +74,9 @@ fn build(certs: &Path, authority: &str, insecure: bool) -> Result<Client> {
         // A machine without any system roots still has those that were configured.
         start().tls_certs_merge(roots.clone()).build().or_else(|_| start().tls_certs_only(roots).build())
     };
-    made.map_err(|e| RegistryError::Unexpected(format!("preparing TLS for {authority}: {}", weft_base::chain(&e))))
+    made.map_err(|e| {
+        RegistryError::Unexpected(format!("preparing TLS for {authority}: {}", weft_base::chain(&e)))
+    })
 }
 
 /// CA certificates (`*.crt`) and the first client certificate (`*.cert` with its `*.key`) of a directory.
@@ -103,12 +105,15 @@ fn certificates(dir: &Path) -> Result<(Vec<Certificate>, Option<Identity>)> {
                 let mut pem = read(&key)?;
                 pem.push(b'\n');
                 pem.extend(read(path)?);
-                let found = Identity::from_pem(&pem).map_err(|e| bad(path, weft_base::chain(&e).to_string()))?;
+                let found =
+                    Identity::from_pem(&pem).map_err(|e| bad(path, weft_base::chain(&e).to_string()))?;
                 identity.get_or_insert(found);
             }
             Some("key") if !path.with_extension("cert").exists() => {
                 let (key, cert) = (show(path), show(&path.with_extension("cert")));
-                return Err(RegistryError::Unexpected(format!("missing client certificate {cert} for key {key}")));
+                return Err(RegistryError::Unexpected(format!(
+                    "missing client certificate {cert} for key {key}"
+                )));
             }
             _ => {}
         }

@@ -88,7 +88,11 @@ impl Upload<'_> {
                 location_of(&response, &url)?
             }
         };
-        if size <= SMALL { self.whole(digest, location).await? } else { self.stream(digest, size, location, id).await? }
+        if size <= SMALL {
+            self.whole(digest, location).await?
+        } else {
+            self.stream(digest, size, location, id).await?
+        }
         Ok(Sent::Uploaded)
     }
 
@@ -155,16 +159,18 @@ impl Upload<'_> {
     async fn patch(&self, digest: Digest, size: u64, offset: u64, at: &Url, id: Option<&str>) -> Result<Url> {
         let make = |request: RequestBuilder| {
             let mut file = self.content.open_blob(&digest)?;
-            file.seek(SeekFrom::Start(offset)).map_err(ImageError::io("reading", self.content.path(&digest)))?;
+            file.seek(SeekFrom::Start(offset))
+                .map_err(ImageError::io("reading", self.content.path(&digest)))?;
             let mut meter = id.map(|id| Meter::new(self.progress, id, "Pushing", size));
             let mut done = offset;
-            let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 << 10).map(move |piece| {
-                if let (Ok(piece), Some(meter)) = (&piece, &mut meter) {
-                    done += piece.len() as u64;
-                    meter.at(done);
-                }
-                piece
-            });
+            let stream =
+                ReaderStream::with_capacity(tokio::fs::File::from_std(file), 256 << 10).map(move |piece| {
+                    if let (Ok(piece), Some(meter)) = (&piece, &mut meter) {
+                        done += piece.len() as u64;
+                        meter.at(done);
+                    }
+                    piece
+                });
             let mut request = request
                 .header(header::CONTENT_TYPE, "application/octet-stream")
                 .header(header::CONTENT_LENGTH, size - offset);
@@ -206,5 +212,10 @@ fn empty(request: RequestBuilder) -> Result<RequestBuilder> {
 fn location_of(response: &Response, base: &Url) -> Result<Url> {
     let text = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
     let joined = text.and_then(|t| base.join(t).ok());
-    joined.ok_or_else(|| RegistryError::Unexpected(format!("{} answered an upload without a location", base.host_str().unwrap_or(""))))
+    joined.ok_or_else(|| {
+        RegistryError::Unexpected(format!(
+            "{} answered an upload without a location",
+            base.host_str().unwrap_or("")
+        ))
+    })
 }

@@ -25,7 +25,9 @@ use crate::{
 };
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft save alpine busybox -o images.tar\n  weft save app | ssh other weft load")]
+#[command(
+    after_help = "Examples:\n  weft save alpine busybox -o images.tar\n  weft save app | ssh other weft load"
+)]
 pub struct SaveArgs {
     /// File to write [default: standard output]
     #[arg(short = 'o', long, value_name = "FILE")]
@@ -62,8 +64,10 @@ pub struct ExportArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft import rootfs.tar base:1\n  tar -C rootfs -c . | weft import - base:1\n  \
-    weft import -c 'CMD [\"sh\"]' rootfs.tar base")]
+#[command(
+    after_help = "Examples:\n  weft import rootfs.tar base:1\n  tar -C rootfs -c . | weft import - base:1\n  \
+    weft import -c 'CMD [\"sh\"]' rootfs.tar base"
+)]
 pub struct ImportArgs {
     /// Change the configuration, in the words of a Dockerfile
     #[arg(short = 'c', long, value_name = "INSTRUCTION")]
@@ -139,7 +143,8 @@ type Bodies = std::pin::Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send
 /// A file, or standard input, as a body.
 async fn read_in(path: Option<&std::path::Path>) -> anyhow::Result<Bodies> {
     if let Some(path) = path {
-        let file = tokio::fs::File::open(path).await.with_context(|| format!("reading {}", path.display()))?;
+        let file =
+            tokio::fs::File::open(path).await.with_context(|| format!("reading {}", path.display()))?;
         return Ok(Box::pin(ReaderStream::with_capacity(file, 256 * 1024)));
     }
     if std::io::stdin().is_terminal() {
@@ -153,7 +158,8 @@ pub async fn save(context: &Context, args: SaveArgs) -> anyhow::Result<()> {
     if args.output.is_none() && std::io::stdout().is_terminal() {
         return Err(usage("refusing to save to a terminal: use -o FILE or redirect"));
     }
-    let mut call = context.client.get("/images/get").query_some("platform", platform(args.platform.as_deref()));
+    let mut call =
+        context.client.get("/images/get").query_some("platform", platform(args.platform.as_deref()));
     for image in &args.images {
         call = call.query("names", image);
     }

@@ -116,7 +116,8 @@ fn names(image: &Value) -> Vec<(String, String, String)> {
     }
     let row = |reference: &str| {
         let (repository, tag) = split(reference);
-        let digest = digests.iter().find(|(r, _)| *r == repository).map_or_else(none, |(_, d)| (*d).to_owned());
+        let digest =
+            digests.iter().find(|(r, _)| *r == repository).map_or_else(none, |(_, d)| (*d).to_owned());
         (repository.to_owned(), tag.to_owned(), digest)
     };
     tags.into_iter().map(row).collect()
@@ -124,7 +125,8 @@ fn names(image: &Value) -> Vec<(String, String, String)> {
 
 /// `history`.
 pub async fn history(context: &Context, args: HistoryArgs) -> anyhow::Result<()> {
-    let layers: Value = context.client.get(format!("/images/{}/history", image_path(&args.image))).fetch().await?;
+    let layers: Value =
+        context.client.get(format!("/images/{}/history", image_path(&args.image))).fetch().await?;
     if context.json {
         return output::json(&layers);
     }
@@ -140,7 +142,10 @@ pub async fn history(context: &Context, args: HistoryArgs) -> anyhow::Result<()>
         let (created, size) = if args.human {
             (human::ago(created), human::size(size))
         } else {
-            (chrono::DateTime::from_timestamp(created, 0).unwrap_or_default().to_rfc3339(), format!("{size:.0}"))
+            (
+                chrono::DateTime::from_timestamp(created, 0).unwrap_or_default().to_rfc3339(),
+                format!("{size:.0}"),
+            )
         };
         table.row([id(layer), created, by, size, text(layer, "Comment").to_owned()]);
     }

@@ -64,7 +64,12 @@ fn shown(context: &Context, quiet: bool) -> Show {
 }
 
 /// Pulls one image, `latest` where no tag is said.
-pub async fn pull_image(context: &Context, image: &str, platform: Option<&str>, show: Show) -> anyhow::Result<()> {
+pub async fn pull_image(
+    context: &Context,
+    image: &str,
+    platform: Option<&str>,
+    show: Show,
+) -> anyhow::Result<()> {
     let (repository, tag) = split(image);
     let tag = if tag.is_empty() && !image.contains('@') { "latest" } else { tag };
     if split(image).1.is_empty() && show == Show::All && tag == "latest" {
@@ -80,7 +85,8 @@ async fn fetch(
     platform: Option<&str>,
     show: Show,
 ) -> anyhow::Result<()> {
-    let call = context.client.post("/images/create").query("fromImage", repository).query_some("tag", Some(tag));
+    let call =
+        context.client.post("/images/create").query("fromImage", repository).query_some("tag", Some(tag));
     let call = call.query_some("platform", platform);
     let call = match login::header_for(repository)? {
         Some(auth) => call.header("x-registry-auth", &auth)?,
@@ -101,7 +107,8 @@ pub async fn push(context: &Context, args: PushArgs) -> anyhow::Result<()> {
         let call = context.client.post(format!("/images/{}/push", image_path(repository))).query("tag", tag);
         // The daemon wants the header even when there is nothing to say.
         let auth = login::header_for(repository)?.unwrap_or_else(|| "e30=".into());
-        progress::follow(call.header("x-registry-auth", &auth)?.send().await?, shown(context, args.quiet)).await?;
+        progress::follow(call.header("x-registry-auth", &auth)?.send().await?, shown(context, args.quiet))
+            .await?;
     }
     if args.quiet && !context.json { output::line(&args.image) } else { Ok(()) }
 }
@@ -114,7 +121,10 @@ async fn tags_of(context: &Context, repository: &str) -> anyhow::Result<Vec<Stri
         names.map(split).filter(|(r, _)| *r == repository).map(|(_, tag)| tag.to_owned()).collect();
     if tags.is_empty() {
         let known = list(&images).iter().map(|i| text(i, "Id")).collect::<Vec<_>>();
-        anyhow::bail!("An image does not exist locally with the tag: {repository} ({} candidates)", known.len());
+        anyhow::bail!(
+            "An image does not exist locally with the tag: {repository} ({} candidates)",
+            known.len()
+        );
     }
     Ok(tags)
 }
