@@ -55,7 +55,9 @@ impl From<CloudError> for ApiError {
     fn from(error: CloudError) -> Self {
         let status = match &error {
             CloudError::NotFound { .. } | CloudError::Missing(_) => StatusCode::NOT_FOUND,
-            CloudError::NameInUse { .. } | CloudError::Conflict(_) => StatusCode::CONFLICT,
+            CloudError::NameInUse { .. } | CloudError::InUse { .. } | CloudError::Conflict(_) => {
+                StatusCode::CONFLICT
+            }
             CloudError::Ambiguous { .. } | CloudError::Invalid(_) | CloudError::Unsupported(_) => {
                 StatusCode::BAD_REQUEST
             }

@@ -16,23 +16,23 @@ const MULTIPLEXED: &str = "application/vnd.docker.multiplexed-stream";
 const RAW: &str = "application/vnd.docker.raw-stream";
 
 /// The content type of a process's output.
-pub(crate) fn content_type(tty: bool, version: ApiVersion) -> &'static str {
-    if !tty && version >= ApiVersion::v1(42) { MULTIPLEXED } else { RAW }
+pub(crate) fn content_type(framed: bool, version: ApiVersion) -> &'static str {
+    if framed && version >= ApiVersion::v1(42) { MULTIPLEXED } else { RAW }
 }
 
 /// Answers with an upgrade and joins the streams; without an upgrade request the output alone is streamed.
 pub(crate) fn answer(mut request: Request<Body>, attached: Attachment, version: ApiVersion) -> Response {
-    let kind = content_type(attached.tty(), version);
+    let kind = content_type(attached.is_framed(), version);
     if let Some((response, connection)) = weft_api_kit::hijack(&mut request, kind) {
         tokio::spawn(async move {
             match connection.await {
                 Ok(client) => {
-                    let tty = attached.tty();
+                    let framed = attached.is_framed();
                     let (input, mut output) = tokio::io::split(client);
                     let result = attached.run(input, &mut output).await;
                     if let Err(error) = &result {
                         // The answer's head is sent: only the stream can tell why nothing was started.
-                        let told = output.write_all(&told(&weft_base::chain(error), tty)).await;
+                        let told = output.write_all(&told(&weft_base::chain(error), framed)).await;
                         tracing::trace!(?told, "told a client why its process did not start");
                     }
                     let closed = output.shutdown().await;
@@ -62,9 +62,9 @@ pub(crate) fn answer(mut request: Request<Body>, attached: Attachment, version: 
 }
 
 /// A line of text as the process would have printed it.
-fn told(text: &str, tty: bool) -> Vec<u8> {
+fn told(text: &str, framed: bool) -> Vec<u8> {
     let line = format!("{text}\r\n");
-    if tty {
+    if !framed {
         return line.into_bytes();
     }
     let length = u32::try_from(line.len()).unwrap_or(0);

@@ -18,6 +18,21 @@ pub(crate) async fn stream<F>(work: impl FnOnce(ProgressSink) -> F) -> Result<Re
 where
     F: Future<Output = weft_cloud::Result<()>> + Send + 'static,
 {
+    begin(work, false).await
+}
+
+/// The same, but every failure is the stream's last line (`POST /images/load` at dockerd).
+pub(crate) async fn stream_all<F>(work: impl FnOnce(ProgressSink) -> F) -> Result<Response>
+where
+    F: Future<Output = weft_cloud::Result<()>> + Send + 'static,
+{
+    begin(work, true).await
+}
+
+async fn begin<F>(work: impl FnOnce(ProgressSink) -> F, in_stream: bool) -> Result<Response>
+where
+    F: Future<Output = weft_cloud::Result<()>> + Send + 'static,
+{
     let (sink, mut progress) = ProgressSink::channel();
     let mut work = Box::pin(work(sink));
     let mut finished = None;
@@ -25,8 +40,12 @@ where
         biased;
         step = progress.recv() => step,
         result = &mut work => {
-            result?;
-            finished = Some(Ok(()));
+            if !in_stream {
+                result?;
+                finished = Some(Ok(()));
+            } else {
+                finished = Some(result);
+            }
             None
         }
     };

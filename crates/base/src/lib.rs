@@ -16,6 +16,6 @@ pub use backoff::Backoff;
 pub use chain::chain;
 pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
 pub use id::{Id, IdError, IdKind};
-pub use name::{Name, NameError};
+pub use name::{FreeName, FreeNameError, Name, NameError};
 pub use tasks::Tasks;
 pub use undo::Undo;

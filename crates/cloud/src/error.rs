@@ -59,6 +59,16 @@ pub enum CloudError {
         /// Who has it.
         by: String,
     },
+    /// A container is up, so it is not removed.
+    #[error("cannot remove container \"{name}\": {}", in_use(.state))]
+    InUse {
+        /// Its id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// `running`, `paused` or `restarting`.
+        state: &'static str,
+    },
     /// The present state does not allow it.
     #[error("{0}")]
     Conflict(String),
@@ -103,6 +113,13 @@ fn not_found(kind: Kind, name: &str) -> String {
         Kind::Image => format!("No such image: {name}"),
         Kind::Network => format!("network {name} not found"),
         Kind::Volume => format!("get {name}: no such volume"),
+    }
+}
+
+fn in_use(state: &str) -> String {
+    match state {
+        "paused" => "container is paused and must be unpaused first".into(),
+        _ => format!("container is {state}: stop the container before removing or force remove"),
     }
 }
 

@@ -175,7 +175,23 @@ impl Cloud {
 
     /// Removes a network that nothing is attached to.
     pub async fn network_remove(&self, caller: &Caller, name: &str) -> Result<()> {
-        let found = self.network_find(caller, name).await?;
+        loop {
+            let found = self.network_find(caller, name).await?;
+            match self.network_remove_at(caller, &found).await {
+                // Its status was written in between: look again.
+                Err(CloudError::Conflict(_))
+                    if self
+                        .0
+                        .networks
+                        .get(&found.spec.id)
+                        .await?
+                        .is_some_and(|n| n.revision != found.revision) => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn network_remove_at(&self, caller: &Caller, found: &Stored<Network>) -> Result<()> {
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = found.spec.name.to_string();
         if found.spec.predefined {
@@ -183,7 +199,7 @@ impl Cloud {
                 "{shown} is a pre-defined network and cannot be removed"
             )));
         }
-        let view = self.network_view(caller, name).await?;
+        let view = self.network_view(caller, &found.spec.id.to_string()).await?;
         if !view.ports.is_empty() {
             let names: Vec<String> = view
                 .ports
@@ -203,7 +219,7 @@ impl Cloud {
             .await?;
         self.0.parts.net.network_gone(id).await?;
         self.0.hints.forget(id);
-        self.network_event(&found, "destroy", None);
+        self.network_event(found, "destroy", None);
         Ok(())
     }
 
@@ -399,14 +415,6 @@ impl Cloud {
         Ok(Gathered {
             networks: self.0.networks.list_shared().await?,
             ports: self.0.ports.list_shared().await?,
-            names: self
-                .0
-                .containers
-                .list_shared()
-                .await?
-                .iter()
-                .flat_map(|c| [(c.spec.name.to_string(), c.spec.id), (c.spec.id.to_string(), c.spec.id)])
-                .collect(),
         })
     }
 
@@ -479,7 +487,6 @@ impl Cloud {
 struct Gathered {
     networks: Arc<[Stored<Network>]>,
     ports: Arc<[Stored<Port>]>,
-    names: HashMap<String, ContainerId>,
 }
 
 impl Gathered {
@@ -506,7 +513,6 @@ impl Gathered {
             sockets: &KernelSockets,
             publish_ip: cloud.0.parts.defaults.publish_ip,
             wildcard_v6: WildcardV6::WhenAddressed,
-            find: &|name| self.names.get(name).copied(),
         })
     }
 }

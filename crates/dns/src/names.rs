@@ -76,9 +76,8 @@ impl Names {
         for port in &ports {
             names.add_hosts(port);
         }
-        let by_owner = addresses_by_owner(&ports);
         for port in &ports {
-            names.add_scope(port, &by_owner);
+            names.add_scope(port);
         }
         for container in containers {
             names.add_wishes(container);
@@ -102,14 +101,17 @@ impl Names {
         }
     }
 
-    fn add_scope(&mut self, port: &Port, by_owner: &HashMap<(NetworkId, ContainerId), Vec<IpAddr>>) {
+    fn add_scope(&mut self, port: &Port) {
         let Some(zone) = self.zones.get(&port.spec.network) else { return };
         let PortOwner::Container(owner) = port.spec.owner;
         let scope = self.scopes.entry(owner).or_default();
         scope.networks.push(port.spec.network);
         scope.forward |= !zone.network.spec.isolation.internal;
         for (alias, target) in &port.spec.links {
-            if let Some(ips) = by_owner.get(&(port.spec.network, *target)) {
+            // A container answers to the first twelve digits of its id.
+            let short = target.parse::<ContainerId>().map(|id| id.short());
+            let target = short.unwrap_or_else(|_| target.to_ascii_lowercase());
+            if let Some(ips) = zone.hosts.get(target.as_str()) {
                 scope.links.push((alias.to_ascii_lowercase().into(), ips.clone()));
             }
         }
@@ -184,15 +186,6 @@ impl Names {
 
 fn has_resolver(network: &Network) -> bool {
     !network.spec.is_default_bridge() && !matches!(network.spec.kind, NetworkKind::Host | NetworkKind::None)
-}
-
-fn addresses_by_owner(ports: &[&Arc<Port>]) -> HashMap<(NetworkId, ContainerId), Vec<IpAddr>> {
-    let mut map: HashMap<_, Vec<IpAddr>> = HashMap::new();
-    for port in ports {
-        let PortOwner::Container(owner) = port.spec.owner;
-        map.entry((port.spec.network, owner)).or_default().extend(port.spec.addresses.iter().map(|a| a.ip));
-    }
-    map
 }
 
 /// A name server as people write it: an address, perhaps with a port.

@@ -69,6 +69,13 @@ impl Stage {
     fn at(&self, container: ContainerId) -> (SocketAddr, Option<SocketAddr>) {
         self.sockets.opened.lock()[&container]
     }
+
+    /// Waits until so many containers are served; a test that waits in vain is ended by its runner.
+    async fn serves(&self, containers: usize) {
+        while self.dns.stats().await.containers != containers {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn packet(name: &str) -> Vec<u8> {
@@ -118,14 +125,15 @@ async fn containers_are_answered_over_both_transports_and_follow_the_store() {
     let new = crate::fixtures::port(0x30, 0xa, 7, "eth0", &["10.1.0.7"], &["fresh"]);
     Txn::new(&s.kv).create(&*new).commit().await.unwrap();
     while dig(udp, "fresh.").await != "10.1.0.7" {}
+    s.serves(4).await;
     let before = s.sockets.count.load(Relaxed);
     s.dns.attach(web()).await.unwrap();
     assert_eq!(s.sockets.count.load(Relaxed), before, "what is open stays open");
 
     Txn::new(&s.kv).delete::<Port>(&new.spec.id).commit().await.unwrap();
-    s.dns.attach(web()).await.unwrap();
+    s.serves(3).await;
     let stats = s.dns.stats().await;
-    assert_eq!((stats.containers, stats.forwarded >= 1, stats.failed >= 1), (3, true, true));
+    assert!(stats.forwarded >= 1 && stats.failed >= 1);
     s.tasks.stop().await;
 }
 
@@ -154,9 +162,7 @@ async fn a_namespace_that_is_late_is_tried_again() {
     let refused = s.dns.attach(late).await.unwrap_err();
     assert!(matches!(refused, DnsError::Listen { container, .. } if container == late));
     s.sockets.broken.store(false, Relaxed);
-    while s.dns.stats().await.containers < 4 {
-        tokio::task::yield_now().await;
-    }
+    s.serves(4).await;
     s.tasks.stop().await;
 }
 

@@ -17,6 +17,7 @@ use crate::{
     Engine, EngineError, Result,
     cell::{Cell, Joiner},
     detach,
+    dress::Dress,
     engine::Inner,
     exec::ExecCell,
     logs::{LogEntry, Stream, reader},
@@ -49,6 +50,8 @@ pub struct Attachment {
     stdin: bool,
     keys: Vec<u8>,
     tty: bool,
+    /// The client wants frames; the shim gives them where there is no terminal.
+    framed: bool,
     engine: Engine,
     container: Arc<Container>,
 }
@@ -72,7 +75,8 @@ impl Engine {
         self.0.events.container(&container, "attach", []);
         let tty = container.spec.process.tty;
         let stdin = options.stdin && container.spec.process.open_stdin;
-        Ok(Attachment { source, logs, stdin, keys, tty, engine: self.clone(), container })
+        let framed = !tty;
+        Ok(Attachment { source, logs, stdin, keys, tty, framed, engine: self.clone(), container })
     }
 
     /// What was logged so far, where the driver can tell.
@@ -125,13 +129,19 @@ impl Attachment {
     ) -> Self {
         let (stdin, tty) = (exec.spec.attach.0, exec.spec.tty);
         let source = Source::Exec(Arc::clone(&engine.0), exec);
-        Self { source, logs: None, stdin, keys, tty, engine, container }
+        Self { source, logs: None, stdin, keys, tty, framed: !tty, engine, container }
     }
 
-    /// Output is raw (a terminal's), not framed.
+    /// Output in frames, or as it is, whatever the process has.
     #[must_use]
-    pub fn tty(&self) -> bool {
-        self.tty
+    pub fn framed(self, framed: bool) -> Self {
+        Self { framed, ..self }
+    }
+
+    /// Output is in frames that name its stream, not as it is.
+    #[must_use]
+    pub fn is_framed(&self) -> bool {
+        self.framed
     }
 
     /// Connects the streams to a client until one side ends. For an exec this starts its process.
@@ -147,7 +157,7 @@ impl Attachment {
             while let Some(batch) =
                 logs.next_batch().await.map_err(|e| EngineError::Internal(weft_base::chain(&e)))?
             {
-                let bytes = frames(&batch, self.tty);
+                let bytes = frames(&batch, !self.framed);
                 if output.write_all(&bytes).await.is_err() {
                     return Ok(Left::Hung);
                 }
@@ -221,11 +231,13 @@ impl Attachment {
         };
         let take = async {
             let mut buffer = vec![0u8; 64 << 10];
+            let mut dress = Dress::new(!self.tty, self.framed);
             loop {
                 match from.read(&mut buffer).await {
                     Ok(0) | Err(_) => return Left::Ended,
                     Ok(n) => {
-                        if output.write_all(&buffer[..n]).await.is_err() || output.flush().await.is_err() {
+                        let bytes = dress.pass(&buffer[..n]);
+                        if output.write_all(bytes).await.is_err() || output.flush().await.is_err() {
                             return Left::Hung;
                         }
                     }

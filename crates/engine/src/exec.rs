@@ -37,6 +37,7 @@ pub(crate) struct ExecCell {
 #[derive(Default)]
 pub(crate) struct ExecState {
     pub started: bool,
+    pub failed: bool,
     pub shim: Option<Shim>,
     pub pid: u32,
     pub code: Option<i64>,
@@ -106,7 +107,8 @@ impl Engine {
         let exec = self.0.exec(id)?;
         let running = exec.running();
         let state = exec.state.lock();
-        Ok(ExecView { spec: exec.spec.clone(), running, exit_code: state.code, pid: state.pid })
+        let (exit_code, pid, failed) = (state.code, state.pid, state.failed);
+        Ok(ExecView { spec: exec.spec.clone(), running, exit_code, pid, failed })
     }
 
     /// Sets the size of an exec's terminal.
@@ -199,6 +201,7 @@ pub(crate) async fn start(
         }
         Err(error) => {
             let (message, code) = failure(&error);
+            exec.state.lock().failed = true;
             finish(inner, exec, code);
             Err(EngineError::StartFailed { message, code })
         }

@@ -36,6 +36,7 @@ mod apply;
 mod archive;
 mod cell;
 mod control;
+mod dress;
 mod engine;
 mod exec;
 mod facts;

@@ -122,6 +122,8 @@ pub struct ExecView {
     pub exit_code: Option<i64>,
     /// Host pid; 0 before start.
     pub pid: u32,
+    /// It could not be started; `exit_code` says why in `docker run`'s codes.
+    pub failed: bool,
 }
 
 /// Bytes of a container's file system.

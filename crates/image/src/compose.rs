@@ -25,6 +25,8 @@ pub struct CommitRequest {
     pub base: Option<Digest>,
     /// Defaults of the new image, before `changes`.
     pub config: RunConfig,
+    /// What the container was made with, for the record.
+    pub container_config: Option<serde_json::Value>,
     /// Dockerfile instructions.
     pub changes: Vec<String>,
     /// Author.
@@ -117,7 +119,7 @@ impl ImageStore {
         config.author.clone_from(&request.author);
         config.comment.clone_from(&request.comment);
         config.container = request.container.to_string();
-        config.container_config = None;
+        config.container_config = request.container_config;
         config.history.push(History {
             created: Some(now),
             created_by: request.created_by,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_base::Name;
+use weft_base::FreeName;
 
 use crate::{Network, NetworkId, Resource, Scope};
 
@@ -82,7 +82,7 @@ pub struct NetworkSpec {
     /// Identity.
     pub id: NetworkId,
     /// Name; unique on this host.
-    pub name: Name,
+    pub name: FreeName,
     /// Kind.
     pub kind: NetworkKind,
     /// IPv4 wanted.

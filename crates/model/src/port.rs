@@ -160,9 +160,10 @@ pub struct PortSpec {
     /// Names that resolve to it on its network: container name, aliases, short id, hostname.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Names that only the owner itself resolves (links): alias to the target container.
+    /// Names that only the owner itself resolves (links): the alias, and the target's name or id as written. Whom it
+    /// means is looked up when it is asked for: the target may come later.
     #[serde(default)]
-    pub links: Vec<(String, ContainerId)>,
+    pub links: Vec<(String, String)>,
     /// Published ports.
     #[serde(default)]
     pub publish: Vec<PublishBinding>,

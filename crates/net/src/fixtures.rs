@@ -1,6 +1,6 @@
 //! Small values that the tests of this crate are made of.
 
-use weft_base::{Name, Timestamp};
+use weft_base::{FreeName, Name, Timestamp};
 use weft_model::{
     Attachment, Confinement, ContainerId, ContainerSpec, DnsConfig, HostBinding, ImageBinding, Isolation,
     Labels, LogConfig, MacAddr, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Object, PortAddress,
@@ -26,7 +26,7 @@ pub fn subnet(cidr: &str) -> SubnetSpec {
 pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
     NetworkSpec {
         id: NetworkId::new(),
-        name: Name::new(name).unwrap(),
+        name: FreeName::new(name).unwrap(),
         kind: NetworkKind::Bridge,
         ipv4: true,
         ipv6: subnets.iter().any(|s| s.cidr.network().is_ipv6()),

@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use weft_model::{
-    Attachment, ContainerId, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
-    PortOwner, PortSpec, PublishSpec,
+    Attachment, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId, PortOwner, PortSpec,
+    PublishSpec,
 };
 
 use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
@@ -28,8 +28,6 @@ pub struct PortContext<'a> {
     pub publish_ip: Option<IpAddr>,
     /// Wildcard publication on IPv6.
     pub wildcard_v6: WildcardV6,
-    /// Finds a container by name or id, for links.
-    pub find: &'a dyn Fn(&str) -> Option<ContainerId>,
 }
 
 /// All ports of a container that is about to start, in the order of its attachments.
@@ -108,7 +106,7 @@ fn build_port(
         ifname: free_ifname(mine),
         default_route: false,
         names: names(container, attachment, network),
-        links: links(attachment, context.find),
+        links: links(attachment),
         publish: Vec::new(),
         sysctls: Default::default(),
     }))
@@ -187,14 +185,14 @@ fn names(container: &ContainerSpec, attachment: &Attachment, network: &NetworkSp
     names
 }
 
-/// `container[:alias]` resolved; a link also answers to the name as written.
-fn links(attachment: &Attachment, find: &dyn Fn(&str) -> Option<ContainerId>) -> Vec<(String, ContainerId)> {
+/// `container[:alias]` as alias and target.
+fn links(attachment: &Attachment) -> Vec<(String, String)> {
     let one = |text: &String| {
         let (target, alias) = text.split_once(':').unwrap_or((text, text));
-        let last = |t: &str| t.rsplit('/').next().unwrap_or_default().to_owned();
-        find(target.trim_start_matches('/')).map(|id| (last(alias), id))
+        let last = alias.rsplit('/').next().unwrap_or_default();
+        (last.to_owned(), target.trim_start_matches('/').to_owned())
     };
-    attachment.links.iter().filter_map(one).collect()
+    attachment.links.iter().map(one).collect()
 }
 
 /// The ports that stay when a container leaves a network; what was published moves to the new uplink.

@@ -103,8 +103,8 @@ fn names_links_and_wishes() {
     a.link_local = vec!["169.254.8.8".parse().unwrap()];
     let port = build(&c, &[&net], &[]).unwrap().remove(0);
     assert_eq!(port.names, ["Web", "www", &c.id.short(), "front"]);
-    let targets: Vec<_> = port.links.iter().map(|(alias, _)| alias.as_str()).collect();
-    assert_eq!(targets, ["database", "db"]);
+    let links: Vec<_> = port.links.iter().map(|(alias, target)| format!("{alias}={target}")).collect();
+    assert_eq!(links, ["database=db", "db=db", "x=nobody"]);
     assert_eq!((port.mac.to_string().as_str(), port.addresses.len()), ("02:00:00:00:00:09", 2));
     c.attachments[0].link_local = vec!["10.0.0.1".parse().unwrap()];
     assert_eq!(build(&c, &[&net], &[]), Err("invalid link local IP address: 10.0.0.1".into()));

@@ -5,7 +5,7 @@
 //! changed; ids stay. The caller (`cloud`, the only writer of specs) stores what is returned.
 
 use ipnet::IpNet;
-use weft_base::Name;
+use weft_base::FreeName;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
 
 use crate::{Family, NetError, Pools, PredefinedConfig};
@@ -42,7 +42,7 @@ pub fn ensure_predefined(
 fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
     Ok(NetworkSpec {
         id: NetworkId::new(),
-        name: Name::new(name).map_err(|e| NetError::Invalid(e.to_string()))?,
+        name: FreeName::new(name).map_err(|e| NetError::Invalid(e.to_string()))?,
         kind,
         ipv4: true,
         ipv6: false,

@@ -234,12 +234,13 @@ impl Net {
         let networks = inner.networks.list_shared().await?;
         let ports = inner.ports.list_shared().await?;
         let containers = inner.containers.list_shared().await?;
-        let compiled = compile(
+        let mut compiled = compile(
             networks.iter().map(|n| &*n.value),
             ports.iter().map(|p| &*p.value),
             containers.iter().map(|c| &*c.value),
             inner.config.mtu,
         );
+        leave_out_refused(inner.driver.as_ref(), &mut compiled);
         let result = self.converge(compiled.desired.clone()).await;
         let report = Report::new(&compiled.desired, compiled.faults, result);
         if let Some(pause) = self.pace(report.healthy) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{network, subnet};
-use weft_base::Name;
+use weft_base::FreeName;
 
 fn draft(subnet: &str, range: &str, gateway: &str) -> NetworkDraft {
     let ipam = IpamDraft {
@@ -11,7 +11,7 @@ fn draft(subnet: &str, range: &str, gateway: &str) -> NetworkDraft {
         gateway: gateway.into(),
         ..IpamDraft::default()
     };
-    NetworkDraft { ipam: vec![ipam], ..NetworkDraft::named(Name::new("net").unwrap()) }
+    NetworkDraft { ipam: vec![ipam], ..NetworkDraft::named(FreeName::new("net").unwrap()) }
 }
 
 fn resolve(draft: &NetworkDraft, existing: &[&NetworkSpec]) -> Result<String, String> {
@@ -46,7 +46,7 @@ fn subnets_gateways_and_dockers_refusals() {
 #[test]
 fn pools_avoid_networks_and_routes() {
     let old = network("old", vec![subnet("172.17.0.0/16")]);
-    let plain = NetworkDraft::named(Name::new("net").unwrap());
+    let plain = NetworkDraft::named(FreeName::new("net").unwrap());
     let routes = ["172.18.0.0/24".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
     let spec = resolve_network(&plain, &[&old], &routes, &Pools::docker_defaults(b"h")).unwrap();
     assert_eq!(spec.subnets[0].cidr.to_string(), "172.19.0.0/16");
@@ -60,7 +60,7 @@ fn pools_avoid_networks_and_routes() {
 
 #[test]
 fn drivers_bridges_and_mtus() {
-    let base = NetworkDraft::named(Name::new("net").unwrap());
+    let base = NetworkDraft::named(FreeName::new("net").unwrap());
     let check = |change: fn(&mut NetworkDraft), wanted: &str| {
         let mut draft = base.clone();
         change(&mut draft);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
-use weft_base::Name;
+use weft_base::FreeName;
 use weft_model::DriverOptions;
 
 /// One wish for addresses, as written. Empty text means absent.
@@ -24,7 +24,7 @@ pub struct IpamDraft {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkDraft {
     /// Name.
-    pub name: Name,
+    pub name: FreeName,
     /// `bridge` (also when empty or `default`), `macvlan`, `ipvlan`, …
     pub driver: String,
     /// Wishes for addresses; none for a subnet from the default pools.
@@ -58,7 +58,7 @@ pub struct NetworkDraft {
 impl NetworkDraft {
     /// A bridge called `name` with nothing special.
     #[must_use]
-    pub fn named(name: Name) -> Self {
+    pub fn named(name: FreeName) -> Self {
         Self {
             name,
             driver: String::new(),

@@ -25,7 +25,8 @@ pub fn get_tcp(address: &str, path: &str) -> Result<(u16, String)> {
 }
 
 fn exchange(mut stream: impl Read + Write, path: &str) -> Result<(u16, String)> {
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();

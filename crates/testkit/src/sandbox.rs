@@ -146,9 +146,24 @@ impl Drop for Sandbox {
         let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+        wait_gone(self.init);
         let _ = Command::new("ip").args(["link", "del", &self.link]).stderr(Stdio::null()).status();
         remove_cgroups(&self.cgroup);
     }
+}
+
+/// Waits a little until a process that was killed is gone, or dead and left to be reaped by another; whether it is.
+fn wait_gone(pid: i32) -> bool {
+    let lives = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // proc_pid_stat(5): the state comes after the name in parentheses.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    };
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while lives() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    !lives()
 }
 
 /// Removes the named cgroup and all below it from every hierarchy; waits a little for the dead to leave.
@@ -226,6 +241,6 @@ mod tests {
         drop(sandbox);
         assert!(!dir.exists());
         assert!(!Path::new(&format!("/sys/class/net/{link}")).exists());
-        assert!(!Path::new(&format!("/proc/{init}")).exists());
+        assert!(wait_gone(init), "its first process still runs");
     }
 }

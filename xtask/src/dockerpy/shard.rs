@@ -71,7 +71,9 @@ fn run_one(place: &Place, subject: Subject, index: usize, tests: &[String]) -> R
     let _ = std::fs::remove_file(&report);
     let log = std::fs::File::create(place.root.join(format!("pytest-{}-{index}.log", subject.name())))?;
     let home = sandbox.dir().join("home");
-    std::fs::create_dir_all(&home)?;
+    // Without a configuration file docker-py keeps its contexts in the working directory, for all shards and runs.
+    std::fs::create_dir_all(home.join(".docker"))?;
+    std::fs::write(home.join(".docker/config.json"), "{}")?;
     let mut pytest = sandbox.command("env");
     pytest
         .arg(format!("--chdir={}", place.suite().display()))

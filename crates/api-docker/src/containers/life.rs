@@ -3,9 +3,10 @@
 use axum::{
     Extension,
     extract::{Path, State},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
-use weft_cloud::{Caller, RemoveOptions, StopRequest};
+use weft_cloud::{Caller, CloudError, RemoveOptions, StopRequest};
 
 use crate::{ApiError, ApiVersion, Face, error::Result, query::Params, respond};
 
@@ -98,14 +99,29 @@ pub(super) async fn resize(
     Ok(().into_response())
 }
 
+/// How engines up to 20.10 said that a container is not removed while it is up; clients of theirs look for it.
+fn in_use_before_42(id: &str, state: &str) -> String {
+    let hint = match state {
+        "paused" => "Unpause and then stop the container before attempting removal or force remove",
+        _ => "Stop the container before attempting removal or force remove",
+    };
+    format!("You cannot remove a {state} container {id}. {hint}")
+}
+
 pub(super) async fn remove(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Response> {
     let options =
         RemoveOptions { force: params.flag("force"), volumes: params.flag("v"), link: params.flag("link") };
-    face.cloud.container_remove(&caller, &id, options).await?;
+    face.cloud.container_remove(&caller, &id, options).await.map_err(|error| match error {
+        CloudError::InUse { id, state, .. } if version < ApiVersion::v1(42) => {
+            ApiError::new(StatusCode::CONFLICT, in_use_before_42(&id, state))
+        }
+        error => error.into(),
+    })?;
     respond::no_content()
 }

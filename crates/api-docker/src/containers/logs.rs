@@ -90,7 +90,7 @@ pub(super) async fn logs(
             }
         }
     });
-    Ok(([(header::CONTENT_TYPE, content_type(shape.tty, version))], body).into_response())
+    Ok(([(header::CONTENT_TYPE, content_type(!shape.tty, version))], body).into_response())
 }
 
 fn write(out: &mut BytesMut, entry: &LogEntry, shape: Shape) {

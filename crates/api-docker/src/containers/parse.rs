@@ -28,7 +28,7 @@ pub(super) fn draft(
     platform: Option<String>,
     version: ApiVersion,
 ) -> Result<ContainerDraft> {
-    let CreateBody { config, host_config: host, networking_config: networking } = body;
+    let CreateBody { config, runtime, host_config: host, networking_config: networking } = body;
     if config.image.is_empty() {
         return Err(ApiError::bad_request("no image specified".into()));
     }
@@ -71,7 +71,7 @@ pub(super) fn draft(
         health: config.healthcheck.as_ref().map(health).transpose()?.flatten(),
         stop_signal: config.stop_signal.clone(),
         stop_timeout: config.stop_timeout,
-        runtime: host.runtime.clone(),
+        runtime: if host.runtime.is_empty() { runtime } else { host.runtime.clone() },
         init: host.init,
         annotations: host.annotations.clone(),
         labels: config.labels.clone(),
@@ -138,6 +138,9 @@ fn echo(
     }
     if let Some(on_build) = &config.on_build {
         keep("OnBuild", on_build.clone().into());
+    }
+    if !host.isolation.is_empty() {
+        keep("Isolation", host.isolation.clone().into());
     }
     if !host.network_mode.is_empty() {
         keep("NetworkMode", host.network_mode.clone().into());

@@ -212,7 +212,7 @@ pub(super) fn host_config(view: &ContainerView) -> HostConfig {
         shm_size: if spec.resources.shm_size == 0 { 64 << 20 } else { spec.resources.shm_size },
         sysctls: c.sysctls.clone(),
         runtime: if spec.runtime.is_empty() { "weft".into() } else { spec.runtime.clone() },
-        isolation: String::new(),
+        isolation: text(spec, "Isolation"),
         resources: resources(&spec.resources),
         mounts: long,
         masked_paths: Some(paths(c.privileged, c.masked_paths.as_ref(), MASKED)),

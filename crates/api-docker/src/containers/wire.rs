@@ -438,6 +438,8 @@ pub struct CreateBody {
     /// Portable part.
     #[serde(flatten)]
     pub config: ContainerConfig,
+    /// Where docker-py puts the runtime. dockerd never looks here; who names one means it.
+    pub runtime: String,
     /// Host part.
     pub host_config: HostConfig,
     /// Networks.

@@ -102,6 +102,8 @@ async fn start(
     }
     parts.headers.remove("content-length");
     let attached = face.cloud.exec_start(&caller, &id, size).await?;
+    // Clients read the stream as they asked for it here, whatever the exec was made with (moby `postContainerExecStart`).
+    let attached = attached.framed(!body.tty.unwrap_or(false));
     Ok(hijack::answer(Request::from_parts(parts, Body::empty()), attached, version))
 }
 
@@ -119,9 +121,12 @@ async fn resize(
 async fn inspect(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
 ) -> Result<Response> {
-    let ExecView { spec, running, exit_code, pid } = face.cloud.exec_view(&caller, &id).await?;
+    let ExecView { spec, running, exit_code, pid, failed } = face.cloud.exec_view(&caller, &id).await?;
+    // Engines up to 20.10 had one code for all that cannot be started.
+    let exit_code = if failed && version < ApiVersion::v1(42) { exit_code.map(|_| 126) } else { exit_code };
     let (entrypoint, arguments) =
         spec.args.split_first().map_or((String::new(), Vec::new()), |(e, a)| (e.clone(), a.to_vec()));
     respond::ok(&json!({

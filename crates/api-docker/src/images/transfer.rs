@@ -20,7 +20,7 @@ pub(super) async fn load(
     body: Body,
 ) -> Result<Response> {
     let quiet = params.flag_or("quiet", true);
-    progress::stream(move |sink| async move {
+    progress::stream_all(move |sink| async move {
         let loaded =
             face.cloud.image_load(&caller, body.into_data_stream(), (!quiet).then(|| sink.clone())).await?;
         for item in loaded {

@@ -6,7 +6,7 @@ use weft_cloud::Caller;
 
 use super::wire::CreateBody;
 use crate::{
-    Face,
+    ApiVersion, Face,
     error::Result,
     respond::{self, JsonBody},
 };
@@ -14,9 +14,10 @@ use crate::{
 pub(super) async fn create(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response> {
-    let (draft, labels) = body.draft()?;
+    let (draft, labels) = body.draft(version)?;
     let network = face.cloud.network_create(&caller, draft, labels).await?;
     respond::json(StatusCode::CREATED, &json!({"Id": network.spec.id, "Warning": ""}))
 }

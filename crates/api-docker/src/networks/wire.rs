@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use weft_base::Name;
+use weft_base::FreeName;
 use weft_cloud::{IpamDraft, NetworkDraft, NetworkView};
 use weft_model::{Labels, NetworkKind, NetworkSpec, PortOwner};
 
@@ -82,8 +82,18 @@ fn parse<T: std::str::FromStr>(what: &str, text: &str) -> Result<Option<T>> {
     text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {what}: {text}")))
 }
 
-fn pool(wire: PoolWire) -> IpamDraft {
-    IpamDraft { subnet: wire.subnet, range: wire.range, gateway: wire.gateway, aux: wire.auxiliary }
+/// Engines before 1.44 took a subnet with host bits set for the subnet; later ones refuse it.
+fn pool(wire: PoolWire, version: ApiVersion) -> IpamDraft {
+    let cidr = |text: String| match text.parse::<ipnet::IpNet>() {
+        Ok(net) if version < ApiVersion::v1(44) => net.trunc().to_string(),
+        _ => text,
+    };
+    IpamDraft {
+        subnet: cidr(wire.subnet),
+        range: cidr(wire.range),
+        gateway: wire.gateway,
+        aux: wire.auxiliary,
+    }
 }
 
 /// Options of Docker's bridge driver, as neutral fields.
@@ -132,7 +142,7 @@ fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
 
 impl CreateBody {
     /// In the model's words.
-    pub(super) fn draft(self) -> Result<(NetworkDraft, Labels)> {
+    pub(super) fn draft(self, version: ApiVersion) -> Result<(NetworkDraft, Labels)> {
         if self.ingress || self.scope == "swarm" {
             return Err(crate::swarm::not_a_manager());
         }
@@ -140,7 +150,7 @@ impl CreateBody {
             return Err(ApiError::unsupported("a configuration-only network (--config-only, --config-from)"));
         }
         let options = bridge_options(&self.options)?;
-        let name = Name::new(self.name.as_str())
+        let name = FreeName::new(self.name.as_str())
             .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
         let draft = NetworkDraft {
             name,
@@ -150,7 +160,7 @@ impl CreateBody {
             attachable: self.attachable,
             ipv4: self.ipv4.unwrap_or(true),
             ipv6: self.ipv6.unwrap_or(false),
-            ipam: self.ipam.config.into_iter().map(pool).collect(),
+            ipam: self.ipam.config.into_iter().map(|p| pool(p, version)).collect(),
             bridge: options.name,
             mtu: options.mtu,
             inter_container: options.inter_container,

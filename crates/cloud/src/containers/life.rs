@@ -1,10 +1,16 @@
 //! Start, stop, restart, pause, kill: requests written once, carried out by the engine, waited for here.
 
-use weft_engine::signal;
+use std::time::Duration;
+
+use weft_engine::{WaitCondition, signal};
 use weft_model::{Container, ContainerStatus, NetworkMode, Port, RunRequest, RunState, StopRequest, Want};
 use weft_store::{Conflict, StoreError, Stored, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
+
+const SIGKILL: i32 = 9;
+/// How long a kill waits for the end (moby `daemon/kill.go`).
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Cloud {
     /// Starts a container and returns once its process runs.
@@ -90,14 +96,21 @@ impl Cloud {
 
     /// Sends a signal to a container's process 1.
     pub async fn container_kill(&self, caller: &Caller, name: &str, signal: &str) -> Result<()> {
-        let number = check_signal(Some(signal))?.unwrap_or(9);
+        let number = check_signal(Some(signal))?.unwrap_or(SIGKILL);
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
         if !container.status.state.is_alive() {
             let error = not_running(&container);
             return Err(CloudError::Conflict(format!("cannot kill container: {name}: {error}")));
         }
-        Ok(self.engine().kill(container.spec.id, number).await?)
+        let id = container.spec.id;
+        let end = self.engine().wait(id, WaitCondition::NotRunning).await?;
+        self.engine().kill(id, number).await?;
+        if number == SIGKILL {
+            // Nothing withstands this signal but a process stuck in the kernel, for which nobody should wait for ever.
+            let _ = tokio::time::timeout(KILL_PATIENCE, end.done()).await;
+        }
+        Ok(())
     }
 
     /// Resizes a container's terminal.

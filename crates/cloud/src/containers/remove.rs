@@ -29,20 +29,15 @@ impl Cloud {
             return Err(CloudError::Conflict(format!("removal of container {name} is already in progress")));
         }
         if !options.force {
-            let state = container.status.state;
-            let shown = &container.spec.name;
-            let hint = match state {
-                RunState::Running => {
-                    "container is running: stop the container before removing or force remove"
-                }
-                RunState::Paused => "container is paused and must be unpaused first",
-                RunState::Restarting => {
-                    "container is restarting: stop the container before removing or force remove"
-                }
-                _ => "",
+            let state = match container.status.state {
+                RunState::Running => Some("running"),
+                RunState::Paused => Some("paused"),
+                RunState::Restarting => Some("restarting"),
+                _ => None,
             };
-            if !hint.is_empty() {
-                return Err(CloudError::Conflict(format!("cannot remove container \"{shown}\": {hint}")));
+            if let Some(state) = state {
+                let (id, name) = (container.spec.id.to_string(), container.spec.name.to_string());
+                return Err(CloudError::InUse { id, name, state });
             }
         }
         self.remove_now(&container, options.volumes).await

@@ -80,6 +80,21 @@ fn run_config(container: &Container) -> RunConfig {
     }
 }
 
+/// The container's own configuration, as the image's record keeps it.
+fn made_with(container: &Container, config: &RunConfig) -> serde_json::Value {
+    let spec = &container.spec;
+    let mut value = serde_json::to_value(config).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("Image".into(), spec.image.reference.clone().into());
+        map.insert("Hostname".into(), spec.hostname.clone().into());
+        map.insert("Domainname".into(), spec.domainname.clone().into());
+        map.insert("Tty".into(), spec.process.tty.into());
+        map.insert("OpenStdin".into(), spec.process.open_stdin.into());
+        map.insert("StdinOnce".into(), spec.process.stdin_once.into());
+    }
+    value
+}
+
 /// `over` on top of `config`: what is set replaces, maps are joined (moby `merge`).
 fn replace(config: &mut RunConfig, over: &ImageDefaults) {
     let empty = || serde_json::Value::Object(serde_json::Map::new());
@@ -114,6 +129,7 @@ fn replace(config: &mut RunConfig, over: &ImageDefaults) {
 impl Cloud {
     pub(crate) async fn commit_container(&self, container: &Container, draft: CommitDraft) -> Result<Digest> {
         let mut config = run_config(container);
+        let container_config = Some(made_with(container, &config));
         if let Some(over) = &draft.overrides {
             replace(&mut config, over);
         }
@@ -121,6 +137,7 @@ impl Cloud {
             container: container.spec.id,
             base: Some(container.spec.image.id),
             config,
+            container_config,
             changes: draft.changes,
             author: draft.author,
             comment: draft.comment,

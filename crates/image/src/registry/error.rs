@@ -183,9 +183,9 @@ impl RegistryError {
             | Self::NoPlatform(_)
             | Self::WrongPlatform { .. }
             | Self::NoSuchTag(_) => ErrorKind::NotFound,
-            Self::NoCredentials { .. } | Self::NoPushCredentials | Self::LogIn { .. } => {
-                ErrorKind::Unauthorized
-            }
+            Self::LogIn { .. } => ErrorKind::Unauthorized,
+            // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
+            Self::NoCredentials { .. } | Self::NoPushCredentials => ErrorKind::Other,
             Self::Refused { status: 401, .. } => ErrorKind::Unauthorized,
             Self::Refused { status: 403, .. } => ErrorKind::Forbidden,
             Self::Refused { status: 404, .. } => ErrorKind::NotFound,

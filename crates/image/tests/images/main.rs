@@ -124,6 +124,7 @@ async fn what_a_container_changes_is_listed_and_committed() {
         assert_eq!(changes(bed.store.diff(id).await.unwrap()), expected, "{driver:?}");
         assert!(bed.store.size_rw(id).await.unwrap() >= 13);
         let request = CommitRequest {
+            container_config: None,
             container: id,
             base: Some(image.spec.id),
             changes: vec!["CMD [\"x\"]\nENV A=b".into()],
