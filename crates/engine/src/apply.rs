@@ -182,6 +182,8 @@ impl Inner {
     ) -> Result<Arc<Container>> {
         let pid = cell.shim().and_then(|s| s.init()).and_then(|p| u32::try_from(p.pid).ok()).unwrap_or(0);
         let now = self.clock.now();
+        // Whoever sees it running sees that it is checked.
+        let health = crate::health::first_report(&self.container(cell.id).await?);
         let container = self
             .write_status(cell, false, |status| {
                 status.state = RunState::Running;
@@ -195,7 +197,7 @@ impl Inner {
                     status.restart_count = 0;
                     status.stopped_by_user = false;
                 }
-                status.health = None;
+                status.health.clone_from(&health);
             })
             .await?;
         if !adopted {

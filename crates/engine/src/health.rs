@@ -77,6 +77,12 @@ fn command(container: &Container, check: &HealthCheck) -> Option<Vec<String>> {
     }
 }
 
+/// The report of a container that has just started; none where it is not checked.
+pub(crate) fn first_report(container: &Container) -> Option<HealthReport> {
+    let check = container.spec.health.as_ref()?;
+    command(container, check).map(|_| HealthReport::default())
+}
+
 impl Inner {
     /// Begins to check a container that runs.
     pub(crate) fn begin_health(self: &Arc<Self>, cell: &Arc<Cell>, container: &Arc<Container>) {
@@ -109,7 +115,6 @@ impl Inner {
     ) {
         let pace = Pace::of(check);
         let mut report = container.status.health.clone().unwrap_or_default();
-        self.write_report(cell, &report).await;
         let begun = container.status.started_at.unwrap_or_else(|| self.clock.now());
         loop {
             let starting = self.clock.now().since(begun) < pace.start_period;
