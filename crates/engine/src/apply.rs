@@ -183,7 +183,8 @@ impl Inner {
         let pid = cell.shim().and_then(|s| s.init()).and_then(|p| u32::try_from(p.pid).ok()).unwrap_or(0);
         let now = self.clock.now();
         // Whoever sees it running sees that it is checked.
-        let health = crate::health::first_report(&self.container(cell.id).await?);
+        let container = self.container(cell.id).await?;
+        let health = crate::health::first_report(&container);
         let container = self
             .write_status(cell, false, |status| {
                 status.state = RunState::Running;
