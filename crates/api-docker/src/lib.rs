@@ -7,6 +7,7 @@
 
 #![recursion_limit = "256"]
 
+mod cache;
 mod containers;
 mod error;
 mod execs;
@@ -36,6 +37,7 @@ pub use version::{ApiVersion, MAXIMUM, MINIMUM};
 pub struct Face {
     cloud: Cloud,
     facts: Arc<Facts>,
+    lists: cache::Answers,
 }
 
 /// Facts about this daemon that only this API shows.
@@ -49,7 +51,7 @@ pub struct Facts {
 
 /// The router of this face. It expects a [`weft_cloud::Caller`] in each request's extensions.
 pub fn router(cloud: Cloud, facts: Facts) -> Router {
-    let face = Face { cloud, facts: Arc::new(facts) };
+    let face = Face { cloud, facts: Arc::new(facts), lists: cache::Answers::default() };
     let routes = Router::new()
         .merge(system::routes())
         .merge(containers::routes())

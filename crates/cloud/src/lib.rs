@@ -118,6 +118,12 @@ impl Cloud {
         cloud
     }
 
+    /// A number that changes whenever anything that is kept changes: what was gathered after it was read is true as long
+    /// as it stays the same.
+    pub async fn mark(&self) -> Result<u64> {
+        Ok(self.kv().revision().await?)
+    }
+
     fn kv(&self) -> &Arc<dyn Kv> {
         &self.0.parts.kv
     }

@@ -2,8 +2,10 @@
 
 use axum::{
     Extension,
-    extract::{Path, State},
-    response::Response,
+    body::Bytes,
+    extract::{Path, RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde_json::Value;
 use weft_base::{Clock, SystemClock, Timestamp};
@@ -13,6 +15,7 @@ use weft_model::RunState;
 use super::show;
 use crate::{
     ApiError, ApiVersion, Face,
+    cache::Question,
     error::Result,
     query::{Filters, Params},
     respond,
@@ -51,22 +54,42 @@ pub(super) async fn list(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
     Extension(version): Extension<ApiVersion>,
+    RawQuery(query): RawQuery,
     params: Params,
 ) -> Result<Response> {
+    if params.flag("size") {
+        // Sizes change without a word.
+        return Ok(json_body(list_now(&face, &caller, version, &params).await?));
+    }
+    let question = Question::new(&caller, version, query);
+    let (mark, now) = (face.cloud.mark().await?, SystemClock.now());
+    if let Some(answer) = face.lists.get(mark, now, &question) {
+        return Ok(json_body(answer));
+    }
+    let answer = list_now(&face, &caller, version, &params).await?;
+    face.lists.keep(mark, now, question, answer.clone());
+    Ok(json_body(answer))
+}
+
+fn json_body(bytes: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
+
+async fn list_now(face: &Face, caller: &Caller, version: ApiVersion, params: &Params) -> Result<Bytes> {
     let filters = params.filters()?;
     filters.accept(KNOWN)?;
     check(&filters)?;
     let limit = params.number("limit")?.filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok());
     // A filter on the state, or a limit, looks beyond the running ones.
     let all = params.flag("all") || limit.is_some() || filters.has("status") || filters.has("exited");
-    let mut views = face.cloud.container_list(&caller, params.flag("size")).await?;
+    let mut views = face.cloud.container_list(caller, params.flag("size")).await?;
     views.sort_by_key(|v| std::cmp::Reverse((v.container.meta.created, v.container.spec.id)));
     let bound = async |key: &str| -> Result<Option<Timestamp>> {
         let Some(name) = filters.values(key).next() else { return Ok(None) };
-        Ok(Some(face.cloud.container_find(&caller, name).await?.meta.created))
+        Ok(Some(face.cloud.container_find(caller, name).await?.meta.created))
     };
     let (before, since) = (bound("before").await?, bound("since").await?);
-    let images = ancestors(&face, &caller, &filters).await;
+    let images = ancestors(face, caller, &filters).await;
     let now = SystemClock.now();
     let rows: Vec<Value> = views
         .iter()
@@ -80,7 +103,8 @@ pub(super) async fn list(
         .take(limit.unwrap_or(usize::MAX))
         .map(|v| show::summary(v, now, version))
         .collect::<Result<_>>()?;
-    respond::ok(&rows)
+    let text = serde_json::to_vec(&rows);
+    text.map(Bytes::from).map_err(|e| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
 }
 
 /// Values of closed sets are checked before anything else.

@@ -44,6 +44,8 @@ struct Shape {
     tty: bool,
     timestamps: bool,
     details: bool,
+    /// Lines of one stream may share a frame: nobody waits for the single line.
+    gathered: bool,
 }
 
 pub(super) async fn logs(
@@ -55,8 +57,12 @@ pub(super) async fn logs(
 ) -> Result<Response> {
     let wanted = parse(&params)?;
     let mut source = face.cloud.container_logs(&caller, &id, wanted).await?;
-    let shape =
-        Shape { tty: source.tty, timestamps: params.flag("timestamps"), details: params.flag("details") };
+    let shape = Shape {
+        tty: source.tty,
+        timestamps: params.flag("timestamps"),
+        details: params.flag("details"),
+        gathered: !params.flag("follow"),
+    };
     let (sender, body) = weft_api_kit::body_channel();
     tokio::spawn(async move {
         loop {
@@ -68,8 +74,9 @@ pub(super) async fn logs(
                 Ok(None) => return,
                 Ok(Some(entries)) => {
                     let mut out = BytesMut::with_capacity(entries.iter().map(|e| e.line.len() + 64).sum());
+                    let mut open = None;
                     for entry in &entries {
-                        write(&mut out, entry, shape);
+                        open = write(&mut out, entry, shape, open);
                     }
                     if !sender.send(out.freeze()).await {
                         return;
@@ -93,7 +100,13 @@ pub(super) async fn logs(
     Ok(([(header::CONTENT_TYPE, content_type(!shape.tty, version))], body).into_response())
 }
 
-fn write(out: &mut BytesMut, entry: &LogEntry, shape: Shape) {
+/// A frame that more may be added to: its source and where it begins.
+type OpenFrame = Option<(LogSource, usize)>;
+
+/// A frame is not filled beyond this: clients hold one in memory.
+const GATHERED: usize = 32 << 10;
+
+fn write(out: &mut BytesMut, entry: &LogEntry, shape: Shape, open: OpenFrame) -> OpenFrame {
     let mut head = String::new();
     if shape.timestamps {
         // Fixed width, unlike everywhere else.
@@ -107,8 +120,22 @@ fn write(out: &mut BytesMut, entry: &LogEntry, shape: Shape) {
         head.push(' ');
     }
     let end: &[u8] = if entry.partial { b"" } else { b"\n" };
-    frame(out, entry.stream, shape.tty, &[head.as_bytes(), &entry.line, end]);
+    let parts: [&[u8]; 3] = [head.as_bytes(), &entry.line, end];
+    if let Some((source, begin)) = open.filter(|(source, _)| shape.gathered && *source == entry.stream)
+        && out.len() - begin < GATHERED
+    {
+        parts.iter().for_each(|part| out.put_slice(part));
+        let length = u32::try_from(out.len() - begin - HEAD).unwrap_or(u32::MAX);
+        out[begin + 4..begin + HEAD].copy_from_slice(&length.to_be_bytes());
+        return Some((source, begin));
+    }
+    let begin = out.len();
+    frame(out, entry.stream, shape.tty, &parts);
+    (!shape.tty).then_some((entry.stream, begin))
 }
+
+/// Bytes of a frame's head.
+const HEAD: usize = 8;
 
 fn escape(text: &str) -> String {
     text.bytes()
@@ -136,6 +163,30 @@ fn frame(out: &mut BytesMut, source: LogSource, tty: bool, parts: &[&[u8]]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_share_frames_where_nobody_waits() {
+        let entry = |stream, line: &'static str| LogEntry {
+            stream,
+            time: weft_base::Timestamp::EPOCH,
+            line: line.into(),
+            partial: false,
+            attrs: None,
+        };
+        let entries =
+            [entry(LogSource::Stdout, "a"), entry(LogSource::Stdout, "bc"), entry(LogSource::Stderr, "d")];
+        for (gathered, expected) in [
+            (true, &b"\x01\0\0\0\0\0\0\x05a\nbc\n\x02\0\0\0\0\0\0\x02d\n"[..]),
+            (false, b"\x01\0\0\0\0\0\0\x02a\n\x01\0\0\0\0\0\0\x03bc\n\x02\0\0\0\0\0\0\x02d\n"),
+        ] {
+            let shape = Shape { tty: false, timestamps: false, details: false, gathered };
+            let (mut out, mut open) = (BytesMut::new(), None);
+            for entry in &entries {
+                open = write(&mut out, entry, shape, open);
+            }
+            assert_eq!(&out[..], expected);
+        }
+    }
 
     #[test]
     fn frames_carry_source_and_length() {
