@@ -225,8 +225,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
 }
 
-/// Writes a JSON file so that a reader sees all of it or nothing, and that it is still there after a power cut
-/// where the file system keeps files at all.
+/// Writes a JSON file so that a reader sees all of it or nothing, whoever is killed. What it tells is of this boot (a shim
+/// and its processes), so nothing waits for the disk: after a power cut there is nobody left it could be true of.
 ///
 /// # Errors
 /// What writing says.
@@ -238,6 +238,5 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let mut file: File =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     file.write_all(&bytes)?;
-    file.sync_data()?;
     fs::rename(&part, path)
 }
