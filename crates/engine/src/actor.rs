@@ -62,6 +62,7 @@ async fn run(inner: Arc<Inner>, cell: Arc<Cell>, mut busy: Busy) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
     loop {
         cell.state.lock().dirty = false;
+        let mut failed = false;
         let pause = match turn(&inner, &cell).await {
             Ok(Turn::Again) => {
                 backoff.reset();
@@ -81,10 +82,11 @@ async fn run(inner: Arc<Inner>, cell: Arc<Cell>, mut busy: Busy) {
             }
             Err(error) => {
                 tracing::warn!(container = %cell.id, error = chain(&error), "a step failed; trying again");
+                failed = true;
                 Some(backoff.next_delay())
             }
         };
-        if rest(&cell, pause).await {
+        if rest(&cell, pause, failed).await {
             busy.orderly = true;
             return;
         }
@@ -108,6 +110,12 @@ async fn turn(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<Turn, EngineError>
         }
         found => found?,
     };
+    if inner.tell_ooms(cell, &container) && container.status.state.is_alive() && !container.status.exit.oom_killed
+    {
+        // Shown while it goes on running, as by dockerd; its next start clears it.
+        inner.write_status(cell, false, |status| status.exit.oom_killed = true).await?;
+        return Ok(Turn::Again);
+    }
     let actual = cell.actual();
     let steps = plan(&container, &actual, inner.clock.now());
     if steps.is_empty() {
@@ -121,9 +129,10 @@ async fn turn(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<Turn, EngineError>
     Ok(Turn::Again)
 }
 
-/// Waits for a reason to look again; `true` when there can be none and the actor may end.
-async fn rest(cell: &Arc<Cell>, pause: Option<Duration>) -> bool {
-    let (shim, oom_told) = {
+/// Waits for a reason to look again; `true` when there can be none and the actor may end. After a failure only the
+/// pause and a nudge count: the news that could not be dealt with would be ready at once, for ever.
+async fn rest(cell: &Arc<Cell>, pause: Option<Duration>, failed: bool) -> bool {
+    let (shim, ooms) = {
         let mut state = cell.state.lock();
         if state.dirty {
             return false;
@@ -136,7 +145,7 @@ async fn rest(cell: &Arc<Cell>, pause: Option<Duration>) -> bool {
             state.busy = false;
             return true;
         }
-        (shim, state.oom_told)
+        (shim, state.ooms_told)
     };
     let sleep = async {
         match pause {
@@ -146,13 +155,13 @@ async fn rest(cell: &Arc<Cell>, pause: Option<Duration>) -> bool {
     };
     let end = async {
         match &shim {
-            Some(shim) => drop(shim.wait().await),
-            None => std::future::pending().await,
+            Some(shim) if !failed => drop(shim.wait().await),
+            _ => std::future::pending().await,
         }
     };
     let oom = async {
         match &shim {
-            Some(shim) if !oom_told => shim.oom().await,
+            Some(shim) if !failed => shim.oom_after(ooms).await,
             _ => std::future::pending().await,
         }
     };
@@ -160,7 +169,7 @@ async fn rest(cell: &Arc<Cell>, pause: Option<Duration>) -> bool {
         () = cell.nudge.notified() => {}
         () = end => {}
         () = sleep => {}
-        () = oom => cell.state.lock().oom_news = true,
+        () = oom => {}
     }
     false
 }

@@ -134,6 +134,9 @@ impl Inner {
     ) -> Result<()> {
         self.end_health(cell);
         cell.logging.send_replace(false);
+        // The end may come before anybody looked at the last kill.
+        self.tell_ooms(cell, container);
+        let told = std::mem::take(&mut cell.state.lock().ooms_told) > 0;
         let written = self
             .write_status(cell, true, |status| {
                 status.state = ending.next;
@@ -150,18 +153,28 @@ impl Inner {
             state.life = Life::None;
             state.stopping = None;
             state.residue = true;
-            state.oom_told = false;
-            state.oom_news = false;
             state.retry_at = ending.delay.map(|delay| self.clock.now().plus(delay));
             state.last_delay = ending.delay.unwrap_or_default();
         }
         written?;
-        self.tell_exit(container, ending);
+        self.tell_exit(container, ending, told);
         Ok(())
     }
 
-    fn tell_exit(&self, container: &Container, ending: Ending) {
-        if ending.exit.oom_killed {
+    /// Says `oom` for each time the shim has told of it; whether there was any news.
+    pub(crate) fn tell_ooms(&self, cell: &Cell, container: &Container) -> bool {
+        let news = {
+            let mut state = cell.state.lock();
+            let Life::Held { shim, .. } = &state.life else { return false };
+            let seen = shim.ooms();
+            seen.saturating_sub(std::mem::replace(&mut state.ooms_told, seen))
+        };
+        (0..news).for_each(|_| self.events.container(container, "oom", []));
+        news > 0
+    }
+
+    fn tell_exit(&self, container: &Container, ending: Ending, oom_told: bool) {
+        if ending.exit.oom_killed && !oom_told {
             self.events.container(container, "oom", []);
         }
         let ran = container.status.started_at.map(|s| ending.at.since(s)).unwrap_or_default().as_secs();

@@ -55,10 +55,8 @@ pub(crate) struct State {
     pub dirty: bool,
     /// The actor runs.
     pub busy: bool,
-    /// The kernel has just killed a process of it for lack of memory.
-    pub oom_news: bool,
-    /// The out-of-memory event of this run was told.
-    pub oom_told: bool,
+    /// How many of the shim's out-of-memory events of this run were told on.
+    pub ooms_told: u64,
     pub joiners: Vec<Joiner>,
     /// Ends the health checks of this run.
     pub health: Option<tokio::task::AbortHandle>,

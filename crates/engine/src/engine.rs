@@ -58,7 +58,8 @@ impl Engine {
         }
         let host = blocking(|| Ok(HostFacts::detect())).await?;
         let events = EventLog::new(Arc::clone(&clock));
-        let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv))?;
+        let owner = config.userns_remap.as_ref().map_or((0, 0), crate::oci::UserNamespace::root);
+        let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv), owner)?;
         let inner = Arc::new(Inner {
             containers: Table::new(Arc::clone(&kv)),
             networks: Table::new(Arc::clone(&kv)),

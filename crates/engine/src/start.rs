@@ -93,8 +93,7 @@ impl Inner {
         {
             let mut state = cell.state.lock();
             state.life = Life::Held { shim: shim.clone(), unstarted: true, paused: false };
-            state.oom_told = false;
-            state.oom_news = false;
+            state.ooms_told = 0;
             state.stopping = None;
             state.retry_at = None;
         }

@@ -343,3 +343,27 @@ async fn the_programs_file_cannot_be_reached_from_inside() {
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     assert!(fs::OpenOptions::new().write(true).open(&program).is_ok(), "only the mount was in the way");
 }
+
+#[tokio::test]
+async fn a_memory_kill_is_told_while_the_container_goes_on() {
+    // The victim is the shell's child, so the first process lives; each kill is told once.
+    let mut sandbox = Sandbox::sh(
+        "while :; do while [ ! -e /tmp/go ]; do sleep 0.05; done; \
+         (dd if=/dev/zero of=/dev/null bs=200M count=1) 2>/dev/null; rm /tmp/go; done",
+    );
+    sandbox.config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
+    let shim = sandbox.spawn().await.unwrap();
+    shim.start().await.unwrap();
+    for round in 0..2 {
+        assert_eq!(shim.ooms(), round);
+        fs::write(sandbox.spec.bundle.join("rootfs/tmp/go"), "").unwrap();
+        timeout(PATIENCE, shim.oom_after(round)).await.expect("the kill is told");
+        assert_eq!(shim.state().await.unwrap().phase, Phase::Running);
+        while sandbox.spec.bundle.join("rootfs/tmp/go").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    shim.kill(9, true).await.unwrap();
+    assert!(end(&shim).await.oom_killed);
+    sandbox.assert_nothing_left();
+}

@@ -54,6 +54,15 @@ pub struct UserNamespace {
     pub gids: Vec<IdMap>,
 }
 
+impl UserNamespace {
+    /// Host ids of user and group 0 inside.
+    #[must_use]
+    pub fn root(&self) -> (u32, u32) {
+        let zero = |maps: &[IdMap]| maps.iter().find(|m| m.inside == 0).map_or(0, |m| m.outside);
+        (zero(&self.uids), zero(&self.gids))
+    }
+}
+
 /// Facts of one start.
 #[derive(Clone, Debug)]
 pub struct BundleFacts {

@@ -144,7 +144,7 @@ impl Launcher {
 #[derive(Clone, Debug, Default)]
 struct News {
     created: Option<Option<ProcessId>>,
-    oom: bool,
+    ooms: u64,
     end: Option<Result<Exit, ShimError>>,
 }
 
@@ -362,11 +362,16 @@ impl Shim {
         }
     }
 
-    /// Waits until the kernel has killed a process of the container for lack of memory; pending for ever when the
-    /// container ends without.
-    pub async fn oom(&self) {
+    /// How often it was told, since this handle exists, that the kernel killed processes for lack of memory.
+    #[must_use]
+    pub fn ooms(&self) -> u64 {
+        self.inner.news.borrow().ooms
+    }
+
+    /// Waits until it was told so more than `known` times; pending for ever when the container ends without.
+    pub async fn oom_after(&self, known: u64) {
         let mut news = self.inner.news.clone();
-        if news.wait_for(|n| n.oom).await.is_err() {
+        if news.wait_for(|n| n.ooms > known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -429,7 +434,7 @@ async fn listen(
                 Ok(Some(Message::Event(event))) => {
                     news.send_modify(|n| match event {
                         Event::Created(id) => n.created = Some(id),
-                        Event::Oom => n.oom = true,
+                        Event::Oom => n.ooms += 1,
                         Event::Failed(fault) => n.end = Some(Err(fault.into())),
                         Event::Exited(exit) => n.end = Some(Ok(exit)),
                     });

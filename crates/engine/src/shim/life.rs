@@ -1,6 +1,12 @@
 //! The monitor's steps from creating to the end, and its answers to requests.
 
-use std::{fs::File, io, io::Read, os::fd::OwnedFd};
+use std::{
+    fs::File,
+    io,
+    io::Read,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use rustix::process::WaitOptions;
 use weft_sys::process::{self, ProcessId};
@@ -17,6 +23,9 @@ use super::{
     types::{self, CREATED_FILE, ConsoleSize, Created, Fault},
     wire::{self, Event, Message, Phase, Reply, Request, State},
 };
+
+/// How long the kernel may take from running out of memory to having killed somebody.
+const OOM_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Monitor {
     /// Forks the helper and takes the shim's ends of the streams.
@@ -221,10 +230,20 @@ impl Monitor {
             self.oom = None;
             return;
         }
+        self.oom_until = Some(Instant::now() + OOM_PATIENCE);
+        self.count_ooms();
+    }
+
+    /// Tells of kills that were not told yet. Version 1 wakes us before it chooses whom to kill, so the counter
+    /// may lag behind; and where nobody is killed (`--oom-kill-disable`) it never moves.
+    pub(super) fn count_ooms(&mut self) {
         let kills = self.cgroup.as_ref().map_or(0, super::cgroup::Cgroup::oom_kills);
         if kills > self.oom_kills {
             self.oom_kills = kills;
+            self.oom_until = None;
             self.publish(&Event::Oom);
+        } else if self.oom_until.is_some_and(|until| Instant::now() >= until) {
+            self.oom_until = None;
         }
     }
 

@@ -146,6 +146,7 @@ fn prepare(dir: &Path, is_exec: bool, signals: SignalFd) -> io::Result<Monitor> 
         fault,
         oom: None,
         oom_kills: 0,
+        oom_until: None,
         paused: false,
         drain_until: None,
         buffer: Monitor::buffer(),

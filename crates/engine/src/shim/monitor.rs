@@ -39,6 +39,8 @@ use super::{
 const DRAIN_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a client may take nothing of the last output before it is left.
 const LINGER_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at the counter of kills, after the kernel said that memory ran out.
+const OOM_LOOK: Duration = Duration::from_millis(10);
 /// Read size; the pipe's default capacity.
 const BUFFER: usize = 64 << 10;
 
@@ -76,6 +78,8 @@ pub(super) struct Monitor {
     pub(super) fault: Option<Fault>,
     pub(super) oom: Option<OwnedFd>,
     pub(super) oom_kills: u64,
+    /// Until when a kill that was announced may still show in the counter.
+    pub(super) oom_until: Option<Instant>,
     pub(super) paused: bool,
     pub(super) drain_until: Option<Instant>,
     pub(super) buffer: Vec<u8>,
@@ -109,7 +113,11 @@ impl Monitor {
                 (None, true) => Some(Duration::ZERO),
                 (None, false) => None,
             };
-            let ready = self.wait(timeout)?;
+            let counting = self.oom_until.map(|_| OOM_LOOK);
+            let ready = self.wait(timeout.into_iter().chain(counting).min())?;
+            if self.oom_until.is_some() {
+                self.count_ooms();
+            }
             if ready.is_empty() && self.log_dirty {
                 self.flush_log();
             }

@@ -3,6 +3,9 @@
 //!
 //! A mount is made when the first running container needs it and taken away with the last. Who needs it is not
 //! counted in a file: it is derived from the containers that run, at each start of the daemon again.
+//!
+//! A mount may hang for ever (an NFS server that is gone). Each volume therefore has its own lock, what hangs is waited for
+//! only by containers that use this volume, and it hangs in a thread of its own, not in one of the runtime's few.
 
 mod copy;
 mod local;
@@ -14,7 +17,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 use weft_base::chain;
 use weft_model::{ContainerId, MountKind, Volume, VolumeSpec};
 use weft_store::{Kv, Table};
@@ -32,9 +36,22 @@ pub struct Volumes(Arc<Shared>);
 struct Shared {
     dir: PathBuf,
     table: Table<Volume>,
-    /// Users of volumes that have to be mounted. Held over the mount itself: two starts must not mount one
-    /// volume twice; volumes without options never come here.
-    users: Mutex<HashMap<String, HashSet<ContainerId>>>,
+    /// Who owns an empty volume: the first user of the containers' user namespace.
+    owner: Owner,
+    /// Volumes that have to be mounted, as far as anybody used them. Never held over anything that waits.
+    mounted: Mutex<HashMap<String, Arc<Mounted>>>,
+}
+
+/// Host ids of user and group 0 inside containers.
+pub(crate) type Owner = (u32, u32);
+
+/// A volume that is a mount of something.
+#[derive(Default)]
+struct Mounted {
+    /// Who uses it or is about to.
+    users: Mutex<HashSet<ContainerId>>,
+    /// Held over mounting and unmounting: two starts must not mount one volume twice.
+    turn: Arc<AsyncMutex<()>>,
 }
 
 /// Bytes that a volume takes.
@@ -45,9 +62,9 @@ pub struct VolumeUsage {
 }
 
 impl Volumes {
-    pub(crate) fn open(dir: PathBuf, kv: Arc<dyn Kv>) -> Result<Self> {
+    pub(crate) fn open(dir: PathBuf, kv: Arc<dyn Kv>, owner: Owner) -> Result<Self> {
         crate::engine::make_dir(&dir)?;
-        Ok(Self(Arc::new(Shared { dir, table: Table::new(kv), users: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { dir, table: Table::new(kv), owner, mounted: Mutex::default() })))
     }
 
     /// Where a volume's content is on the host.
@@ -66,12 +83,16 @@ impl Volumes {
         }
         check_options(&spec.options)?;
         let path = self.path(spec.name.as_str());
-        let made = path.clone();
+        let (made, (uid, gid)) = (path.clone(), self.0.owner);
         blocking(move || {
             // The parent keeps others out of it; the content's own mode is the container's business.
             crate::engine::make_dir(made.parent().unwrap_or(&made))?;
             match fs::create_dir(&made) {
-                Ok(()) => set_mode(&made, 0o755),
+                Ok(()) => {
+                    std::os::unix::fs::chown(&made, Some(uid), Some(gid))
+                        .map_err(EngineError::io(format!("giving {} to {uid}:{gid}", made.display())))?;
+                    set_mode(&made, 0o755)
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
                 Err(e) => Err(EngineError::io(format!("making {}", made.display()))(e)),
             }
@@ -85,17 +106,24 @@ impl Volumes {
     /// # Errors
     /// `Conflict` while it is mounted for a container.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let users = self.0.users.lock().await;
-        if users.get(name).is_some_and(|u| !u.is_empty()) {
-            return Err(EngineError::Conflict(format!("volume is in use: {name}")));
+        let in_use = || EngineError::Conflict(format!("volume is in use: {name}"));
+        let (mounted, mut turn) = (self.mounted(name), None);
+        if let Some(mounted) = &mounted {
+            // Somebody waits for a mount of it: that may take for ever.
+            turn = Some(Arc::clone(&mounted.turn).try_lock_owned().map_err(|_| in_use())?);
+            if !mounted.users.lock().is_empty() {
+                return Err(in_use());
+            }
         }
         let dir = self.0.dir.join(name);
-        blocking(move || {
-            let data = dir.join("_data");
-            unmount(&data)?;
+        apart(move || {
+            unmount(&dir.join("_data"))?;
             remove_tree(&dir)
         })
-        .await
+        .await?;
+        self.0.mounted.lock().remove(name);
+        drop(turn);
+        Ok(())
     }
 
     /// Bytes of a volume's content; what it is a mount of is not counted.
@@ -122,41 +150,68 @@ impl Volumes {
         Ok(found.map(|v| v.spec.options.clone()).filter(|o| !o.is_empty()))
     }
 
+    fn mounted(&self, name: &str) -> Option<Arc<Mounted>> {
+        self.0.mounted.lock().get(name).cloned()
+    }
+
+    fn mounted_or_new(&self, name: &str) -> Arc<Mounted> {
+        Arc::clone(self.0.mounted.lock().entry(name.to_owned()).or_default())
+    }
+
     /// Makes the content reachable at [`Volumes::path`] for a container.
     pub(crate) async fn hold(&self, name: &str, container: ContainerId) -> Result<PathBuf> {
         let path = self.path(name);
         let Some(options) = self.options(name).await? else {
             return Ok(path);
         };
-        let mut users = self.0.users.lock().await;
+        let mounted = self.mounted_or_new(name);
+        // A user from now on: whoever lets go of it meanwhile must not take the mount away.
+        let new = mounted.users.lock().insert(container);
+        let turn = Arc::clone(&mounted.turn).lock_owned().await;
         let target = path.clone();
-        blocking(move || {
+        // The turn goes into the thread: it ends with the mount, also when nobody waits for that any more.
+        let done = apart(move || {
+            let _turn = turn;
             crate::engine::make_dir(&target)?;
             if mount::is_mount_point(&target) { Ok(()) } else { local::mount(&options, &target) }
         })
-        .await?;
-        users.entry(name.to_owned()).or_default().insert(container);
-        Ok(path)
+        .await;
+        if done.is_err() && new {
+            mounted.users.lock().remove(&container);
+        }
+        done.map(|()| path)
     }
 
     /// Gives back all that a container held; mounts that nobody needs any more go.
     pub(crate) async fn release(&self, container: ContainerId) -> Result<()> {
-        let mut users = self.0.users.lock().await;
-        let mut free = Vec::new();
-        users.retain(|name, held| {
-            if held.remove(&container) && held.is_empty() {
-                free.push(self.path(name));
+        let all: Vec<(String, Arc<Mounted>)> = {
+            let mounted = self.0.mounted.lock();
+            mounted.iter().map(|(name, m)| (name.clone(), Arc::clone(m))).collect()
+        };
+        for (name, mounted) in all {
+            if mounted.users.lock().remove(&container) {
+                self.unmount_unused(&name, &mounted).await?;
             }
-            !held.is_empty()
-        });
-        if free.is_empty() {
+        }
+        Ok(())
+    }
+
+    async fn unmount_unused(&self, name: &str, mounted: &Arc<Mounted>) -> Result<()> {
+        let (path, mounted) = (self.path(name), Arc::clone(mounted));
+        if !mounted.users.lock().is_empty() {
             return Ok(());
         }
-        blocking(move || free.iter().try_for_each(|path| unmount(path))).await
+        let turn = Arc::clone(&mounted.turn).lock_owned().await;
+        apart(move || {
+            let _turn = turn;
+            // Somebody may have come while we waited for our turn.
+            if mounted.users.lock().is_empty() { unmount(&path) } else { Ok(()) }
+        })
+        .await
     }
 
     /// After a start of the daemon: who holds what is derived from the containers that run, and the mounts of the
-    /// others go.
+    /// others go, behind the daemon's back.
     pub(crate) async fn sweep(&self, inner: &Inner) {
         let with_options: Vec<String> = match self.0.table.list().await {
             Ok(all) => {
@@ -171,22 +226,34 @@ impl Volumes {
             return;
         }
         let containers = inner.all_containers().await.unwrap_or_default();
-        let mut users = self.0.users.lock().await;
         for container in containers.iter().filter(|c| c.status.state.is_alive()) {
             for mount in &container.spec.mounts {
                 if let MountKind::Volume { name, .. } = &mount.kind
                     && with_options.contains(name)
                 {
-                    users.entry(name.clone()).or_default().insert(container.spec.id);
+                    self.mounted_or_new(name).users.lock().insert(container.spec.id);
                 }
             }
         }
-        for name in with_options.iter().filter(|name| !users.contains_key(*name)) {
-            if let Err(error) = unmount(&self.path(name)) {
-                tracing::warn!(volume = %name, error = chain(&error), "an unused mount stays");
-            }
+        for name in with_options {
+            let me = self.clone();
+            inner.tasks.spawn(async move {
+                if let Err(error) = me.unmount_unused(&name, &me.mounted_or_new(&name)).await {
+                    tracing::warn!(volume = %name, error = chain(&error), "an unused mount stays");
+                }
+            });
         }
     }
+}
+
+/// Does `work`, which may hang in the kernel for ever, in a thread of its own.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("weft-volume".into()).stack_size(256 << 10);
+    // Nobody may be there any more to be told.
+    let work = move || drop(tell.send(work()));
+    thread.spawn(work).map_err(EngineError::io("starting a thread"))?;
+    told.await.map_err(|_| EngineError::Internal("a volume's worker died".into()))?
 }
 
 fn unmount(path: &Path) -> Result<()> {
@@ -209,5 +276,73 @@ pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
             Err(EngineError::io(format!("removing {}", dir.display()))(e))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use weft_base::Timestamp;
+    use weft_model::{Labels, default_project};
+    use weft_store::{Embedded, Options};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    async fn volumes(dir: &Path, names: &[&str], owner: Owner) -> Volumes {
+        let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.join("s"), Options::default()).unwrap());
+        let volumes = Volumes::open(dir.join("volumes"), Arc::clone(&kv), owner).unwrap();
+        for name in names {
+            let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")];
+            let options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            let (name, driver) = (name.parse().unwrap(), "local".into());
+            let spec = VolumeSpec { name, driver, options, anonymous: false };
+            volumes.create(&spec).await.unwrap();
+            let now = Timestamp::from_unix(1, 0).unwrap();
+            volumes.0.table.create(&Volume::new(default_project(), now, Labels::new(), spec)).await.unwrap();
+        }
+        volumes
+    }
+
+    #[tokio::test]
+    async fn a_mount_that_hangs_is_waited_for_by_its_users_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = volumes(dir.path(), &["stuck", "good"], (0, 0)).await;
+        let (ill, well) = (ContainerId::new(), ContainerId::new());
+        // What a mount(2) that does not return looks like from outside: its turn does not end.
+        let hung = volumes.mounted_or_new("stuck").turn.clone().lock_owned().await;
+        let me = volumes.clone();
+        let waiting = tokio::spawn(async move { me.hold("stuck", ill).await });
+        while volumes.mounted("stuck").unwrap().users.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let path = tokio::time::timeout(SOON, volumes.hold("good", well)).await.unwrap().unwrap();
+        assert!(mount::is_mount_point(&path));
+        tokio::time::timeout(SOON, volumes.release(well)).await.unwrap().unwrap();
+        assert!(!mount::is_mount_point(&path));
+        let refused = tokio::time::timeout(SOON, volumes.remove("stuck")).await.unwrap().unwrap_err();
+        assert_eq!(refused.to_string(), "volume is in use: stuck");
+        tokio::time::timeout(SOON, volumes.remove("good")).await.unwrap().unwrap();
+        assert!(!waiting.is_finished());
+        drop(hung);
+        let path = waiting.await.unwrap().unwrap();
+        assert!(mount::is_mount_point(&path));
+        volumes.release(ill).await.unwrap();
+        assert!(!mount::is_mount_point(&path));
+    }
+
+    #[tokio::test]
+    async fn the_last_user_takes_the_mount_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = volumes(dir.path(), &["v"], (0, 0)).await;
+        let (a, b) = (ContainerId::new(), ContainerId::new());
+        let path = volumes.hold("v", a).await.unwrap();
+        volumes.hold("v", b).await.unwrap();
+        volumes.release(a).await.unwrap();
+        assert!(mount::is_mount_point(&path));
+        volumes.release(b).await.unwrap();
+        assert!(!mount::is_mount_point(&path));
     }
 }
