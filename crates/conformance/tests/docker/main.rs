@@ -9,6 +9,7 @@
 //!
 //! Under nextest, which gives each test a process, the binary shows one test, `suite`, that runs all of them.
 
+mod attacks;
 mod dsl;
 mod errors;
 mod exec;
@@ -32,7 +33,8 @@ use dsl::{Case, T, World};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 fn cases() -> Vec<(&'static str, &'static Case)> {
-    let groups: [(&str, &[Case]); 13] = [
+    let groups: [(&str, &[Case]); 14] = [
+        ("attacks", attacks::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
         ("images", images::CASES),
