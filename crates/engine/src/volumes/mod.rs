@@ -1,6 +1,10 @@
 //! Volumes on disk: `ROOT/volumes/<name>/_data`, a plain directory or the mount point of what the local driver's options
 //! name (NFS, a bind, a tmpfs).
 //!
+//! What is removed moves to `ROOT/volumes/.gone/<name>` first, so that a removal that was cut off is either finished or
+//! taken back at the next start, by whether its record is still there. A directory without a record is never deleted:
+//! it may be all that is left of somebody's data.
+//!
 //! A mount is made when the first running container needs it and taken away with the last. Who needs it is not
 //! counted in a file: it is derived from the containers that run, at each start of the daemon again.
 
@@ -46,7 +50,7 @@ pub struct VolumeUsage {
 
 impl Volumes {
     pub(crate) fn open(dir: PathBuf, kv: Arc<dyn Kv>) -> Result<Self> {
-        crate::engine::make_dir(&dir)?;
+        crate::engine::make_dir(&dir.join(".gone"))?;
         Ok(Self(Arc::new(Shared { dir, table: Table::new(kv), users: Mutex::default() })))
     }
 
@@ -67,35 +71,58 @@ impl Volumes {
         check_options(&spec.options)?;
         let path = self.path(spec.name.as_str());
         let made = path.clone();
-        blocking(move || {
-            // The parent keeps others out of it; the content's own mode is the container's business.
-            crate::engine::make_dir(made.parent().unwrap_or(&made))?;
-            match fs::create_dir(&made) {
-                Ok(()) => set_mode(&made, 0o755),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-                Err(e) => Err(EngineError::io(format!("making {}", made.display()))(e)),
-            }
-        })
-        .await?;
+        blocking(move || make_data(&made)).await?;
         Ok(path)
     }
 
-    /// Removes a volume's content.
+    /// Removes a volume's content, for good.
     ///
     /// # Errors
     /// `Conflict` while it is mounted for a container.
     pub async fn remove(&self, name: &str) -> Result<()> {
+        self.retire(name).await?;
+        self.purge(name).await
+    }
+
+    /// The first half of a removal: the content moves aside. Its record is still there; once that is gone too,
+    /// [`Volumes::purge`] follows, or else [`Volumes::restore`].
+    ///
+    /// # Errors
+    /// `Conflict` while it is mounted for a container.
+    pub async fn retire(&self, name: &str) -> Result<()> {
         let users = self.0.users.lock().await;
         if users.get(name).is_some_and(|u| !u.is_empty()) {
             return Err(EngineError::Conflict(format!("volume is in use: {name}")));
         }
-        let dir = self.0.dir.join(name);
+        let (dir, gone) = (self.0.dir.join(name), self.gone(name));
         blocking(move || {
-            let data = dir.join("_data");
-            unmount(&data)?;
-            remove_tree(&dir)
+            unmount(&dir.join("_data"))?;
+            rename(&dir, &gone)
         })
         .await
+    }
+
+    /// Takes a removal back: the content is where it was.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub async fn restore(&self, name: &str) -> Result<()> {
+        let (dir, gone) = (self.0.dir.join(name), self.gone(name));
+        blocking(move || rename(&gone, &dir)).await
+    }
+
+    /// The second half of a removal: deletes the content that moved aside.
+    ///
+    /// # Errors
+    /// When it cannot be deleted; it is tried again at the next start.
+    pub async fn purge(&self, name: &str) -> Result<()> {
+        let gone = self.gone(name);
+        blocking(move || remove_tree(&gone)).await
+    }
+
+    fn gone(&self, name: &str) -> PathBuf {
+        // No volume's name begins with a dot.
+        self.0.dir.join(".gone").join(name)
     }
 
     /// Bytes of a volume's content; what it is a mount of is not counted.
@@ -155,18 +182,39 @@ impl Volumes {
         blocking(move || free.iter().try_for_each(|path| unmount(path))).await
     }
 
+    /// Finishes or takes back what an earlier daemon was at when it died.
+    async fn mend(&self, known: HashSet<String>) -> Result<()> {
+        let dir = self.0.dir.clone();
+        blocking(move || {
+            for entry in fs::read_dir(dir.join(".gone")).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let back = dir.join(&name);
+                if known.contains(&name) && !back.exists() {
+                    rename(&entry.path(), &back)?;
+                } else {
+                    remove_tree(&entry.path())?;
+                }
+            }
+            known.iter().try_for_each(|name| make_data(&dir.join(name).join("_data")))
+        })
+        .await
+    }
+
     /// After a start of the daemon: who holds what is derived from the containers that run, and the mounts of the
     /// others go.
     pub(crate) async fn sweep(&self, inner: &Inner) {
-        let with_options: Vec<String> = match self.0.table.list().await {
-            Ok(all) => {
-                all.iter().filter(|v| !v.spec.options.is_empty()).map(|v| v.spec.name.to_string()).collect()
-            }
+        let all = match self.0.table.list().await {
+            Ok(all) => all,
             Err(error) => {
                 tracing::error!(error = chain(&error), "volumes cannot be listed");
                 return;
             }
         };
+        if let Err(error) = self.mend(all.iter().map(|v| v.spec.name.to_string()).collect()).await {
+            tracing::error!(error = chain(&error), "what an earlier daemon left half-done stays so");
+        }
+        let with_options: Vec<String> =
+            all.iter().filter(|v| !v.spec.options.is_empty()).map(|v| v.spec.name.to_string()).collect();
         if with_options.is_empty() {
             return;
         }
@@ -186,6 +234,27 @@ impl Volumes {
                 tracing::warn!(volume = %name, error = chain(&error), "an unused mount stays");
             }
         }
+    }
+}
+
+/// Makes a volume's `_data`, where it is not yet.
+fn make_data(at: &Path) -> Result<()> {
+    // The parent keeps others out of it; the content's own mode is the container's business.
+    crate::engine::make_dir(at.parent().unwrap_or(at))?;
+    match fs::create_dir(at) {
+        Ok(()) => set_mode(at, 0o755),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(EngineError::io(format!("making {}", at.display()))(e)),
+    }
+}
+
+/// Moves a volume's directory; that there is none is fine.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io(format!("moving {} to {}", from.display(), to.display()))(e))
+        }
+        _ => Ok(()),
     }
 }
 
