@@ -11,7 +11,7 @@ use weft_net::{
     ErrorClass, KernelSockets, NetError, NetworkDraft, Pools, PortContext, PredefinedConfig, Turn,
     WildcardV6, build_ports, connect_port, disconnect_ports, ensure_predefined, host_routes, resolve_network,
 };
-use weft_store::{IndexKey, Kv, Stored, Table, Txn};
+use weft_store::{Conflict, IndexKey, Kv, StoreError, Stored, Table, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, DraftEndpoint, Kind, Result};
 
@@ -177,21 +177,14 @@ impl Cloud {
     pub async fn network_remove(&self, caller: &Caller, name: &str) -> Result<()> {
         loop {
             let found = self.network_find(caller, name).await?;
-            match self.network_remove_at(caller, &found).await {
-                // Its status was written in between: look again.
-                Err(CloudError::Conflict(_))
-                    if self
-                        .0
-                        .networks
-                        .get(&found.spec.id)
-                        .await?
-                        .is_some_and(|n| n.revision != found.revision) => {}
-                done => return done,
+            if self.network_remove_at(caller, &found).await? {
+                return Ok(());
             }
         }
     }
 
-    async fn network_remove_at(&self, caller: &Caller, found: &Stored<Network>) -> Result<()> {
+    /// `false` when its status was written in between, or somebody joined it: then it has to be looked at again.
+    async fn network_remove_at(&self, caller: &Caller, found: &Stored<Network>) -> Result<bool> {
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = found.spec.name.to_string();
         if found.spec.predefined {
@@ -212,15 +205,18 @@ impl Cloud {
             )));
         }
         let id = found.spec.id;
-        Txn::new(self.kv())
+        let done = Txn::new(self.kv())
             .release(&IndexKey::of::<Network>(&found.spec.name), &id)
             .delete_at::<Network>(&id, found.revision)
             .commit()
-            .await?;
+            .await;
+        if unless_raced(done)?.is_none() {
+            return Ok(false);
+        }
         self.0.parts.net.network_gone(id).await?;
         self.0.hints.forget(id);
         self.network_event(found, "destroy", None);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the networks that people made, nothing uses, and that pass `chosen`; answers their names.
@@ -291,7 +287,37 @@ impl Cloud {
         Ok(())
     }
 
+    /// `found` is read again for as long as somebody writes a status in between.
     async fn attach(&self, found: &Stored<Container>, attachment: Attachment) -> Result<()> {
+        let id = found.spec.id;
+        let mut found = found.clone();
+        let made = loop {
+            if let Some(made) = self.attach_once(&found, &attachment).await? {
+                break made;
+            }
+            let again = self.0.containers.get(&id).await?;
+            found = again.ok_or_else(|| CloudError::not_found(Kind::Container, id.to_string()))?;
+            if found.spec.attachments.iter().any(|a| a.network == attachment.network) {
+                // Somebody else attached it in the meantime.
+                break Vec::new();
+            }
+        };
+        if let Err(failed) = self.0.parts.net.ports_ready(&made).await {
+            self.detach(id, attachment.network).await?;
+            return Err(failed.into());
+        }
+        if found.status.state.is_alive() {
+            self.engine().refresh_names(id).await?;
+        }
+        Ok(())
+    }
+
+    /// The ports to wait for; `None` when what was read is not so any more.
+    async fn attach_once(
+        &self,
+        found: &Stored<Container>,
+        attachment: &Attachment,
+    ) -> Result<Option<Vec<PortId>>> {
         let turn = self.0.hints.turn().await;
         let mut container = Container::clone(found);
         container.spec.attachments.push(attachment.clone());
@@ -304,21 +330,12 @@ impl Cloud {
             let specs: Vec<PortSpec> = ports.iter().map(|p| p.spec.clone()).collect();
             let gathered = self.gather().await?;
             let all =
-                gathered.with(self, &turn, &[], |c| connect_port(&container.spec, &attachment, &specs, c))?;
+                gathered.with(self, &turn, &[], |c| connect_port(&container.spec, attachment, &specs, c))?;
             if let Some(all) = all {
                 (txn, made) = self.write_ports(txn, &container, &ports, all);
             }
         }
-        txn.commit().await?;
-        drop(turn);
-        if let Err(failed) = self.0.parts.net.ports_ready(&made).await {
-            self.detach(found.spec.id, attachment.network).await?;
-            return Err(failed.into());
-        }
-        if found.status.state.is_alive() {
-            self.engine().refresh_names(found.spec.id).await?;
-        }
-        Ok(())
+        Ok(unless_raced(txn.commit().await)?.map(|_| made))
     }
 
     /// Detaches a container from a network; with `force` also one that is gone.
@@ -347,8 +364,25 @@ impl Cloud {
     }
 
     async fn detach(&self, container: ContainerId, network: NetworkId) -> Result<()> {
-        let Some(found) = self.0.containers.get(&container).await? else { return Ok(()) };
-        let mut container = Container::clone(&found);
+        loop {
+            let Some(found) = self.0.containers.get(&container).await? else { return Ok(()) };
+            let Some((gone, changed)) = self.detach_once(&found, network).await? else { continue };
+            self.0.parts.net.ports_gone(&gone).await?;
+            self.0.parts.net.ports_ready(&changed).await?;
+            if found.status.state.is_alive() {
+                self.engine().refresh_names(container).await?;
+            }
+            return Ok(());
+        }
+    }
+
+    /// The ports that go and those that changed; `None` when what was read is not so any more.
+    async fn detach_once(
+        &self,
+        found: &Stored<Container>,
+        network: NetworkId,
+    ) -> Result<Option<(Vec<PortId>, Vec<PortId>)>> {
+        let mut container = Container::clone(found);
         container.spec.attachments.retain(|a| a.network != network);
         if container.spec.attachments.is_empty() {
             container.spec.network = NetworkMode::None;
@@ -367,13 +401,7 @@ impl Cloud {
         let rest = disconnect_ports(&container.spec, network, &specs, &mine);
         let kept: Vec<Stored<Port>> = ports.into_iter().filter(|p| p.spec.network != network).collect();
         let (txn, changed) = self.write_ports(txn, &container, &kept, rest);
-        txn.commit().await?;
-        self.0.parts.net.ports_gone(&gone).await?;
-        self.0.parts.net.ports_ready(&changed).await?;
-        if found.status.state.is_alive() {
-            self.engine().refresh_names(found.spec.id).await?;
-        }
-        Ok(())
+        Ok(unless_raced(txn.commit().await)?.map(|_| (gone, changed)))
     }
 
     /// Adds to `txn` what of `all` is new or changed against `present`; answers the ports to wait for.
@@ -480,6 +508,15 @@ impl Cloud {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// `None` when a record was changed or removed since it was read: then the whole is decided anew.
+fn unless_raced<T>(done: std::result::Result<T, StoreError>) -> Result<Option<T>> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(StoreError::Conflict { reason: Conflict::Changed { .. } | Conflict::Missing, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

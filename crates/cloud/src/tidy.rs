@@ -1,4 +1,5 @@
-//! What follows from the end of a container: its ports go, and with `--rm` the container itself.
+//! What follows from the end of a container: its ports go, and with `--rm` the container itself;
+//! with a container that was removed, the volumes that were to go with it.
 //!
 //! A loop over the whole, on change and on a timer, so that nothing is forgotten when the daemon dies in
 //! between.
@@ -56,17 +57,21 @@ impl Cloud {
         for container in containers.iter() {
             let failed = container.status.state == RunState::Created && container.status.start_failure != 0;
             let ended = rests(container) && (container.status.state == RunState::Exited || failed);
-            if ended && container.spec.auto_remove && container.meta.deleting.is_none() {
+            if ended
+                && container.spec.auto_remove
+                && container.meta.deleting.is_none()
+                && self.ask_removal(container, true).await?
+            {
                 let (cloud, container) = (self.clone(), container.clone());
                 // One that is slow to go must not hold up the others.
                 tokio::spawn(async move {
-                    if let Err(error) = cloud.remove_now(&container, true).await {
+                    if let Err(error) = cloud.finish_removal(&container).await {
                         tracing::warn!(%error, container = %container.spec.id, "automatic removal failed");
                     }
                 });
             }
         }
-        Ok(())
+        self.volumes_tidy().await
     }
 
     /// Releases the ports of a container that rests or is gone.

@@ -1,10 +1,14 @@
 //! Use cases around volumes.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use weft_base::Name;
 use weft_model::{Container, EventKind, Labels, MountKind, Volume, VolumeSpec};
-use weft_store::{Stored, Txn};
+use weft_store::{Conflict, StoreError, Stored, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 
@@ -135,16 +139,13 @@ impl Cloud {
             }
             return self.volume_show(known.value).await;
         }
-        self.engine().volumes().create(&volume.spec).await?;
-        let stored = match self.0.volumes.create(&volume).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                if self.0.volumes.get(&volume.spec.name).await?.is_none() {
-                    self.engine().volumes().remove(volume.spec.name.as_str()).await?;
-                }
-                return Err(error.into());
-            }
-        };
+        weft_engine::check_volume_options(&volume.spec.options)?;
+        // The record goes first: a record without a directory is mended at the next start, the other would stay.
+        let stored = self.0.volumes.create(&volume).await?;
+        if let Err(error) = self.engine().volumes().create(&volume.spec).await {
+            self.volume_drop(&stored).await?;
+            return Err(error.into());
+        }
         self.volume_event(&stored, "create");
         self.volume_show(stored.value).await
     }
@@ -210,22 +211,51 @@ impl Cloud {
     }
 
     async fn volume_drop(&self, volume: &Stored<Volume>) -> Result<()> {
-        // The record goes first: a directory without a record is swept, a record without one would be a lie.
-        Txn::new(self.kv()).delete_at::<Volume>(&volume.spec.name, volume.revision).commit().await?;
-        self.engine().volumes().remove(volume.spec.name.as_str()).await?;
+        let (name, files) = (volume.spec.name.as_str(), self.engine().volumes());
+        files.retire(name).await?;
+        let done = Txn::new(self.kv()).delete_at::<Volume>(name, volume.revision).commit().await;
+        match done {
+            Ok(_) => {}
+            // Somebody else removed it in the meantime: that is what was wanted.
+            Err(StoreError::Conflict { reason: Conflict::Missing, .. }) => {
+                return Ok(files.purge(name).await?);
+            }
+            Err(error) => {
+                files.restore(name).await?;
+                return Err(error.into());
+            }
+        }
+        files.purge(name).await?;
         self.volume_event(volume, "destroy");
         Ok(())
     }
 
-    /// Removes those of `names` that are anonymous and that nothing refers to any more.
-    pub(crate) async fn volumes_release(&self, names: &[String]) -> Result<()> {
-        for name in names {
-            let Some(volume) = self.0.volumes.get(name.as_str()).await?.filter(|v| v.spec.anonymous) else {
-                continue;
-            };
+    /// Those volumes that go with `container`: the anonymous ones that no other container refers to.
+    pub(crate) async fn volumes_doomed(&self, container: &Container) -> Result<Vec<Stored<Volume>>> {
+        let containers = self.0.containers.list_shared().await?;
+        let others: Vec<_> = containers.iter().filter(|c| c.spec.id != container.spec.id).collect();
+        let mut doomed = Vec::new();
+        for name in mounted(container).collect::<BTreeSet<_>>() {
+            let volume = self.0.volumes.get(name).await?.filter(|v| v.spec.anonymous);
+            doomed.extend(volume.filter(|_| others.iter().all(|c| mounted(c).all(|v| v != name))));
+        }
+        Ok(doomed)
+    }
+
+    /// Removes the volumes that were to go with containers that are gone now. One that somebody has begun to use
+    /// in the meantime stays, and is an ordinary one again.
+    pub(crate) async fn volumes_tidy(&self) -> Result<()> {
+        let all = self.0.volumes.list_shared().await?;
+        let doomed: Vec<_> = all.iter().filter(|v| v.meta.deleting.is_some()).cloned().collect();
+        for volume in doomed {
+            let name = volume.spec.name.as_str();
             let containers = self.0.containers.list_shared().await?;
-            if containers.iter().all(|c| mounted(c).all(|v| v != name)) {
+            let users: Vec<_> = containers.iter().filter(|c| mounted(c).any(|v| v == name)).collect();
+            if users.is_empty() {
                 self.volume_drop(&volume).await?;
+            } else if users.iter().any(|c| c.meta.deleting.is_none()) {
+                let keep = |v: &mut Volume| v.meta.deleting.take().is_some();
+                self.0.volumes.update(name, keep).await?;
             }
         }
         Ok(())

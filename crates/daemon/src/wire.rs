@@ -188,6 +188,7 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Running> {
     let defaults = Defaults { log: log_config(config), remapped, publish_ip: config.network.publish_ip };
     let cloud =
         Cloud::start(Parts { kv, engine, images, registry, net, pools, host, defaults, clock }, &tasks);
+    cloud.recover().await.context("taking back what was half-made")?;
     let mut sockets = Vec::new();
     for (uri, listener) in listeners {
         let tls = match &uri {

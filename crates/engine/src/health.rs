@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::io::AsyncReadExt;
 use weft_base::{Timestamp, chain};
-use weft_model::{Container, ExecId, ExecSpec, HealthCheck, HealthReport, HealthState, HealthTest, Probe};
+use weft_model::{
+    Container, ContainerId, ExecId, ExecSpec, HealthCheck, HealthReport, HealthState, HealthTest, Probe,
+};
 
 use crate::{
     Result,
@@ -147,6 +149,24 @@ impl Inner {
         if let Err(error) = written {
             tracing::warn!(container = %cell.id, error = chain(&error), "its health cannot be written down");
         }
+    }
+
+    /// Ends the probes of an earlier daemon: nobody waits for them any more.
+    pub(crate) fn end_probes(self: &Arc<Self>, container: ContainerId) {
+        let probes = self.live(container).join("probe");
+        let Ok(entries) = std::fs::read_dir(probes) else { return };
+        let dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        self.tasks.spawn(async move {
+            for dir in dirs {
+                if let Ok(Some(shim)) = Shim::adopt(&dir).await {
+                    let _ = shim.kill(libc::SIGKILL, true).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(5), shim.wait()).await;
+                }
+                if let Err(error) = volumes::remove_tree(&dir) {
+                    tracing::warn!(%container, error = chain(&error), "a probe left something");
+                }
+            }
+        });
     }
 
     async fn probe(

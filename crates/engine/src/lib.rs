@@ -56,4 +56,4 @@ pub use events::{EventLog, Feed};
 pub use logs::reader::{LogQuery, LogReader};
 pub use stats::{InterfaceUsage, Pair, Sample, StatsStream};
 pub use types::*;
-pub use volumes::Volumes;
+pub use volumes::{Volumes, check_options as check_volume_options};

@@ -12,7 +12,8 @@ use std::{
 
 use weft_image::{LayerRef, layer_refs};
 use weft_model::{
-    Container, ContainerId, ContainerSpec, Image, MountKind, MountPoint, MountSpec, Notation, VolumeSpec,
+    Container, ContainerId, ContainerSpec, Image, MountKind, MountPoint, MountSpec, Notation, RunState,
+    VolumeSpec,
 };
 use weft_store::Table;
 
@@ -46,6 +47,30 @@ impl Engine {
     pub async fn unprovision(&self, id: ContainerId) -> Result<()> {
         self.0.take_down(id).await
     }
+
+    /// Containers whose creation an earlier daemon began and did not finish: nobody was told of them. Right only before
+    /// the first request is served.
+    ///
+    /// # Errors
+    /// When records cannot be read.
+    pub async fn unfinished(&self) -> Result<Vec<Arc<Container>>> {
+        let inner = &self.0;
+        let prepared: HashSet<String> = inner.images.snapshots().prepared().into_iter().collect();
+        let mut found = Vec::new();
+        for container in inner.all_containers().await? {
+            let untouched = container.status.state == RunState::Created
+                && container.spec.run.seq == 0
+                && container.meta.deleting.is_none();
+            // What the tree's rename does not tell is told by the mounts, which are written down last.
+            if untouched
+                && (!prepared.contains(&container.spec.id.to_string())
+                    || container.status.mounts.is_empty() && inner.has_points(&container.spec).await)
+            {
+                found.push(container);
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Inner {
@@ -76,6 +101,12 @@ impl Inner {
         .await?;
         self.copy_up_all(spec, fresh).await?;
         Ok(Provisioned { mounts: points, warnings: Vec::new() })
+    }
+
+    /// It will have mounts that are shown.
+    async fn has_points(&self, spec: &ContainerSpec) -> bool {
+        let mounts = self.all_mounts(spec).await.unwrap_or_default();
+        mounts.iter().any(|mount| self.mount_point(mount).is_some())
     }
 
     /// The container's own mounts, and those of the containers it takes volumes from (its own win).

@@ -76,6 +76,8 @@ async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>, lives: bool) -> R
     }
     inner.cells.lock().insert(id, Arc::clone(&cell));
     if cell.shim().is_some() && status.state.is_alive() {
+        // Before the first probe of this daemon can be there.
+        inner.end_probes(id);
         inner.begin_health(&cell, container);
         crate::exec::adopt(inner, container).await;
     }

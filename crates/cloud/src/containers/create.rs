@@ -87,22 +87,43 @@ impl Cloud {
         Container { meta, spec, status: ContainerStatus::default() }
     }
 
-    /// Removes the records of a creation that failed; what cannot be removed is logged and swept later.
+    /// Takes back creations that an earlier daemon was at when it died. Before the first request is served.
+    ///
+    /// # Errors
+    /// When records cannot be read.
+    pub async fn recover(&self) -> Result<()> {
+        for container in self.engine().unfinished().await? {
+            tracing::info!(container = %container.spec.id, "taking back a creation that was cut off");
+            let volumes = self.volumes_doomed(&container).await?;
+            let volumes: Vec<Volume> = volumes.iter().map(|v| Volume::clone(v)).collect();
+            self.take_back(&container, &volumes).await;
+        }
+        Ok(())
+    }
+
+    /// Removes all of a creation that failed; what cannot be removed is logged and swept later.
     async fn take_back(&self, container: &Container, volumes: &[Volume]) {
         if let Err(error) = self.engine().unprovision(container.spec.id).await {
             tracing::warn!(%error, "a failed creation left files behind");
         }
+        let files = self.engine().volumes();
         let mut txn = Txn::new(self.kv())
             .release(&IndexKey::of::<Container>(&container.spec.name), &container.spec.id)
             .delete::<Container>(&container.spec.id);
         for volume in volumes {
-            txn = txn.delete::<Volume>(&volume.spec.name);
+            let name = volume.spec.name.as_str();
+            if let Err(error) = files.retire(name).await {
+                tracing::warn!(%error, volume = name, "a failed creation left a volume behind");
+                continue;
+            }
+            txn = txn.delete::<Volume>(name);
         }
         if let Err(error) = txn.commit().await {
             tracing::warn!(%error, "a failed creation left its record behind");
+            return;
         }
         for volume in volumes {
-            if let Err(error) = self.engine().volumes().remove(volume.spec.name.as_str()).await {
+            if let Err(error) = files.purge(volume.spec.name.as_str()).await {
                 tracing::warn!(%error, volume = %volume.spec.name, "a failed creation left a volume behind");
             }
         }

@@ -1,6 +1,7 @@
 //! Removing containers, one or all that rest.
 
-use weft_model::{Container, RunState};
+use weft_model::{Container, RunState, Volume};
+use weft_store::{StoreError, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Pruned, Result};
 
@@ -45,29 +46,44 @@ impl Cloud {
 
     /// Asks for the removal of `container`, waits for it, and releases what it leaves.
     pub(crate) async fn remove_now(&self, container: &Container, volumes: bool) -> Result<()> {
+        self.ask_removal(container, volumes).await?;
+        self.finish_removal(container).await
+    }
+
+    /// Marks `container`, and with `volumes` the anonymous ones that only it uses, in one transaction, so that a daemon
+    /// that dies in between does not forget them. `true` when nobody had asked before.
+    pub(crate) async fn ask_removal(&self, container: &Container, volumes: bool) -> Result<bool> {
         let id = container.spec.id;
-        let now = self.now();
-        let asked = self
-            .0
-            .containers
-            .update(&id, |c| {
-                let first = c.meta.deleting.is_none();
-                c.meta.deleting.get_or_insert(now);
-                first
-            })
-            .await;
-        if let Err(error) = asked {
-            // Somebody else removed it in the meantime: that is what was wanted.
-            return if self.0.containers.get(&id).await?.is_none() { Ok(()) } else { Err(error.into()) };
+        loop {
+            let Some(found) = self.0.containers.get(&id).await? else { return Ok(false) };
+            if found.meta.deleting.is_some() {
+                return Ok(false);
+            }
+            let doomed = if volumes { self.volumes_doomed(&found).await? } else { Vec::new() };
+            let mut marked = Container::clone(&found);
+            marked.meta.deleting = Some(self.now());
+            let mut txn = Txn::new(self.kv()).update(&marked, found.revision);
+            for volume in &doomed {
+                let mut marked = Volume::clone(volume);
+                marked.meta.deleting = Some(self.now());
+                txn = txn.update(&marked, volume.revision);
+            }
+            match txn.commit().await {
+                Ok(_) => return Ok(true),
+                // The engine wrote its status in between: look again.
+                Err(StoreError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+    }
+
+    /// Waits for a removal that was asked for, and releases what it leaves.
+    pub(crate) async fn finish_removal(&self, container: &Container) -> Result<()> {
+        let id = container.spec.id;
         self.engine().wake(id);
         self.engine().removed(id).await?;
         self.release_ports(id).await?;
-        if volumes {
-            let names: Vec<String> = crate::volumes::mounted(container).map(str::to_owned).collect();
-            self.volumes_release(&names).await?;
-        }
-        Ok(())
+        self.volumes_tidy().await
     }
 
     /// Removes the containers that rest and pass `chosen`.

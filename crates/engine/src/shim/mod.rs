@@ -45,6 +45,7 @@ use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
 };
+use rustix::event::{PollFd, PollFlags, Timespec};
 use weft_sys::process::{ProcessId, inherited_fd};
 
 pub use client::{ExecHandle, Launcher, Shim, ShimError};
@@ -92,12 +93,23 @@ fn run(dir: &Path, is_exec: bool) -> io::Result<()> {
     let signals = SignalFd::with_flags(&quiet, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let me = i32::try_from(std::process::id()).map_err(io::Error::other)?;
     types::write_json(&dir.join(types::PID_FILE), &ProcessId::of(me)?)?;
+    // From here on the next daemon finds us. One that died before looks for nobody, and must find nothing made.
+    if control.as_ref().is_some_and(hung_up) {
+        return Ok(());
+    }
     let mut monitor = prepare(dir, is_exec, signals)?;
     if let Some(control) = control {
         monitor.add_conn(control);
     }
     monitor.begin();
     monitor.run()
+}
+
+/// The other end is closed.
+fn hung_up(control: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(control, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn prepare(dir: &Path, is_exec: bool, signals: SignalFd) -> io::Result<Monitor> {

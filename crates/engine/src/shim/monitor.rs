@@ -125,9 +125,27 @@ impl Monitor {
                 self.handle(source, flags)?;
             }
             self.conns.retain(|c| !c.dead);
+            self.give_up_if_forsaken();
         }
         self.finish();
         Ok(())
+    }
+
+    /// A daemon that dies before it said `Start` told nobody of the process: it goes too. One that hangs in its
+    /// creation is left for the next daemon to find.
+    fn give_up_if_forsaken(&mut self) {
+        let begun = self.let_go || !self.starting.is_empty() || self.fault.is_some() || self.status.is_some();
+        if begun || self.conns.iter().any(|c| c.mode == Mode::Control) {
+            return;
+        }
+        match (self.init, &self.helper) {
+            (Some(init), _) => {
+                let _ = weft_sys::process::kill(init.pid, libc::SIGKILL);
+            }
+            (None, Some(_)) => return,
+            (None, None) => {}
+        }
+        self.fault = Some(Fault::other("the daemon went away before the process was started"));
     }
 
     /// Whether it never came to life, or has ended and its output is all read.

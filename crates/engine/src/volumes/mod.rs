@@ -1,6 +1,10 @@
 //! Volumes on disk: `ROOT/volumes/<name>/_data`, a plain directory or the mount point of what the local driver's options
 //! name (NFS, a bind, a tmpfs).
 //!
+//! What is removed moves to `ROOT/volumes/.gone/<name>` first, so that a removal that was cut off is either finished or
+//! taken back at the next start, by whether its record is still there. A directory without a record is never deleted:
+//! it may be all that is left of somebody's data.
+//!
 //! A mount is made when the first running container needs it and taken away with the last. Who needs it is not
 //! counted in a file: it is derived from the containers that run, at each start of the daemon again.
 //!
@@ -63,7 +67,7 @@ pub struct VolumeUsage {
 
 impl Volumes {
     pub(crate) fn open(dir: PathBuf, kv: Arc<dyn Kv>, owner: Owner) -> Result<Self> {
-        crate::engine::make_dir(&dir)?;
+        crate::engine::make_dir(&dir.join(".gone"))?;
         Ok(Self(Arc::new(Shared { dir, table: Table::new(kv), owner, mounted: Mutex::default() })))
     }
 
@@ -83,29 +87,26 @@ impl Volumes {
         }
         check_options(&spec.options)?;
         let path = self.path(spec.name.as_str());
-        let (made, (uid, gid)) = (path.clone(), self.0.owner);
-        blocking(move || {
-            // The parent keeps others out of it; the content's own mode is the container's business.
-            crate::engine::make_dir(made.parent().unwrap_or(&made))?;
-            match fs::create_dir(&made) {
-                Ok(()) => {
-                    std::os::unix::fs::chown(&made, Some(uid), Some(gid))
-                        .map_err(EngineError::io(format!("giving {} to {uid}:{gid}", made.display())))?;
-                    set_mode(&made, 0o755)
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-                Err(e) => Err(EngineError::io(format!("making {}", made.display()))(e)),
-            }
-        })
-        .await?;
+        let (made, owner) = (path.clone(), self.0.owner);
+        blocking(move || make_data(&made, owner)).await?;
         Ok(path)
     }
 
-    /// Removes a volume's content.
+    /// Removes a volume's content, for good.
     ///
     /// # Errors
     /// `Conflict` while it is mounted for a container.
     pub async fn remove(&self, name: &str) -> Result<()> {
+        self.retire(name).await?;
+        self.purge(name).await
+    }
+
+    /// The first half of a removal: the content moves aside. Its record is still there; once that is gone too,
+    /// [`Volumes::purge`] follows, or else [`Volumes::restore`].
+    ///
+    /// # Errors
+    /// `Conflict` while it is mounted for a container.
+    pub async fn retire(&self, name: &str) -> Result<()> {
         let in_use = || EngineError::Conflict(format!("volume is in use: {name}"));
         let (mounted, mut turn) = (self.mounted(name), None);
         if let Some(mounted) = &mounted {
@@ -115,15 +116,38 @@ impl Volumes {
                 return Err(in_use());
             }
         }
-        let dir = self.0.dir.join(name);
+        let (dir, gone) = (self.0.dir.join(name), self.gone(name));
         apart(move || {
             unmount(&dir.join("_data"))?;
-            remove_tree(&dir)
+            rename(&dir, &gone)
         })
         .await?;
         self.0.mounted.lock().remove(name);
         drop(turn);
         Ok(())
+    }
+
+    /// Takes a removal back: the content is where it was.
+    ///
+    /// # Errors
+    /// When it cannot be moved.
+    pub async fn restore(&self, name: &str) -> Result<()> {
+        let (dir, gone) = (self.0.dir.join(name), self.gone(name));
+        blocking(move || rename(&gone, &dir)).await
+    }
+
+    /// The second half of a removal: deletes the content that moved aside.
+    ///
+    /// # Errors
+    /// When it cannot be deleted; it is tried again at the next start.
+    pub async fn purge(&self, name: &str) -> Result<()> {
+        let gone = self.gone(name);
+        blocking(move || remove_tree(&gone)).await
+    }
+
+    fn gone(&self, name: &str) -> PathBuf {
+        // No volume's name begins with a dot.
+        self.0.dir.join(".gone").join(name)
     }
 
     /// Bytes of a volume's content; what it is a mount of is not counted.
@@ -210,18 +234,39 @@ impl Volumes {
         .await
     }
 
+    /// Finishes or takes back what an earlier daemon was at when it died.
+    async fn mend(&self, known: HashSet<String>) -> Result<()> {
+        let (dir, owner) = (self.0.dir.clone(), self.0.owner);
+        blocking(move || {
+            for entry in fs::read_dir(dir.join(".gone")).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let back = dir.join(&name);
+                if known.contains(&name) && !back.exists() {
+                    rename(&entry.path(), &back)?;
+                } else {
+                    remove_tree(&entry.path())?;
+                }
+            }
+            known.iter().try_for_each(|name| make_data(&dir.join(name).join("_data"), owner))
+        })
+        .await
+    }
+
     /// After a start of the daemon: who holds what is derived from the containers that run, and the mounts of the
     /// others go, behind the daemon's back.
     pub(crate) async fn sweep(&self, inner: &Inner) {
-        let with_options: Vec<String> = match self.0.table.list().await {
-            Ok(all) => {
-                all.iter().filter(|v| !v.spec.options.is_empty()).map(|v| v.spec.name.to_string()).collect()
-            }
+        let all = match self.0.table.list().await {
+            Ok(all) => all,
             Err(error) => {
                 tracing::error!(error = chain(&error), "volumes cannot be listed");
                 return;
             }
         };
+        if let Err(error) = self.mend(all.iter().map(|v| v.spec.name.to_string()).collect()).await {
+            tracing::error!(error = chain(&error), "what an earlier daemon left half-done stays so");
+        }
+        let with_options: Vec<String> =
+            all.iter().filter(|v| !v.spec.options.is_empty()).map(|v| v.spec.name.to_string()).collect();
         if with_options.is_empty() {
             return;
         }
@@ -254,6 +299,31 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'sta
     let work = move || drop(tell.send(work()));
     thread.spawn(work).map_err(EngineError::io("starting a thread"))?;
     told.await.map_err(|_| EngineError::Internal("a volume's worker died".into()))?
+}
+
+/// Makes a volume's `_data`, where it is not yet.
+fn make_data(at: &Path, (uid, gid): Owner) -> Result<()> {
+    // The parent keeps others out of it; the content's own mode is the container's business.
+    crate::engine::make_dir(at.parent().unwrap_or(at))?;
+    match fs::create_dir(at) {
+        Ok(()) => {
+            std::os::unix::fs::chown(at, Some(uid), Some(gid))
+                .map_err(EngineError::io(format!("giving {} to {uid}:{gid}", at.display())))?;
+            set_mode(at, 0o755)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(EngineError::io(format!("making {}", at.display()))(e)),
+    }
+}
+
+/// Moves a volume's directory; that there is none is fine.
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(EngineError::io(format!("moving {} to {}", from.display(), to.display()))(e))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unmount(path: &Path) -> Result<()> {
