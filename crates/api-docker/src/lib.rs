@@ -11,6 +11,7 @@ mod cache;
 mod containers;
 mod error;
 mod execs;
+mod fold;
 mod hijack;
 mod images;
 mod networks;

@@ -9,7 +9,10 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::error::{ApiError, Result};
+use crate::{
+    error::{ApiError, Result},
+    fold,
+};
 
 /// The largest JSON body that is read, bytes.
 const LARGEST_BODY: usize = 16 << 20;
@@ -52,7 +55,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         })
     })?;
     drop_nulls(&mut value);
-    T::deserialize(value).map_err(|e| ApiError::bad_request(format!("invalid JSON: {e}")))
+    fold::from_value(value).map_err(|e| ApiError::bad_request(format!("invalid JSON: {e}")))
 }
 
 /// Removes null fields at every depth. In the map of a container's networks a null entry means no wishes, so
@@ -60,7 +63,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            if let Some(Value::Object(endpoints)) = map.get_mut("EndpointsConfig") {
+            let endpoints = map.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case("EndpointsConfig"));
+            if let Some((_, Value::Object(endpoints))) = endpoints {
                 for wishes in endpoints.values_mut().filter(|w| w.is_null()) {
                     *wishes = Value::Object(serde_json::Map::new());
                 }

@@ -58,7 +58,7 @@ pub fn network(n: u8, name: &str, cidrs: &[&str], internal: bool) -> Arc<Network
 pub fn port(n: u8, network: u8, owner: u8, ifname: &str, ips: &[&str], names: &[&str]) -> Arc<Port> {
     let addresses: Vec<_> =
         ips.iter().map(|ip| serde_json::json!({"ip": ip, "prefix": 16, "gateway": null})).collect();
-    let links = if owner == 1 { serde_json::json!([["store", hex(2)]]) } else { serde_json::json!([]) };
+    let links = if owner == 1 { serde_json::json!([["store", "DB"]]) } else { serde_json::json!([]) };
     object(serde_json::json!({
         "id": hex(n), "network": hex(network), "owner": {"container": hex(owner)}, "mac": "02:00:00:00:00:01",
         "addresses": addresses, "ifname": ifname, "default_route": true, "names": names, "links": links,

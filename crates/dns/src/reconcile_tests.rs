@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Waits until so many containers are served; a test that waits in vain is ended by its runner.
-    async fn serves(&self, containers: usize) {
+    async fn serves(&self, containers: u64) {
         while self.dns.stats().await.containers != containers {
             tokio::task::yield_now().await;
         }

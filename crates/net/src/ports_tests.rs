@@ -25,8 +25,6 @@ fn with<T>(
     run: impl FnOnce(&PortContext<'_>) -> T,
 ) -> T {
     let existing: Vec<&PortSpec> = old.iter().collect();
-    let other = ContainerId::from_bytes([7; 32]);
-    let find = |name: &str| (name == "db").then_some(other);
     run(&PortContext {
         networks: nets,
         existing: &existing,
@@ -34,7 +32,6 @@ fn with<T>(
         sockets: &Free,
         publish_ip: None,
         wildcard_v6: WildcardV6::WhenAddressed,
-        find: &find,
     })
 }
 

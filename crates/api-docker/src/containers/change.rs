@@ -5,8 +5,8 @@ use axum::{
     extract::{Path, State},
     response::Response,
 };
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, de::Error as _};
+use serde_json::{Value, json};
 use weft_cloud::{Caller, ContainerUpdate};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     ApiError, Face,
     error::Result,
+    fold,
     query::Params,
     respond::{self, JsonBody},
 };
@@ -34,13 +35,24 @@ pub(super) async fn rename(
 }
 
 /// Body of an update: limits and, optionally, a restart policy.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(super) struct Body {
-    #[serde(flatten)]
     resources: ResourcesWire,
-    #[serde(rename = "RestartPolicy")]
     restart: RestartPolicyWire,
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Rest {
+            #[serde(rename = "RestartPolicy")]
+            restart: RestartPolicyWire,
+        }
+        let body = Value::deserialize(deserializer)?;
+        let Rest { restart } = fold::from_value(body.clone()).map_err(D::Error::custom)?;
+        Ok(Self { resources: fold::from_value(body).map_err(D::Error::custom)?, restart })
+    }
 }
 
 pub(super) async fn update(

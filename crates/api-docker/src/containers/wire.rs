@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::Value;
+
+use crate::fold;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -62,7 +64,6 @@ pub struct HealthConfig {
 /// `ContainerConfig`: what is portable between hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct ContainerConfig {
     pub hostname: String,
     pub domainname: String,
@@ -102,7 +103,6 @@ pub struct ContainerConfig {
 /// `LogConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct LogConfigWire {
     #[serde(rename = "Type")]
     pub kind: String,
@@ -112,7 +112,6 @@ pub struct LogConfigWire {
 /// One host side of a published port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct PortBinding {
     pub host_ip: String,
     pub host_port: String,
@@ -124,7 +123,6 @@ pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
 /// `RestartPolicy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct RestartPolicyWire {
     pub name: String,
     pub maximum_retry_count: i64,
@@ -133,7 +131,6 @@ pub struct RestartPolicyWire {
 /// `ThrottleDevice`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct ThrottleDevice {
     pub path: String,
     pub rate: u64,
@@ -142,7 +139,6 @@ pub struct ThrottleDevice {
 /// Weight of a block device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct WeightDevice {
     pub path: String,
     pub weight: u16,
@@ -151,7 +147,6 @@ pub struct WeightDevice {
 /// `DeviceMapping`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct DeviceMapping {
     pub path_on_host: String,
     pub path_in_container: String,
@@ -161,7 +156,6 @@ pub struct DeviceMapping {
 /// `DeviceRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct DeviceRequestWire {
     pub driver: String,
     pub count: i64,
@@ -174,7 +168,6 @@ pub struct DeviceRequestWire {
 /// `Ulimit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct UlimitWire {
     pub name: String,
     pub hard: i64,
@@ -184,7 +177,6 @@ pub struct UlimitWire {
 /// `Resources`, inlined in `HostConfig` and the body of an update.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct ResourcesWire {
     pub cpu_shares: i64,
     pub memory: i64,
@@ -228,7 +220,6 @@ pub struct ResourcesWire {
 /// Options of a bind mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct BindOptions {
     #[serde(skip_serializing_if = "is_default")]
     pub propagation: String,
@@ -245,7 +236,6 @@ pub struct BindOptions {
 /// Driver of a volume that a mount makes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct DriverConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub name: String,
@@ -256,7 +246,6 @@ pub struct DriverConfig {
 /// Options of a volume mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct VolumeOptions {
     #[serde(skip_serializing_if = "is_default")]
     pub no_copy: bool,
@@ -271,7 +260,6 @@ pub struct VolumeOptions {
 /// Options of a tmpfs mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct TmpfsOptionsWire {
     #[serde(skip_serializing_if = "is_default")]
     pub size_bytes: i64,
@@ -284,7 +272,6 @@ pub struct TmpfsOptionsWire {
 /// Options of an image mount.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct ImageOptions {
     #[serde(skip_serializing_if = "is_default")]
     pub subpath: String,
@@ -293,7 +280,6 @@ pub struct ImageOptions {
 /// `Mount`: the structured notation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct Mount {
     #[serde(rename = "Type", skip_serializing_if = "is_default")]
     pub kind: String,
@@ -318,7 +304,6 @@ pub struct Mount {
 /// `HostConfig`: what is particular to this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct HostConfig {
     pub binds: Option<Vec<String>>,
     #[serde(rename = "ContainerIDFile")]
@@ -363,7 +348,7 @@ pub struct HostConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub runtime: String,
     pub isolation: String,
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub resources: ResourcesWire,
     #[serde(skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
@@ -376,7 +361,6 @@ pub struct HostConfig {
 /// Wishes for addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct EndpointIpamConfig {
     #[serde(rename = "IPv4Address", skip_serializing_if = "is_default")]
     pub ipv4_address: String,
@@ -389,7 +373,6 @@ pub struct EndpointIpamConfig {
 /// `EndpointSettings`: one network of a container, wishes and facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(missing_docs, reason = "the names and meanings are those of the upstream Swagger document")]
 pub struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
     pub ipam_config: Option<EndpointIpamConfig>,
@@ -432,11 +415,9 @@ pub struct NetworkingConfig {
 }
 
 /// Body of `POST /containers/create`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CreateBody {
     /// Portable part.
-    #[serde(flatten)]
     pub config: ContainerConfig,
     /// Where docker-py puts the runtime. dockerd never looks here; who names one means it.
     pub runtime: String,
@@ -444,4 +425,26 @@ pub struct CreateBody {
     pub host_config: HostConfig,
     /// Networks.
     pub networking_config: NetworkingConfig,
+}
+
+/// The body is one object whose fields belong to several; each takes its own.
+impl<'de> Deserialize<'de> for CreateBody {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Rest {
+            runtime: String,
+            host_config: HostConfig,
+            networking_config: NetworkingConfig,
+        }
+        let body = Value::deserialize(deserializer)?;
+        let resources = fold::field(&body, "HostConfig").cloned();
+        let rest: Rest = fold::from_value(body.clone()).map_err(D::Error::custom)?;
+        let config = fold::from_value(body).map_err(D::Error::custom)?;
+        let mut host_config = rest.host_config;
+        if let Some(resources) = resources {
+            host_config.resources = fold::from_value(resources).map_err(D::Error::custom)?;
+        }
+        Ok(Self { config, runtime: rest.runtime, host_config, networking_config: rest.networking_config })
+    }
 }

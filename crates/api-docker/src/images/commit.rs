@@ -25,7 +25,7 @@ pub(super) async fn commit(
     let target = params.text("repo").map(|repo| reference(repo, params.text("tag"))).transpose()?;
     let given = config.as_object().is_some_and(|map| !map.is_empty());
     let overrides = if given {
-        let config: ContainerConfig = serde_json::from_value(config)
+        let config: ContainerConfig = crate::fold::from_value(config)
             .map_err(|e| ApiError::bad_request(format!("invalid JSON: {e}")))?;
         Some(crate::containers::defaults(&config)?)
     } else {
