@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod check;
 mod dockerpy;
 mod layers;
 
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Format, lints, layers, sizes: all that can be said without running anything.
+    Check,
     /// Prove the table of layers against Cargo's metadata.
     Layers,
     /// Measure, beside the original, on this machine.
@@ -43,6 +46,7 @@ struct ConformanceArgs {
 
 fn main() -> Result<()> {
     match Cli::parse().task {
+        Task::Check => check::run(),
         Task::Layers => layers::run(),
         Task::Bench(bench) => bench::run(&bench),
         Task::Dockerpy(args) => dockerpy::run(&args),

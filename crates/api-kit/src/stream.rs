@@ -32,7 +32,6 @@ impl BodySender {
 }
 
 /// A body and the end to fill it by, with room for a few chunks.
-#[must_use]
 pub fn body_channel() -> (BodySender, Body) {
     let (send, receive) = mpsc::channel(16);
     let chunks = stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) });

@@ -1,6 +1,8 @@
 //! The planner's laws on random hosts: applying the plan reaches desired; planning again gives nothing; a failure anywhere
 //! leaves what the next run finishes; steps refer to nothing that is not there.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

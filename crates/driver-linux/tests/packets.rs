@@ -1,5 +1,7 @@
 //! Each promise of the driver, with a real connection between namespaces.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 mod common;
 
 use common::{HOST4, HOST6, Host, LAN4, LAN6, ask_udp, connect, connect_from, ip, serve_tcp, serve_udp};

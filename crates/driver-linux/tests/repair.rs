@@ -1,6 +1,8 @@
 //! Reconciling against a real kernel: what is foreign stays, what is ours and unwanted goes, what was damaged is mended, and
 //! a failure anywhere leaves what another run finishes.
 
+#![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
 mod common;
 
 use std::{path::Path, process::Command};

@@ -208,11 +208,7 @@ impl Attachment {
             let keys = if self.tty { self.keys.clone() } else { Vec::new() };
             let mut filter = detach::Filter::new(keys);
             let (mut buffer, mut out) = (vec![0u8; 32 << 10], Vec::new());
-            loop {
-                let n = match input.read(&mut buffer).await {
-                    Ok(n @ 1..) => n,
-                    Ok(0) | Err(_) => break,
-                };
+            while let Ok(n @ 1..) = input.read(&mut buffer).await {
                 let detached = filter.pass(&buffer[..n], &mut out);
                 let written = to.write_all(&out).await;
                 out.clear();

@@ -210,7 +210,7 @@ impl Unpacker {
             (false, true) => ("non-directory", "directory"),
             _ => return Ok(()),
         };
-        let path = Path::new("/").join(self.from_root(path));
+        let path = Path::new("/").join(self.below_root(path));
         Err(ImageError::Invalid(format!(
             "cannot overwrite {there} {:?} with {new}",
             path.display().to_string()
@@ -218,7 +218,7 @@ impl Unpacker {
     }
 
     /// A directory of the archive as a path from the tree's root.
-    fn from_root(&self, dir: &Path) -> PathBuf {
+    fn below_root(&self, dir: &Path) -> PathBuf {
         let base = match &self.target {
             Target::Layer => Path::new(""),
             Target::Tree(merge) => merge.base.strip_prefix("/").unwrap_or(&merge.base),
@@ -270,7 +270,7 @@ impl Unpacker {
     }
 
     fn open_in_root(&self, dir: &Path) -> Result<OwnedFd, Errno> {
-        let dir = self.from_root(dir);
+        let dir = self.below_root(dir);
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         loop {
@@ -456,7 +456,7 @@ impl Unpacker {
         for (path, times) in std::mem::take(&mut self.dirs).into_iter().rev() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            match openat2(&self.root, self.from_root(&path), flags, Mode::empty(), how) {
+            match openat2(&self.root, self.below_root(&path), flags, Mode::empty(), how) {
                 Ok(fd) => futimens(&fd, &times).map_err(at(&path))?,
                 // Replaced by a later entry.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}

@@ -26,7 +26,7 @@ fn stat_header(stat: &ArchiveStat) -> Result<HeaderValue> {
         "mtime": stat.mtime.to_string(), "linkTarget": stat.link_target,
     });
     HeaderValue::from_str(&STANDARD.encode(value.to_string()))
-        .map_err(|e| ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+        .map_err(|e| ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
 }
 
 /// `st_mode` as Go's `os.FileMode`: type bits at the top, permissions at the bottom.

@@ -247,10 +247,7 @@ pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| {
-        crate::ApiError::new(
-            axum::http::StatusCode::INTERNAL_SERVER_ERROR,
-            format!("rendering a container: {e}"),
-        )
+        crate::ApiError::new(http::StatusCode::INTERNAL_SERVER_ERROR, format!("rendering a container: {e}"))
     })
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn routes() -> Router<Face> {
 /// Builds come with a later feature; until then the answer names the reason.
 async fn no_builder() -> crate::ApiError {
     crate::ApiError::new(
-        axum::http::StatusCode::NOT_IMPLEMENTED,
+        http::StatusCode::NOT_IMPLEMENTED,
         "this Weft cannot build images yet; build elsewhere and `docker load` the result",
     )
 }

@@ -59,7 +59,7 @@ pub(super) async fn inspect(
 ) -> Result<Response> {
     let view = face.cloud.network_view(&caller, &id).await?;
     if params.text("scope").is_some_and(|s| s != "local") {
-        return Err(ApiError::new(axum::http::StatusCode::NOT_FOUND, format!("network {id} not found")));
+        return Err(ApiError::new(http::StatusCode::NOT_FOUND, format!("network {id} not found")));
     }
     respond::ok(&render(&view, true, version))
 }

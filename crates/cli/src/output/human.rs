@@ -64,12 +64,6 @@ pub fn ago(unix: i64) -> String {
     if unix <= 0 { "N/A".into() } else { format!("{} ago", duration((Utc::now().timestamp() - unix).max(0))) }
 }
 
-/// Seconds since 1970 of RFC 3339 text; 0 when there is none or it is Docker's zero time.
-#[must_use]
-pub fn unix_of(text: &str) -> i64 {
-    DateTime::parse_from_rfc3339(text).map_or(0, |t| t.timestamp().max(0))
-}
-
 /// The first twelve digits of an id, without its algorithm.
 #[must_use]
 pub fn short(id: &str) -> String {

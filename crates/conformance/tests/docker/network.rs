@@ -16,7 +16,7 @@ fn web(t: &T, name: &str, flags: &[&str]) -> String {
 /// `wget -T` of the static busybox 1.35 crashes, hence `timeout`.
 const GET: [&str; 5] = ["timeout", "4", "wget", "-q", "-O-"];
 
-fn get<'a>(url: &'a str) -> Vec<&'a str> {
+fn get(url: &str) -> Vec<&str> {
     [&["busybox"], &GET[..], &[url]].concat()
 }
 

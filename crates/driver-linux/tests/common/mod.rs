@@ -185,7 +185,7 @@ impl Host {
     pub fn converge(&mut self) -> Outcome {
         self.desired.generation += 1;
         let outcome = self.converger.converge(&self.desired).unwrap();
-        for (step, error) in &outcome.failed {
+        if let Some((step, error)) = outcome.failed.first() {
             panic!("{step}: {}", weft_base_chain(error));
         }
         outcome

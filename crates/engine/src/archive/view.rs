@@ -145,7 +145,7 @@ impl ViewPlan {
         };
         // The source of a bind may be a file.
         let pinned = if inside.is_empty() { None } else { Some(open_inside(&base, inside)?) };
-        let source = pinned.as_ref().map_or(base, |fd| fd_path(fd));
+        let source = pinned.as_ref().map_or(base, fd_path);
         let target = match open_inside(root, &mount.target) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => make_target(root, &mount.target, &source)?,
             opened => opened?,

@@ -128,7 +128,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = lower.split('/').collect();
         let word =
             |p: &&str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        if !parts.iter().all(|p| word(&p)) {
+        if !parts.iter().all(word) {
             return Err(PlatformError::Form(text.to_owned()));
         }
         match parts[..] {
