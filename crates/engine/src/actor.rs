@@ -110,7 +110,9 @@ async fn turn(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<Turn, EngineError>
         }
         found => found?,
     };
-    if inner.tell_ooms(cell, &container) && container.status.state.is_alive() && !container.status.exit.oom_killed
+    if inner.tell_ooms(cell, &container)
+        && container.status.state.is_alive()
+        && !container.status.exit.oom_killed
     {
         // Shown while it goes on running, as by dockerd; its next start clears it.
         inner.write_status(cell, false, |status| status.exit.oom_killed = true).await?;
