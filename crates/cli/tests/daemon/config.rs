@@ -17,11 +17,11 @@ fn keys_of_daemon_json_take_effect() {
     assert!(host.refused(&["run", "--rm", "busybox", "mkdir", "/x"]).contains("not permitted"));
     host.ok(&["run", "--rm", "--security-opt", "seccomp=unconfined", "busybox", "mkdir", "/x"]);
     host.ok(&["run", "--rm", "--privileged", "busybox", "mkdir", "/x"]);
-    host.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
-    let made = host.json(&["inspect", "c"]);
+    host.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+    let made = host.json(&["inspect", "c1"]);
     assert_eq!(made[0]["HostConfig"]["IpcMode"], "shareable");
     assert_eq!(made[0]["HostConfig"]["CgroupnsMode"], "private");
-    host.ok(&["run", "--rm", "--ipc", "container:c", "busybox", "true"]);
+    host.ok(&["run", "--rm", "--ipc", "container:c1", "busybox", "true"]);
     let info = host.json(&["info"]);
     assert_eq!(info["HttpProxy"], "http://xxxxx:xxxxx@192.0.2.1:3128");
     assert_eq!(info["NoProxy"], "localhost");
@@ -31,7 +31,7 @@ fn keys_of_daemon_json_take_effect() {
     for named in ["live-restore", "storage-driver"] {
         assert!(log.contains(named), "{log}");
     }
-    host.ok(&["rm", "-f", "c"]);
+    host.ok(&["rm", "-f", "c1"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{Host, plain, run};
 #[test]
 fn figures_follow_what_happens() {
     let mut host = Host::with(plain(), |_| (), &["--listen", "metrics=http://127.0.0.1:9323"]);
-    host.ok(&["run", "-d", "--name", "c", "busybox", "sleep", "1000"]);
+    host.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
     host.ok(&["run", "--rm", "busybox", "true"]);
     host.refused(&["run", "--name", "bad", "busybox", "no-such-program"]);
     host.refused(&["inspect", "nobody"]);
@@ -29,7 +29,7 @@ fn figures_follow_what_happens() {
             &[("method", "POST"), ("route", "/containers/create"), ("code", "201")],
             3.0,
         ),
-        ("weft_api_requests_total", &[("route", "/containers/{name}/json"), ("code", "404")], 1.0),
+        ("weft_api_requests_total", &[("route", "/containers/{id}/json"), ("code", "404")], 1.0),
         ("weft_store_commit_failures_total", &[], 0.0),
     ] {
         assert_eq!(value(name, labels), Some(expected), "{name} {labels:?} in {samples:#}");
@@ -54,6 +54,6 @@ fn figures_follow_what_happens() {
     let heads: Vec<&str> = text.lines().filter(|l| l.starts_with("# TYPE")).collect();
     let unique: std::collections::BTreeSet<_> = heads.iter().collect();
     assert_eq!(heads.len(), unique.len(), "each family once");
-    host.ok(&["rm", "-f", "c"]);
+    host.ok(&["rm", "-f", "c1"]);
     host.daemon.stop().unwrap();
 }

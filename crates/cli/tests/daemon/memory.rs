@@ -19,12 +19,12 @@ fn oom_event_comes_when_it_happens_and_the_daemon_stays_calm() {
     // The first process is the shell; its child is the one that is killed.
     let eat =
         "while [ ! -e /go ]; do sleep 0.1; done; dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 1000";
-    host.ok(&["run", "-d", "--name", "c", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", eat]);
+    host.ok(&["run", "-d", "--name", "c1", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c", eat]);
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "");
-    host.ok(&["exec", "c", "touch", "/go"]);
+    host.ok(&["exec", "c1", "touch", "/go"]);
     until("the event", || std::fs::read_to_string(&log).unwrap().contains("container oom"));
-    let state = host.json(&["inspect", "c"]);
+    let state = host.json(&["inspect", "c1"]);
     assert_eq!(state[0]["State"]["Running"], true);
     assert_eq!(state[0]["State"]["OOMKilled"], true);
     // Half a second of a daemon that spun would be some fifty ticks.
@@ -43,7 +43,7 @@ fn oom_event_comes_when_it_happens_and_the_daemon_stays_calm() {
     std::thread::sleep(std::time::Duration::from_secs(2));
     let used = ticks() - before;
     assert!(used < 20, "{used} ticks in 2 s");
-    host.ok(&["rm", "-f", "c"]);
+    host.ok(&["rm", "-f", "c1"]);
     assert_eq!(std::fs::read_to_string(&log).unwrap().lines().count(), 1, "told once");
     events.kill().unwrap();
     events.wait().unwrap();
