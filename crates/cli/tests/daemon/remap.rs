@@ -25,6 +25,11 @@ fn remapped() -> Host {
     Host::with(json!({"userns-remap": "default"}), ranges, &[])
 }
 
+/// Its script has come to its end.
+fn ready(host: &Host) {
+    crate::until("the script", || host.weft(&["exec", "c1", "test", "-e", "/tmp/ready"]).status.success());
+}
+
 #[test]
 fn ids_and_owners_are_shifted() {
     let host = remapped();
@@ -32,7 +37,17 @@ fn ids_and_owners_are_shifted() {
     let words: Vec<&str> = map.split_whitespace().collect();
     assert_eq!(words, ["0", &BASE.to_string(), "65536"]);
     // The process, seen from the host.
-    host.ok(&["run", "-d", "--name", "c1", "busybox", "sh", "-c", "touch /made; sleep 1000"]);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "busybox",
+        "sh",
+        "-c",
+        "touch /made; touch /tmp/ready; sleep 1000",
+    ]);
+    ready(&host);
     let pid = host.json(&["inspect", "c1"])[0]["State"]["Pid"].as_i64().unwrap();
     let owner = run(host.sandbox.command("stat").args(["-c", "%u:%g", &format!("/proc/{pid}")]));
     assert_eq!(owner.trim(), format!("{BASE}:{BASE}"));
@@ -85,8 +100,9 @@ fn cp_commit_save_and_load_keep_owners() {
         "busybox",
         "sh",
         "-c",
-        "echo x > /own; chown 70:70 /own; sleep 1000",
+        "echo x > /own; chown 70:70 /own; touch /tmp/ready; sleep 1000",
     ]);
+    ready(&host);
     std::fs::write(dir.join("in"), "hello").unwrap();
     let path = |name: &str| dir.join(name).display().to_string();
     host.ok(&["cp", &path("in"), "c1:/in"]);

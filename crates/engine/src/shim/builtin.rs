@@ -114,7 +114,7 @@ struct Prepared {
     user_namespace: bool,
     host_uid: u32,
     /// A network namespace to be in before the user namespace is made.
-    net: Option<PathBuf>,
+    net: Option<remap::Network>,
 }
 
 impl Prepared {

@@ -21,9 +21,15 @@ use super::types::Fault;
 /// Where the network's sysfs is mounted, under the shim's directory.
 pub(super) const SYS: &str = "sys";
 
+/// What is done before the user namespace is made.
+pub(super) struct Network {
+    path: PathBuf,
+    sysctls: Vec<(String, String)>,
+}
+
 /// Takes the network namespace out of a specification that makes a user namespace, and has `/sys` bound from `sys`.
 /// `None` where the runtime can do it all by itself.
-pub(super) fn take_network(oci: &mut Spec, sys: &Path) -> Option<PathBuf> {
+pub(super) fn take_network(oci: &mut Spec, sys: &Path) -> Option<Network> {
     let mut linux = oci.linux().clone()?;
     let mut namespaces = linux.namespaces().clone()?;
     let makes_user = namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::User && n.path().is_none());
@@ -31,7 +37,12 @@ pub(super) fn take_network(oci: &mut Spec, sys: &Path) -> Option<PathBuf> {
     if !makes_user {
         return None;
     }
-    let net = namespaces.remove(at).path().clone()?;
+    let path = namespaces.remove(at).path().clone()?;
+    let mut kept = linux.sysctl().clone().unwrap_or_default();
+    let ours = |name: &String| name.starts_with("net.");
+    let sysctls = kept.iter().filter(|(n, _)| ours(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    kept.retain(|name, _| !ours(name));
+    linux.set_sysctl(Some(kept));
     linux.set_namespaces(Some(namespaces));
     oci.set_linux(Some(linux));
     let mut mounts = oci.mounts().clone().unwrap_or_default();
@@ -39,7 +50,7 @@ pub(super) fn take_network(oci: &mut Spec, sys: &Path) -> Option<PathBuf> {
         bind_instead(mount, sys);
     }
     oci.set_mounts(Some(mounts));
-    Some(net)
+    Some(Network { path, sysctls })
 }
 
 fn bind_instead(mount: &mut Mount, sys: &Path) {
@@ -48,15 +59,19 @@ fn bind_instead(mount: &mut Mount, sys: &Path) {
     mount.set_typ(Some("bind".to_owned())).set_source(Some(sys.to_owned())).set_options(Some(options));
 }
 
-/// Enters the network namespace and mounts its sysfs at `sys`.
-pub(super) fn enter_network(net: &Path, sys: &Path) -> Result<(), Fault> {
+/// Enters the network namespace, sets its parameters and mounts its sysfs at `sys`.
+pub(super) fn enter_network(net: &Network, sys: &Path) -> Result<(), Fault> {
     let fault = |doing: &str| {
-        let doing = format!("{doing} {}", net.display());
+        let doing = format!("{doing} {}", net.path.display());
         move |e: io::Error| Fault::because(&doing, &e)
     };
-    File::open(net)
+    File::open(&net.path)
         .and_then(|file| setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
         .map_err(fault("entering the network namespace"))?;
+    for (name, value) in &net.sysctls {
+        weft_sys::sysctl::write(name, value)
+            .map_err(|e| Fault::because(&format!("write sysctl key {name}"), &e))?;
+    }
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| fault("a mount namespace for")(e.into()))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
