@@ -61,6 +61,7 @@ pub fn router(cloud: Cloud, facts: Facts) -> Router {
         .merge(networks::routes())
         .merge(volumes::routes())
         .merge(swarm::routes())
+        .route_layer(middleware::from_fn(weft_api_kit::note_route))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_page)
         .with_state(face);

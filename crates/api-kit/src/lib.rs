@@ -7,6 +7,7 @@
 mod hijack;
 mod listen;
 mod log;
+mod meter;
 mod serve;
 mod stream;
 mod tls;
@@ -14,6 +15,7 @@ mod tls;
 pub use hijack::{Hijacked, hijack};
 pub use listen::{ListenError, ListenUri, Listener};
 pub use log::RequestId;
+pub use meter::{Meter, note_route};
 pub use serve::{ServeOptions, serve};
 pub use stream::{BodySender, body_channel, json_lines, receiver_body};
 pub use tls::{TlsError, TlsFiles};

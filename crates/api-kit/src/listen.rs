@@ -129,10 +129,38 @@ impl Listener {
         }
     }
 
-    /// Takes over a socket that a service manager opened (sd_listen_fds(3)).
-    pub fn from_std_unix(listener: std::os::unix::net::UnixListener) -> std::io::Result<Self> {
-        listener.set_nonblocking(true)?;
-        UnixListener::from_std(listener).map(Self::Unix)
+    /// Takes over a listening stream socket that a service manager opened (sd_listen_fds(3)).
+    ///
+    /// # Errors
+    /// It is no listening stream socket of the unix or an internet family.
+    pub fn adopt(fd: std::os::fd::OwnedFd) -> std::io::Result<Self> {
+        use rustix::net::{AddressFamily, SocketType, sockopt};
+        let wrong = |why| Err(std::io::Error::other(why));
+        if sockopt::socket_type(&fd)? != SocketType::STREAM || !sockopt::socket_acceptconn(&fd)? {
+            return wrong("it is no listening stream socket");
+        }
+        match sockopt::socket_domain(&fd)? {
+            AddressFamily::UNIX => {
+                let listener = std::os::unix::net::UnixListener::from(fd);
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Self::Unix)
+            }
+            AddressFamily::INET | AddressFamily::INET6 => {
+                let listener = std::net::TcpListener::from(fd);
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Self::Tcp)
+            }
+            _ => wrong("its family is neither unix nor IP"),
+        }
+    }
+
+    /// The path of a unix socket.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Unix(unix) => unix.local_addr().ok()?.as_pathname().map(Path::to_owned),
+            Self::Tcp(_) => None,
+        }
     }
 
     /// Where it really listens (the port, when 0 was asked for).

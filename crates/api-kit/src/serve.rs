@@ -18,7 +18,7 @@ use tracing::Instrument;
 use weft_base::Tasks;
 use weft_cloud::Caller;
 
-use crate::{Listener, RequestId};
+use crate::{Listener, Meter, RequestId};
 
 /// What a listener allows.
 #[derive(Clone)]
@@ -29,11 +29,21 @@ pub struct ServeOptions {
     pub connections: usize,
     /// TLS, when the listener has it.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Where requests are counted.
+    pub meter: Arc<Meter>,
+    /// The face's name, for the counting.
+    pub face: &'static str,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { header_timeout: Duration::from_secs(30), connections: 8192, tls: None }
+        Self {
+            header_timeout: Duration::from_secs(30),
+            connections: 8192,
+            tls: None,
+            meter: Arc::default(),
+            face: "",
+        }
     }
 }
 
@@ -118,8 +128,10 @@ impl Server {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let status = response.status().as_u16();
-        let ms = started.elapsed().as_micros() as f64 / 1000.0;
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        let (options, matched) = (&self.options, response.extensions().get());
+        options.meter.count(options.face, &method, matched, response.status(), took);
+        let ms = took.as_micros() as f64 / 1000.0;
         span.in_scope(|| {
             if status >= 500 {
                 tracing::warn!(%method, path, status, ms, "answered");

@@ -8,6 +8,7 @@ mod backoff;
 mod chain;
 mod clock;
 mod id;
+pub mod metrics;
 mod name;
 mod tasks;
 mod undo;

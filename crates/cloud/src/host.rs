@@ -56,6 +56,35 @@ pub struct HostFacts {
     pub debug: bool,
     /// When the daemon started.
     pub started: Timestamp,
+    /// What containers can be held to.
+    pub limits: HostLimits,
+    /// The host forwards IPv4 packets.
+    pub ipv4_forwarding: bool,
+    /// Bridged packets pass the host's IPv4 and IPv6 rules.
+    pub bridge_netfilter: (bool, bool),
+    /// Proxies on the way to registries: for `http`, for `https`, and what needs none.
+    pub proxies: [String; 3],
+    /// Where the seccomp profile comes from: `builtin`, `unconfined`, or a file.
+    pub seccomp: String,
+}
+
+/// Which limits this kernel and its cgroups offer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Memory.
+    pub memory: bool,
+    /// Memory and swap together.
+    pub swap: bool,
+    /// Number of processes.
+    pub pids: bool,
+    /// CPU bandwidth.
+    pub cpu_cfs: bool,
+    /// CPU weight.
+    pub cpu_shares: bool,
+    /// Which CPUs and memory nodes.
+    pub cpuset: bool,
+    /// Switching the out-of-memory killer off.
+    pub oom_kill_disable: bool,
 }
 
 /// How many containers are in which state.

@@ -9,6 +9,7 @@ mod containers;
 mod convert;
 mod error;
 mod execs;
+mod figures;
 mod host;
 mod images;
 mod networks;
@@ -33,7 +34,8 @@ pub use containers::{
 };
 pub use error::{CloudError, Kind, Result};
 pub use execs::ExecDraft;
-pub use host::{ContainerCounts, HostFacts};
+pub use figures::{ContainerFigures, Figures};
+pub use host::{ContainerCounts, HostFacts, HostLimits};
 pub use images::{
     CommitDraft, Credentials, Distribution, ImageRemoved, ImageView, ImagesPruned, ImportDraft, Loaded,
     PruneFilter, PullDraft, PushDraft, SearchHit,
@@ -64,6 +66,12 @@ pub struct Defaults {
     pub remapped: bool,
     /// Where published ports listen when nobody says.
     pub publish_ip: Option<std::net::IpAddr>,
+    /// Cgroup namespace.
+    pub cgroup: weft_model::CgroupNs,
+    /// IPC namespace.
+    pub ipc: weft_model::IpcMode,
+    /// System call filter.
+    pub seccomp: weft_model::SeccompChoice,
 }
 
 /// What the use cases work on.
@@ -94,6 +102,7 @@ struct Inner {
     ports: Table<Port>,
     volumes: Table<Volume>,
     parts: Parts,
+    host: parking_lot::RwLock<Arc<HostFacts>>,
     /// Turns at choosing addresses and host ports.
     hints: Hints,
     /// Configurations of images, which never change.
@@ -111,6 +120,7 @@ impl Cloud {
             ports: Table::new(Arc::clone(kv)),
             volumes: Table::new(Arc::clone(kv)),
             hints: Hints::from_kernel(),
+            host: parking_lot::RwLock::new(Arc::new(parts.host.clone())),
             configs: parking_lot::Mutex::default(),
             parts,
         }));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use weft_base::Timestamp;
 use weft_engine::events::Feed;
-use weft_model::Event;
+use weft_model::{Event, EventKind};
 
 use crate::{Action, Caller, Cloud, ContainerView, HostFacts, ImageView, Result, VolumeUsage, VolumeView};
 
@@ -34,9 +34,18 @@ pub struct DiskUsage {
 
 impl Cloud {
     /// Facts about this host.
-    pub fn host(&self, caller: &Caller) -> Result<&HostFacts> {
+    pub fn host(&self, caller: &Caller) -> Result<Arc<HostFacts>> {
         caller.authorise(Action::Read, caller.project)?;
-        Ok(&self.0.parts.host)
+        Ok(Arc::clone(&self.0.host.read()))
+    }
+
+    /// Shows other facts from now on: the daemon has read its configuration again.
+    pub fn host_reloaded(&self, caller: &Caller, facts: HostFacts) -> Result<()> {
+        caller.authorise(Action::Host, caller.project)?;
+        let (id, attributes) = (facts.id.to_string(), [("name".to_owned(), facts.name.clone())].into());
+        *self.0.host.write() = Arc::new(facts);
+        self.engine().events().emit(EventKind::Daemon, "reload", id, caller.project, attributes);
+        Ok(())
     }
 
     /// Kept events since `since`, when that is given, and those that come. Only the caller's.

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use weft_model::{CgroupNs, IpcMode};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +127,12 @@ pub struct ContainerDefaults {
     pub runtimes: BTreeMap<String, PathBuf>,
     /// `user[:group]` or `default` whose subordinate ids containers are shifted to.
     pub userns_remap: Option<String>,
+    /// Cgroup namespace where a container says nothing.
+    pub cgroup: CgroupNs,
+    /// IPC namespace where a container says nothing; `Private` or `Shareable`.
+    pub ipc: IpcMode,
+    /// The file of the seccomp profile, `unconfined`, or the built-in one when absent.
+    pub seccomp: Option<String>,
 }
 
 /// How registries are reached.
@@ -139,6 +146,36 @@ pub struct RegistryConfig {
     pub downloads: usize,
     /// Layers uploaded at a time.
     pub uploads: usize,
+    /// Tries of a transfer before it is given up.
+    pub attempts: u32,
+    /// Proxies; the environment's when nothing is said.
+    pub proxies: Proxies,
+}
+
+/// Proxies on the way to registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For `http`.
+    pub http: String,
+    /// For `https`.
+    pub https: String,
+    /// What is reached without one, separated by commas.
+    pub none: String,
+}
+
+/// TLS in the words of `daemon.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DockerTls {
+    /// `tls`, or `tlsverify`.
+    pub on: bool,
+    /// Clients must have a certificate.
+    pub verify: bool,
+    /// Authority of clients.
+    pub ca: PathBuf,
+    /// Ours.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// The daemon's configuration.
@@ -162,16 +199,20 @@ pub struct Config {
     pub debug: bool,
     /// Labels of the daemon, shown by `info`.
     pub labels: Vec<String>,
-    /// Seconds for containers to stop when the daemon is told to take them along.
-    pub shutdown_timeout: i64,
     /// Networks.
     pub network: NetworkConfig,
     /// Containers.
     pub defaults: ContainerDefaults,
     /// Registries.
     pub registry: RegistryConfig,
-    /// Keys of `daemon.json` that mean nothing here, named at the start.
-    pub ignored: Vec<String>,
+    /// Group of the docker face's unix sockets, by name or number; root's when absent.
+    pub group: Option<String>,
+    /// `fd://`: a socket of the service manager is expected.
+    pub wants_passed: bool,
+    /// Certificates for docker listeners on TCP that `daemon.json` names.
+    pub tls: DockerTls,
+    /// Keys of `daemon.json` that are not acted upon and why, named at the start.
+    pub ignored: Vec<(String, &'static str)>,
 }
 
 impl Default for Config {
@@ -186,10 +227,12 @@ impl Default for Config {
             features: Vec::new(),
             debug: false,
             labels: Vec::new(),
-            shutdown_timeout: 15,
             network: NetworkConfig::default(),
             defaults: ContainerDefaults::default(),
-            registry: RegistryConfig { downloads: 3, uploads: 5, ..RegistryConfig::default() },
+            registry: RegistryConfig { downloads: 3, uploads: 5, attempts: 5, ..RegistryConfig::default() },
+            group: None,
+            wants_passed: false,
+            tls: DockerTls::default(),
             ignored: Vec::new(),
         }
     }
@@ -256,11 +299,17 @@ impl Config {
     /// The listeners, with the default one where none was configured.
     #[must_use]
     pub fn listeners(&self) -> Vec<(String, String)> {
-        if self.listen.is_empty() {
-            vec![("docker".into(), format!("unix://{}", self.run.join("docker.sock").display()))]
-        } else {
-            self.listen.clone()
+        let mut all = self.listen.clone();
+        if self.docker_is_default() {
+            all.insert(0, ("docker".into(), format!("unix://{}", self.run.join("docker.sock").display())));
         }
+        all
+    }
+
+    /// Nobody said where the docker face listens.
+    #[must_use]
+    pub fn docker_is_default(&self) -> bool {
+        !self.listen.iter().any(|(face, _)| face == "docker")
     }
 }
 

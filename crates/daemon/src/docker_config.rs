@@ -6,62 +6,52 @@ use std::{net::IpAddr, path::Path};
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use weft_model::{CgroupNs, IpcMode};
 
 use crate::config::{Config, ConfigError, DefaultUlimit};
 
-/// Keys that a daemon which is not a swarm node, has no plugins and uses nftables has no use for. They are
-/// accepted, and named in the log.
-const MEANINGLESS: &[&str] = &[
-    "allow-nondistributable-artifacts",
-    "api-cors-header",
-    "authorization-plugins",
-    "bridge",
-    "cluster-advertise",
-    "cluster-store",
-    "cluster-store-opts",
-    "containerd",
-    "containerd-namespace",
-    "containerd-plugin-namespace",
-    "cpu-rt-period",
-    "cpu-rt-runtime",
-    "data-root-mode",
-    "default-cgroupns-mode",
-    "default-gateway",
-    "default-gateway-v6",
-    "default-ipc-mode",
-    "default-network-opts",
-    "exec-opts",
-    "exec-root",
-    "experimental",
-    "features",
-    "group",
-    "http-proxy",
-    "https-proxy",
-    "ip-forward",
-    "ip6tables",
-    "iptables",
-    "live-restore",
-    "max-download-attempts",
-    "metrics-addr",
-    "network-control-plane-mtu",
-    "no-proxy",
-    "node-generic-resources",
-    "oom-score-adjust",
-    "pidfile",
-    "proxies",
-    "raw-logs",
-    "seccomp-profile",
-    "selinux-enabled",
-    "storage-driver",
-    "storage-opts",
-    "swarm-default-advertise-addr",
-    "tls",
-    "tlscacert",
-    "tlscert",
-    "tlskey",
-    "tlsverify",
-    "userland-proxy",
-    "userland-proxy-path",
+const SWARM: &str = "there is no swarm";
+const PLUGINS: &str = "there are no plugins";
+const ONE_STORE: &str = "images are kept in Weft's own store";
+const NFTABLES: &str = "Weft has a table of nftables of its own and no other rules";
+
+/// Keys that are accepted and not acted upon, and why.
+const MEANINGLESS: &[(&str, &str)] = &[
+    ("allow-nondistributable-artifacts", "such layers are refused"),
+    ("api-cors-header", "browsers are not served"),
+    ("authorization-plugins", PLUGINS),
+    ("cluster-advertise", SWARM),
+    ("cluster-store", SWARM),
+    ("cluster-store-opts", SWARM),
+    ("containerd", "there is no containerd"),
+    ("containerd-namespace", "there is no containerd"),
+    ("containerd-plugin-namespace", "there is no containerd"),
+    ("cpu-rt-period", "real-time budgets are the host's business"),
+    ("cpu-rt-runtime", "real-time budgets are the host's business"),
+    ("data-root-mode", "the data directory is root's"),
+    ("default-gateway", "containers' default route is the bridge's own address"),
+    ("default-gateway-v6", "containers' default route is the bridge's own address"),
+    ("default-network-opts", "give them to each network"),
+    ("exec-opts", "cgroups are managed directly (cgroupfs)"),
+    ("exec-root", "use --run"),
+    ("experimental", "there are no experimental parts"),
+    ("features", "use weft feature"),
+    ("init-path", "the small init is built in"),
+    ("ip-forward", NFTABLES),
+    ("ip6tables", NFTABLES),
+    ("iptables", NFTABLES),
+    ("network-control-plane-mtu", SWARM),
+    ("node-generic-resources", SWARM),
+    ("oom-score-adjust", "set OOMScoreAdjust= in the unit"),
+    ("pidfile", "it is RUN/weft.pid"),
+    ("raw-logs", "use --log-format"),
+    ("selinux-enabled", "SELinux labels are not applied"),
+    ("shutdown-timeout", "containers are not stopped with the daemon"),
+    ("storage-driver", ONE_STORE),
+    ("storage-opts", ONE_STORE),
+    ("swarm-default-advertise-addr", SWARM),
+    ("userland-proxy", "no proxy processes are used"),
+    ("userland-proxy-path", "no proxy processes are used"),
 ];
 
 /// Reads the file at `path` into `config`.
@@ -84,7 +74,7 @@ pub fn apply(config: &mut Config, value: &Value) -> Result<(), ConfigError> {
     for (key, value) in map {
         one(config, key, value)?;
     }
-    Ok(())
+    secure(config)
 }
 
 fn take<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, ConfigError> {
@@ -98,14 +88,33 @@ fn one(config: &mut Config, key: &str, value: &Value) -> Result<(), ConfigError>
         "data-root" | "graph" => config.root = take(key, value)?,
         "hosts" => hosts(config, &take::<Vec<String>>(key, value)?)?,
         "labels" => config.labels = take(key, value)?,
-        "shutdown-timeout" => config.shutdown_timeout = take(key, value)?,
+        "group" => config.group = Some(take::<String>(key, value)?).filter(|g| !g.is_empty()),
+        "metrics-addr" => config.add_listener(&format!("metrics=http://{}", take::<String>(key, value)?))?,
+        "live-restore" if value == true => {}
+        "live-restore" => {
+            config.ignored.push((key.to_owned(), "containers always go on when the daemon stops"));
+        }
         "registry-mirrors" => config.registry.mirrors = take(key, value)?,
         "insecure-registries" => config.registry.insecure = take(key, value)?,
         "max-concurrent-downloads" => config.registry.downloads = take::<usize>(key, value)?.max(1),
         "max-concurrent-uploads" => config.registry.uploads = take::<usize>(key, value)?.max(1),
-        _ if network(config, key, value)? || containers(config, key, value)? => {}
-        _ if MEANINGLESS.contains(&key) => config.ignored.push(key.to_owned()),
+        "max-download-attempts" => config.registry.attempts = take::<u32>(key, value)?.max(1),
+        "tls" => config.tls.on |= take::<bool>(key, value)?,
+        "tlsverify" => {
+            config.tls.verify = take(key, value)?;
+            config.tls.on |= config.tls.verify;
+        }
+        "tlscacert" => config.tls.ca = take(key, value)?,
+        "tlscert" => config.tls.cert = take(key, value)?,
+        "tlskey" => config.tls.key = take(key, value)?,
+        _ if network(config, key, value)?
+            || containers(config, key, value)?
+            || proxy(config, key, value)? => {}
         _ => {
+            if let Some((_, why)) = MEANINGLESS.iter().find(|(name, _)| *name == key) {
+                config.ignored.push((key.to_owned(), why));
+                return Ok(());
+            }
             let why = "unknown key; it is none of Docker's daemon.json";
             return Err(ConfigError::Value { key: key.to_owned(), why: why.into() });
         }
@@ -118,11 +127,56 @@ fn one(config: &mut Config, key: &str, value: &Value) -> Result<(), ConfigError>
 fn hosts(config: &mut Config, hosts: &[String]) -> Result<(), ConfigError> {
     for host in hosts {
         if host.starts_with("fd://") {
-            continue; // Sockets of the service manager are taken over anyway.
+            config.wants_passed = true;
+            continue;
         }
         config.add_listener(&format!("docker={host}"))?;
     }
     Ok(())
+}
+
+/// Docker listeners on TCP get the certificates that the file names.
+fn secure(config: &mut Config) -> Result<(), ConfigError> {
+    let tls = config.tls.clone();
+    if !tls.on {
+        return Ok(());
+    }
+    let tcp = config.listen.iter_mut().filter(|(face, _)| face == "docker");
+    for (_, uri) in tcp {
+        let Some(address) = uri.strip_prefix("tcp://").filter(|rest| !rest.contains('?')) else { continue };
+        let needed = [("tlscert", &tls.cert), ("tlskey", &tls.key)];
+        let ca = tls.verify.then_some(("tlscacert", &tls.ca));
+        if let Some((key, _)) = needed.into_iter().chain(ca).find(|(_, path)| path.as_os_str().is_empty()) {
+            return Err(ConfigError::Value {
+                key: key.into(),
+                why: format!("a file is needed for tcp://{address}"),
+            });
+        }
+        let ca = ca.map(|(_, ca)| format!("&ca={}", ca.display())).unwrap_or_default();
+        *uri = format!("tls://{address}?cert={}&key={}{ca}", tls.cert.display(), tls.key.display());
+    }
+    Ok(())
+}
+
+fn proxy(config: &mut Config, key: &str, value: &Value) -> Result<bool, ConfigError> {
+    if key == "proxies" {
+        let inner: std::collections::BTreeMap<String, Value> = take(key, value)?;
+        for (name, value) in &inner {
+            if !proxy(config, name, value)? {
+                let why = "http-proxy, https-proxy and no-proxy are known";
+                return Err(ConfigError::Value { key: format!("proxies.{name}"), why: why.into() });
+            }
+        }
+        return Ok(true);
+    }
+    let proxies = &mut config.registry.proxies;
+    match key {
+        "http-proxy" => proxies.http = take(key, value)?,
+        "https-proxy" => proxies.https = take(key, value)?,
+        "no-proxy" => proxies.none = take(key, value)?,
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, ConfigError> {
@@ -140,6 +194,12 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "host-gateway-ip" => network.host_gateway = vec![take::<IpAddr>(key, value)?],
         "host-gateway-ips" => network.host_gateway = take(key, value)?,
         "bridge" if value == "none" => network.default_bridge = false,
+        "bridge" if value == "" => {}
+        "bridge" => {
+            let why =
+                "another bridge cannot be used: the default network has its own, shaped by bip and its kin";
+            config.ignored.push((key.to_owned(), why));
+        }
         _ => return Ok(false),
     }
     Ok(true)
@@ -199,7 +259,6 @@ fn containers(config: &mut Config, key: &str, value: &Value) -> Result<bool, Con
             }
         }
         "init" => defaults.init = take(key, value)?,
-        "init-path" => config.ignored.push(key.to_owned()),
         "no-new-privileges" => defaults.no_new_privileges = take(key, value)?,
         "cgroup-parent" => defaults.cgroup_parent = take(key, value)?,
         "default-runtime" => defaults.runtime = Some(take(key, value)?),
@@ -213,10 +272,32 @@ fn containers(config: &mut Config, key: &str, value: &Value) -> Result<bool, Con
                 defaults.runtimes.insert(name, path.into());
             }
         }
+        "default-cgroupns-mode" => {
+            defaults.cgroup =
+                choice(key, value, &[("private", CgroupNs::Private), ("host", CgroupNs::Host)])?;
+        }
+        "default-ipc-mode" => {
+            let known = [("private", IpcMode::Private), ("shareable", IpcMode::Shareable)];
+            defaults.ipc = choice(key, value, &known)?;
+        }
+        "seccomp-profile" => {
+            let text: String = take(key, value)?;
+            defaults.seccomp = Some(text).filter(|t| !t.is_empty() && t != "builtin");
+        }
         "userns-remap" => defaults.userns_remap = Some(take::<String>(key, value)?).filter(|s| !s.is_empty()),
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// One of a few words.
+fn choice<T: Clone>(key: &str, value: &Value, known: &[(&str, T)]) -> Result<T, ConfigError> {
+    let text: String = take(key, value)?;
+    let found = known.iter().find(|(word, _)| *word == text).map(|(_, meaning)| meaning.clone());
+    found.ok_or_else(|| {
+        let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+        ConfigError::Value { key: key.to_owned(), why: format!("{text:?} is none of {}", words.join(", ")) }
+    })
 }
 
 /// `64M`, `1g`, `1024`.
@@ -261,7 +342,28 @@ mod tests {
         assert_eq!(config.defaults.ulimits[0].hard, 20);
         assert_eq!(config.defaults.shm_size, 64 << 20);
         assert_eq!(config.listen, [("docker".to_owned(), "unix:///x.sock".to_owned())]);
-        assert_eq!(config.ignored, ["storage-driver"]);
+        assert_eq!(config.ignored, [("storage-driver".to_owned(), ONE_STORE)]);
+        assert!(config.wants_passed);
+    }
+
+    #[test]
+    fn tls_and_metrics_become_listeners() {
+        let mut config = Config::default();
+        let value = json!({
+            "hosts": ["unix:///s", "tcp://0.0.0.0:2376"], "metrics-addr": "127.0.0.1:9323", "tlsverify": true,
+            "tlscacert": "/ca", "tlscert": "/c", "tlskey": "/k", "live-restore": false, "bridge": "br0",
+            "proxies": {"https-proxy": "http://p:1", "no-proxy": "a,b"}, "group": "docker",
+            "default-ipc-mode": "shareable", "default-cgroupns-mode": "host", "max-download-attempts": 2
+        });
+        apply(&mut config, &value).unwrap();
+        let listen: Vec<String> = config.listen.iter().map(|(f, u)| format!("{f}={u}")).collect();
+        assert_eq!(listen[..2], ["docker=unix:///s", "docker=tls://0.0.0.0:2376?cert=/c&key=/k&ca=/ca"]);
+        assert_eq!(listen[2], "metrics=http://127.0.0.1:9323");
+        let ignored: Vec<&str> = config.ignored.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(ignored, ["bridge", "live-restore"]);
+        assert_eq!((config.defaults.ipc, config.defaults.cgroup), (IpcMode::Shareable, CgroupNs::Host));
+        assert_eq!((config.registry.proxies.https.as_str(), config.registry.attempts), ("http://p:1", 2));
+        assert_eq!(config.group.as_deref(), Some("docker"));
     }
 
     #[test]
@@ -275,6 +377,8 @@ mod tests {
             ),
             (json!({"default-shm-size": "1x"}), "default-shm-size"),
             (json!({"runtimes": {"a": {}}}), "runtimes.a"),
+            (json!({"default-ipc-mode": "host"}), "default-ipc-mode"),
+            (json!({"hosts": ["tcp://1.2.3.4:5"], "tls": true}), "tlscert"),
         ] {
             let error = apply(&mut Config::default(), &value).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

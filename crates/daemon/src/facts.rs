@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use weft_base::{Clock, SystemClock};
-use weft_cloud::HostFacts;
+use weft_cloud::{HostFacts, HostLimits};
+use weft_engine::oci::Capability;
 use weft_model::HostId;
 
 use crate::Config;
@@ -54,7 +55,8 @@ pub(crate) fn gather(config: &Config, id: HostId, engine: &weft_engine::oci::Hos
             log_drivers.push(driver.into());
         }
     }
-    let mut security = vec!["name=seccomp,profile=builtin".to_owned()];
+    let seccomp = config.defaults.seccomp.clone().unwrap_or_else(|| "builtin".into());
+    let mut security = vec![format!("name=seccomp,profile={seccomp}")];
     if config.defaults.userns_remap.is_some() {
         security.push("name=userns".into());
     }
@@ -80,14 +82,113 @@ pub(crate) fn gather(config: &Config, id: HostId, engine: &weft_engine::oci::Hos
         mirrors: config.registry.mirrors.clone(),
         insecure: config.registry.insecure.clone(),
         labels: config.labels.clone(),
-        warnings: Vec::new(),
+        warnings: warnings(config, engine),
         security,
         pools: config.network.pools.iter().map(|(net, size)| (net.to_string(), *size)).collect(),
         backing_fs: file_system(&config.root),
         debug: config.debug,
         started: SystemClock.now(),
+        limits: HostLimits {
+            memory: engine.has_controller("memory"),
+            swap: engine.has_controller("memory") && engine.swap_limit,
+            pids: engine.has_controller("pids"),
+            cpu_cfs: engine.cpu_cfs,
+            cpu_shares: engine.has_controller("cpu"),
+            cpuset: engine.has_controller("cpuset"),
+            oom_kill_disable: engine.oom_kill_disable,
+        },
+        ipv4_forwarding: switch("net.ipv4.ip_forward"),
+        bridge_netfilter: (
+            switch("net.bridge.bridge-nf-call-iptables"),
+            switch("net.bridge.bridge-nf-call-ip6tables"),
+        ),
+        proxies: proxies(config),
+        seccomp,
     }
 }
+
+/// The facts after the configuration was read again.
+pub(crate) fn reloaded(old: &HostFacts, config: &Config) -> HostFacts {
+    HostFacts {
+        mirrors: config.registry.mirrors.clone(),
+        insecure: config.registry.insecure.clone(),
+        labels: config.labels.clone(),
+        debug: config.debug,
+        proxies: proxies(config),
+        ..old.clone()
+    }
+}
+
+fn switch(name: &str) -> bool {
+    weft_sys::sysctl::read(name).is_ok_and(|value| value == "1")
+}
+
+/// What the registry client will use: the configuration's, else the environment's.
+fn proxies(config: &Config) -> [String; 3] {
+    let p = &config.registry.proxies;
+    let own = [&p.http, &p.https, &p.none].map(Clone::clone);
+    if own.iter().any(|text| !text.is_empty()) {
+        return own;
+    }
+    ["http_proxy", "https_proxy", "no_proxy"].map(|name| {
+        std::env::var(name).or_else(|_| std::env::var(name.to_ascii_uppercase())).unwrap_or_default()
+    })
+}
+
+/// What this host or this daemon cannot grant, in Docker's words where Docker has them.
+fn warnings(config: &Config, engine: &weft_engine::oci::HostFacts) -> Vec<String> {
+    let mut all = Vec::new();
+    for (address, what) in config.listeners().iter().filter_map(|(face, uri)| {
+        let clear = face == "docker" && uri.contains("tls=off");
+        clear.then(|| (uri.split('?').next().unwrap_or(uri).to_owned(), face))
+    }) {
+        all.push(format!(
+            "WARNING: API is accessible on {address} without encryption.\n         Access to the remote API of {what} is equivalent to root access on the host"
+        ));
+    }
+    let controller = |name: &str| engine.has_controller(name);
+    for (there, what) in [
+        (controller("memory"), "memory limit"),
+        (controller("memory") && engine.swap_limit, "swap limit"),
+        (engine.cpu_cfs, "cpu cfs quota"),
+        (engine.cpu_cfs, "cpu cfs period"),
+        (controller("cpu"), "cpu shares"),
+        (controller("cpuset"), "cpuset"),
+        (controller("pids"), "pids limit"),
+        (engine.blkio_throttle, "blkio throttle"),
+    ] {
+        if !there {
+            all.push(format!("WARNING: No {what} support"));
+        }
+    }
+    for (capability, lost) in CAPABILITIES {
+        if !engine.holds(*capability) {
+            all.push(format!("WARNING: The daemon has no {}: {lost}", cap_name(*capability)));
+        }
+    }
+    all
+}
+
+fn cap_name(capability: Capability) -> String {
+    // The crate prints `CAP_SYS_ADMIN` or `SYS_ADMIN`, by its version.
+    let text = capability.to_string();
+    if text.starts_with("CAP_") { text } else { format!("CAP_{text}") }
+}
+
+/// Capabilities whose lack is felt, and how.
+const CAPABILITIES: &[(Capability, &str)] = &[
+    (
+        Capability::SysResource,
+        "limits cannot be raised above its own, nor OOM scores lowered; containers get what is possible",
+    ),
+    (Capability::SysAdmin, "nothing can be mounted"),
+    (Capability::NetAdmin, "networks cannot be made"),
+    (Capability::Mknod, "devices cannot be made"),
+    (Capability::SysPtrace, "processes of containers cannot be looked into"),
+    (Capability::SysNice, "real-time scheduling cannot be granted"),
+    (Capability::SysBoot, "privileged containers get less than all capabilities"),
+    (Capability::SysModule, "kernel modules cannot be loaded on demand"),
+];
 
 /// An executable of that name on the path.
 pub(crate) fn on_path(name: &str) -> Option<std::path::PathBuf> {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Enabling brings what is needed; disabling what others need is refused, with their names. What is on is kept in
-//! `ROOT/features.json`, which a daemon reads when it starts.
+//! `ROOT/features.json`, which a daemon reads when it starts and writes when it is told to change.
 
 use std::{
     collections::BTreeSet,
@@ -27,26 +27,54 @@ pub struct Feature {
     pub needs: &'static [&'static str],
     /// On where nobody has said otherwise.
     pub default: bool,
+    /// Always on: what the daemon itself stands on.
+    pub fixed: bool,
 }
 
 /// All there are today.
 pub const FEATURES: &[Feature] = &[
-    Feature { name: "images", about: "content store, snapshots, registries", needs: &[], default: true },
-    Feature { name: "networks", about: "bridges, addresses, published ports", needs: &[], default: true },
+    Feature {
+        name: "images",
+        about: "content store, snapshots, registries",
+        needs: &[],
+        default: true,
+        fixed: true,
+    },
+    Feature {
+        name: "networks",
+        about: "bridges, addresses, published ports",
+        needs: &[],
+        default: true,
+        fixed: true,
+    },
     Feature {
         name: "containers",
         about: "containers, execs, volumes, logs, health",
         needs: &["images", "networks"],
         default: true,
+        fixed: true,
     },
-    Feature { name: "dns", about: "names of containers, at 127.0.0.11", needs: &["networks"], default: true },
+    Feature {
+        name: "dns",
+        about: "names of containers, at 127.0.0.11",
+        needs: &["networks"],
+        default: true,
+        fixed: false,
+    },
     Feature {
         name: "docker",
         about: "the Docker API",
         needs: &["containers", "images", "networks"],
         default: true,
+        fixed: false,
     },
-    Feature { name: "metrics", about: "figures in Prometheus' format", needs: &[], default: true },
+    Feature {
+        name: "metrics",
+        about: "figures in Prometheus' format",
+        needs: &[],
+        default: true,
+        fixed: false,
+    },
 ];
 
 /// Why a change is refused.
@@ -67,6 +95,12 @@ pub enum FeatureError {
         name: String,
         /// Who needs it and is on.
         by: String,
+    },
+    /// The daemon cannot be without it.
+    #[error("{name} cannot be disabled: the daemon stands on it")]
+    Fixed {
+        /// What was to be disabled.
+        name: &'static str,
     },
     /// The file cannot be read or written.
     #[error("{doing} {path}")]
@@ -144,7 +178,7 @@ impl Features {
     /// Turns a feature off; `false` when it was off.
     ///
     /// # Errors
-    /// [`FeatureError::Needed`] with the names of those that need it, directly or not.
+    /// [`FeatureError::Needed`] with the names of those that need it, directly or not; [`FeatureError::Fixed`].
     pub fn disable(&mut self, name: &str) -> Result<bool, FeatureError> {
         let feature = find(name)?;
         let by: Vec<&str> = FEATURES
@@ -154,6 +188,9 @@ impl Features {
             .collect();
         if self.on.contains(feature.name) && !by.is_empty() {
             return Err(FeatureError::Needed { name: name.to_owned(), by: by.join(", ") });
+        }
+        if feature.fixed {
+            return Err(FeatureError::Fixed { name: feature.name });
         }
         Ok(self.on.remove(feature.name))
     }
@@ -171,7 +208,7 @@ impl Features {
         };
         let kept: Kept =
             serde_json::from_slice(&bytes).map_err(|source| FeatureError::Syntax { path, source })?;
-        let mut features = Self { on: BTreeSet::new() };
+        let mut features = Self { on: FEATURES.iter().filter(|f| f.fixed).map(|f| f.name).collect() };
         for name in kept.enabled.iter().filter(|n| find(n).is_ok()) {
             features.enable(name)?;
         }
@@ -235,9 +272,9 @@ mod tests {
         assert!(error.contains("containers, dns, docker"), "{error}");
         assert!(features.disable("dns").unwrap());
         assert!(!features.disable("dns").unwrap());
-        features.disable("docker").unwrap();
-        features.disable("containers").unwrap();
-        assert!(features.disable("networks").unwrap());
+        assert!(features.disable("docker").unwrap());
+        let error = features.disable("containers").unwrap_err().to_string();
+        assert_eq!(error, "containers cannot be disabled: the daemon stands on it");
     }
 
     #[test]

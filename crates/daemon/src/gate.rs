@@ -1,19 +1,20 @@
 //! Where engine and net meet in process: the engine waits for a container's network namespace.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use weft_base::chain;
-use weft_dns::Dns;
 use weft_engine::NetGate;
 use weft_model::{Container, ContainerId, NetworkMode};
 use weft_net::Net;
 use weft_store::Table;
 
+use crate::resolver::Resolver;
+
 /// [`Net`] seen by the engine.
 pub(crate) struct Gate {
     pub net: Net,
-    pub dns: Dns,
+    pub resolver: Arc<Resolver>,
     pub containers: Table<Container>,
 }
 
@@ -28,7 +29,11 @@ impl NetGate for Gate {
         }
         let path = self.net.sandbox_ready(id).await.map_err(|e| chain(&e))?;
         // Names answer before the first process asks.
-        self.dns.attach(id).await.map_err(|e| chain(&e))?;
+        self.resolver.attach(id).await.map_err(|e| chain(&e))?;
         Ok(Some(path))
+    }
+
+    fn names(&self) -> bool {
+        self.resolver.is_on()
     }
 }

@@ -3,15 +3,22 @@
 //! Start order: the store, the data plane, the networks, the engine (which adopts what runs), names, the use
 //! cases, and last the listeners; `ready` is said when every listener accepts.
 
+mod activation;
 pub mod config;
+mod control;
 pub mod docker_config;
 pub mod doctor;
+mod faces;
 mod facts;
 pub mod features;
 mod gate;
 mod lock;
 mod log;
+mod metrics;
 mod notify;
+mod reload;
+mod resolver;
+mod switch;
 mod userns;
 mod wire;
 
@@ -21,40 +28,68 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use config::{Config, ConfigError};
 pub use log::LogFormat;
 
+/// The commit it was built from; empty when unknown.
+pub(crate) const COMMIT: &str = match option_env!("WEFT_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+/// When it was built, RFC 3339; empty when unknown.
+pub(crate) const BUILT: &str = match option_env!("WEFT_BUILT") {
+    Some(built) => built,
+    None => "",
+};
+
+/// Resolves the configuration again, from the same command line and files.
+pub type Reread = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
+
 /// Runs the daemon until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start. Nothing runs then, and what containers ran go on.
-pub fn run(config: Config, format: LogFormat) -> anyhow::Result<()> {
+pub fn run(config: Config, format: LogFormat, reread: Reread) -> anyhow::Result<()> {
     log::init(config.debug, format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(8)))
-        .max_blocking_threads(64)
+        // Made when they are needed, gone after two idle seconds. Many, because one may hang in the kernel (a file
+        // system whose server is gone) and must not take the place of others; volumes' mounts have threads of their own.
+        .max_blocking_threads(512)
         .thread_keep_alive(std::time::Duration::from_secs(2))
         .thread_stack_size(1 << 20)
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, &reread));
     // Blocking work that hangs in the kernel must not keep the daemon from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(mut config: Config, reread: &Reread) -> anyhow::Result<()> {
     // Signals are caught before anything is made, so that a stop during the start is orderly too.
     let mut terminate = signal(SignalKind::terminate()).context("catching SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catching SIGINT")?;
+    // Not acted upon before everything stands, but it must not end us from the first moment on.
+    let mut hangup = signal(SignalKind::hangup()).context("catching SIGHUP")?;
+    let adopted = activation::adopt()?;
     let lock = lock::take(&config.run)?;
     let running = tokio::select! {
-        running = wire::start(&config) => running?,
+        running = wire::start(&config, adopted) => running?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
     notify::ready();
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("stopping on SIGTERM; containers go on"),
-        _ = interrupt.recv() => tracing::info!("stopping on SIGINT; containers go on"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("stopping on SIGTERM; containers go on"),
+            _ = interrupt.recv() => tracing::info!("stopping on SIGINT; containers go on"),
+            _ = hangup.recv() => {
+                notify::reloading();
+                reload::reload(&mut config, reread, &running.reload);
+                notify::reloaded();
+                continue;
+            }
+        }
+        break;
     }
     notify::stopping();
     running.stop().await;

@@ -1,5 +1,7 @@
 //! The daemon's own log, on standard error.
 
+use std::sync::OnceLock;
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// How log lines are written.
@@ -12,19 +14,48 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sets up logging; `WEFT_LOG` overrides the level (`debug`, `weft_net=trace`).
-pub(crate) fn init(debug: bool, format: LogFormat) {
+/// Changes the filter of the log that was set up.
+type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// `WEFT_LOG` overrides the level (`debug`, `weft_net=trace`).
+fn filter(debug: bool) -> EnvFilter {
     let level = if debug { "debug" } else { "info" };
-    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new(level))
+}
+
+/// Sets up logging.
+pub(crate) fn init(debug: bool, format: LogFormat) {
+    let builder = fmt().with_env_filter(filter(debug)).with_writer(std::io::stderr);
+    macro_rules! install {
+        ($builder:expr) => {{
+            let builder = $builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            // Only the first one counts; a second set-up fails below.
+            let _ = FILTER.set(Box::new(move |filter| {
+                if let Err(error) = handle.reload(filter) {
+                    tracing::warn!(%error, "the log's level stays");
+                }
+            }));
+            builder.try_init()
+        }};
+    }
     let set = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => install!(builder.json().flatten_event(true)),
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).with_target(false).try_init()
+            install!(builder.with_ansi(colours).with_target(false))
         }
     };
     if let Err(error) = set {
         tracing::debug!(%error, "logging was set up before");
+    }
+}
+
+/// Logs more, or less.
+pub(crate) fn set(debug: bool) {
+    if let Some(set) = FILTER.get() {
+        set(filter(debug));
     }
 }

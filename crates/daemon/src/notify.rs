@@ -12,6 +12,17 @@ pub(crate) fn ready() {
     tell("READY=1");
 }
 
+/// The configuration is being read again.
+pub(crate) fn reloading() {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    tell(&format!("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * 1_000_000 + now.tv_nsec / 1_000));
+}
+
+/// It was read.
+pub(crate) fn reloaded() {
+    tell("READY=1");
+}
+
 /// The daemon is about to end.
 pub(crate) fn stopping() {
     tell("STOPPING=1");

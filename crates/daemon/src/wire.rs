@@ -1,12 +1,11 @@
 //! The one place that names concrete backends and drivers, and puts everything together.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
-use weft_api_kit::{ListenUri, Listener, ServeOptions, serve};
 use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Cloud, Defaults, Parts};
-use weft_dns::{Dns, SandboxSockets, Sockets, UpstreamConfig};
+use weft_dns::UpstreamConfig;
 use weft_driver_linux::LinuxDriver;
 use weft_engine::{
     Engine, EngineConfig, oci,
@@ -17,39 +16,49 @@ use weft_image::{
     registry::{RegistryClient, RegistryOptions},
 };
 use weft_model::{
-    ContainerId, DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, Ulimit, default_project,
+    DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, SeccompChoice, Ulimit, default_project,
 };
 use weft_net::{Net, NetConfig, Pools, PredefinedConfig};
 use weft_store::{Embedded, Kv, Options, Table};
 
-use crate::{Config, facts, gate::Gate, userns};
+use crate::{
+    Config,
+    activation::Adopted,
+    control,
+    faces::Faces,
+    facts,
+    features::Features,
+    gate::Gate,
+    metrics::{self, Sources},
+    resolver::Resolver,
+    switch::Switch,
+    userns,
+};
 
 /// A daemon at work.
 pub(crate) struct Running {
     tasks: Tasks,
-    sockets: Vec<PathBuf>,
+    faces: Arc<Faces>,
+    resolver: Arc<Resolver>,
+    control: PathBuf,
+    pub(crate) reload: Reloadable,
+}
+
+/// What a new configuration can change.
+pub(crate) struct Reloadable {
+    pub(crate) cloud: Cloud,
+    pub(crate) registry: RegistryClient,
 }
 
 impl Running {
     /// Ends everything but the containers.
     pub(crate) async fn stop(self) {
+        self.faces.close_all().await;
+        self.resolver.stop().await;
         self.tasks.stop().await;
-        for socket in &self.sockets {
-            if let Err(error) = std::fs::remove_file(socket) {
-                tracing::debug!(%error, "a socket was gone already");
-            }
+        if let Err(error) = std::fs::remove_file(&self.control) {
+            tracing::debug!(%error, "the control socket was gone already");
         }
-    }
-}
-
-/// The resolver's sockets, made by the data plane's worker.
-struct InSandbox(Arc<LinuxDriver>);
-
-impl SandboxSockets for InSandbox {
-    fn open(&self, container: ContainerId, at: SocketAddr, tcp: bool) -> io::Result<Sockets> {
-        use weft_dataplane::Driver;
-        let path = self.0.sandbox_path(container);
-        self.0.netns().run(&path, move || weft_dns::open_here(at, tcp)).map_err(io::Error::other)?
     }
 }
 
@@ -136,97 +145,145 @@ fn predefined(config: &Config) -> PredefinedConfig {
     }
 }
 
-/// Starts everything; returns once every listener accepts.
-pub(crate) async fn start(config: &Config) -> anyhow::Result<Running> {
-    for key in &config.ignored {
-        tracing::warn!(key, "this key of daemon.json has no meaning here");
+/// How registries are reached.
+pub(crate) fn registry_options(config: &Config) -> RegistryOptions {
+    let (r, p) = (&config.registry, &config.registry.proxies);
+    RegistryOptions {
+        mirrors: r.mirrors.clone(),
+        insecure: r.insecure.clone(),
+        downloads: r.downloads,
+        uploads: r.uploads,
+        attempts: r.attempts,
+        proxies: [&p.http, &p.https, &p.none].map(Clone::clone),
+        ..RegistryOptions::default()
     }
+}
+
+fn defaults(config: &Config, remapped: bool) -> anyhow::Result<Defaults> {
+    let seccomp = match config.defaults.seccomp.as_deref() {
+        None => SeccompChoice::Default,
+        Some("unconfined") => SeccompChoice::Unconfined,
+        Some(path) => SeccompChoice::Profile(
+            std::fs::read_to_string(path)
+                .with_context(|| format!("opening seccomp profile ({path}) failed"))?,
+        ),
+    };
+    Ok(Defaults {
+        log: log_config(config),
+        remapped,
+        publish_ip: config.network.publish_ip,
+        cgroup: config.defaults.cgroup,
+        ipc: config.defaults.ipc,
+        seccomp,
+    })
+}
+
+/// Features as they were left, with those that the command line wants; these are not kept.
+fn features(config: &Config) -> anyhow::Result<Features> {
+    let mut features = Features::load(&config.root)?;
+    for name in &config.features {
+        features.enable(name)?;
+    }
+    Ok(features)
+}
+
+/// Starts everything; returns once every listener accepts.
+pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Result<Running> {
+    for (key, why) in &config.ignored {
+        tracing::warn!(key, why, "this key of daemon.json is not acted upon");
+    }
+    let features = features(config)?;
+    let faces = Arc::new(Faces::new(config, adopted)?);
     // Sockets are bound first, so that a taken one ends the start before anything is made.
-    let listeners = bind(config).await?;
+    let mut bound = Vec::new();
+    for face in ["docker", "metrics"].into_iter().filter(|f| features.is_on(f)) {
+        bound.push((face, faces.bind(face).await?));
+    }
     let tasks = Tasks::new();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let kv = store(config).await?;
     let id = host(&kv, config).await?;
+    let (cloud, registry, resolver) = domains(config, &kv, id, features.is_on("dns"), &tasks).await?;
+    let facts = weft_api_docker::Facts { built: crate::BUILT.into(), commit: crate::COMMIT.into() };
+    let sources = Sources {
+        cloud: cloud.clone(),
+        kv,
+        resolver: Arc::clone(&resolver),
+        meter: Arc::clone(&faces.meter),
+    };
+    let switch = Arc::new(Switch {
+        root: config.root.clone(),
+        features: tokio::sync::Mutex::new(features),
+        faces: Arc::clone(&faces),
+        resolver: Arc::clone(&resolver),
+        docker: weft_api_docker::router(cloud.clone(), facts),
+        metrics: metrics::router(sources),
+    });
+    let control = control::start(config, Arc::clone(&switch), &tasks).await?;
+    for (face, bound) in bound {
+        let router = if face == "docker" { &switch.docker } else { &switch.metrics };
+        faces.serve(face, bound, router)?;
+    }
+    Ok(Running { tasks, faces, resolver, control, reload: Reloadable { cloud, registry } })
+}
+
+/// Images, networks, names, containers, and the use cases on them.
+async fn domains(
+    config: &Config,
+    kv: &Arc<dyn Kv>,
+    id: HostId,
+    names: bool,
+    tasks: &Tasks,
+) -> anyhow::Result<(Cloud, RegistryClient, Arc<Resolver>)> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let engine_config =
         engine_config(config, Launcher::of_self(&["shim"]).context("protecting the executable")?)?;
     let ids = engine_config.userns_remap.as_ref().and_then(userns::shift);
     let images =
-        ImageStore::open(&config.root, Arc::clone(&kv), ImageOptions { ids, ..ImageOptions::default() });
+        ImageStore::open(&config.root, Arc::clone(kv), ImageOptions { ids, ..ImageOptions::default() });
     let images = images.await.context("opening the image store")?;
-    let registry = RegistryClient::new(
-        images.clone(),
-        RegistryOptions {
-            mirrors: config.registry.mirrors.clone(),
-            insecure: config.registry.insecure.clone(),
-            downloads: config.registry.downloads,
-            uploads: config.registry.uploads,
-            ..RegistryOptions::default()
-        },
-    );
+    let registry = RegistryClient::new(images.clone(), registry_options(config));
     let registry = registry.context("configuring registries")?;
     let pools = Pools::configured(&config.network.pools, id.as_bytes());
-    weft_cloud::ensure_networks(&kv, &predefined(config), &pools)
+    weft_cloud::ensure_networks(kv, &predefined(config), &pools)
         .await
         .context("preparing the default networks")?;
     let driver = Arc::new(LinuxDriver::new(config.run.join("netns")).context("opening the data plane")?);
     let mtu = config.network.mtu.unwrap_or(NetConfig::default().mtu);
-    let net = Net::start(&kv, driver.clone(), &tasks, NetConfig { mtu, ..NetConfig::default() });
+    let net = Net::start(kv, driver.clone(), tasks, NetConfig { mtu, ..NetConfig::default() });
     let upstream = UpstreamConfig { servers: upstream_servers(config), ..UpstreamConfig::default() };
-    let dns = Dns::start(&kv, Arc::new(InSandbox(driver)), upstream, &tasks);
-    let gate = Gate { net: net.clone(), dns, containers: Table::new(Arc::clone(&kv)) };
+    let resolver = Arc::new(Resolver::new(kv, driver, upstream));
+    if names {
+        resolver.start();
+    }
+    let containers = Table::new(Arc::clone(kv));
+    let gate = Gate { net: net.clone(), resolver: Arc::clone(&resolver), containers };
     let remapped = engine_config.userns_remap.is_some();
     let engine = Engine::open(
         engine_config,
-        Arc::clone(&kv),
+        Arc::clone(kv),
         images.clone(),
         Arc::new(gate),
         tasks.clone(),
         Arc::clone(&clock),
     );
     let engine = engine.await.context("opening the engine")?;
-    let host = facts::gather(config, id, engine.host());
-    let defaults = Defaults { log: log_config(config), remapped, publish_ip: config.network.publish_ip };
-    let cloud =
-        Cloud::start(Parts { kv, engine, images, registry, net, pools, host, defaults, clock }, &tasks);
+    let parts = Parts {
+        kv: Arc::clone(kv),
+        host: facts::gather(config, id, engine.host()),
+        defaults: defaults(config, remapped)?,
+        engine,
+        images,
+        registry: registry.clone(),
+        net,
+        pools,
+        clock,
+    };
+    let cloud = Cloud::start(parts, tasks);
     cloud.recover().await.context("taking back what was half-made")?;
-    let mut sockets = Vec::new();
-    for (uri, listener) in listeners {
-        let tls = match &uri {
-            ListenUri::Tcp { tls: Some(files), .. } => Some(files.acceptor()?),
-            ListenUri::Tcp { .. } => None,
-            ListenUri::Unix(path) => {
-                sockets.push(path.clone());
-                None
-            }
-        };
-        let built = option_env!("WEFT_BUILT").unwrap_or_default().to_owned();
-        let commit = option_env!("WEFT_COMMIT").unwrap_or_default().to_owned();
-        let facts = weft_api_docker::Facts { built, commit };
-        let face = weft_api_docker::router(cloud.clone(), facts);
-        serve(listener, face, ServeOptions { tls, ..ServeOptions::default() }, &tasks);
-    }
-    Ok(Running { tasks, sockets })
+    Ok((cloud, registry, resolver))
 }
 
 fn upstream_servers(config: &Config) -> Vec<SocketAddr> {
     let parse = |text: &String| text.parse().ok().map(|ip| SocketAddr::new(ip, 53));
     config.defaults.dns.iter().filter_map(parse).collect()
-}
-
-async fn bind(config: &Config) -> anyhow::Result<Vec<(ListenUri, Listener)>> {
-    let mut bound = Vec::new();
-    for (face, uri) in config.listeners() {
-        match face.as_str() {
-            "docker" => {}
-            "openstack" | "registry" | "restconf" | "native" | "metrics" | "ui" => {
-                bail!("--listen {face}={uri}: this build has no {face} face yet")
-            }
-            other => bail!("--listen {other}={uri}: unknown face; this build has docker"),
-        }
-        let uri: ListenUri = uri.parse()?;
-        uri.require_tls()?;
-        let listener = Listener::bind(&uri).await?;
-        bound.push((uri, listener));
-    }
-    Ok(bound)
 }

@@ -26,6 +26,7 @@ struct Inner {
     ring: Mutex<VecDeque<Arc<Event>>>,
     feed: broadcast::Sender<Arc<Event>>,
     clock: Arc<dyn Clock>,
+    counts: Mutex<BTreeMap<(EventKind, String), u64>>,
 }
 
 /// Events as they come.
@@ -61,7 +62,12 @@ impl EventLog {
     /// An empty log.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let inner = Inner { ring: Mutex::new(VecDeque::new()), feed: broadcast::channel(FEED).0, clock };
+        let inner = Inner {
+            ring: Mutex::new(VecDeque::new()),
+            feed: broadcast::channel(FEED).0,
+            clock,
+            counts: Mutex::default(),
+        };
         Self(Arc::new(inner))
     }
 
@@ -75,6 +81,9 @@ impl EventLog {
         attributes: BTreeMap<String, String>,
     ) {
         let (action, id) = (action.into(), id.into());
+        // What follows a colon is one event's own (`exec_start: ls`).
+        let verb = action.split(':').next().unwrap_or_default().to_owned();
+        *self.0.counts.lock().entry((kind, verb)).or_default() += 1;
         // Stamped under the lock, so that the ring's order is that of time.
         let mut ring = self.0.ring.lock();
         let event = Arc::new(Event { at: self.0.clock.now(), kind, action, id, attributes, project });
@@ -119,6 +128,17 @@ impl EventLog {
         let ring = self.0.ring.lock();
         let past = if since.is_some() { pick(&ring, since, None) } else { Vec::new() };
         Feed { past: past.into_iter(), live: self.0.feed.subscribe() }
+    }
+
+    /// Counts something that is no event of the API.
+    pub(crate) fn count(&self, kind: EventKind, action: &str) {
+        *self.0.counts.lock().entry((kind, action.to_owned())).or_default() += 1;
+    }
+
+    /// How many of each kind and action there were since the start.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<(EventKind, String), u64> {
+        self.0.counts.lock().clone()
     }
 
     /// Watchers at the moment.

@@ -181,7 +181,7 @@ impl Inner {
             servers: &servers,
             search: &search,
             options: &options,
-            embedded: attached.named,
+            embedded: attached.named && self.gate.names(),
             host_network: container.spec.network == NetworkMode::Host,
         })
     }

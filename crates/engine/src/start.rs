@@ -54,6 +54,7 @@ impl Inner {
                     tracing::warn!(container = %cell.id, error = chain(&left), "a failed start left something");
                 }
                 let (message, code) = failure(&error);
+                self.events.count(weft_model::EventKind::Container, "start_failed");
                 tracing::info!(container = %cell.id, error = message, "it could not be started");
                 self.write_status(cell, false, |status| {
                     status.error.clone_from(&message);

@@ -16,6 +16,11 @@ use crate::{
 pub trait NetGate: Send + Sync + 'static {
     /// Waits until the container's sandbox is as its ports want it. `None` where it has no sandbox of its own.
     async fn ready(&self, container: ContainerId) -> Result<Option<PathBuf>, String>;
+
+    /// Whether names are answered at 127.0.0.11; without, containers ask the host's servers.
+    fn names(&self) -> bool {
+        true
+    }
 }
 
 /// What the daemon decides about its engine.

@@ -71,6 +71,11 @@ pub(crate) fn unpack(
     let fd = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(ImageError::os("opening", root))?;
     let (target, out) = (Target::Layer, Unpacked::default());
+    if let Some(ids) = ids {
+        // An archive need not have an entry for its root.
+        let (uid, gid) = ids.to_host(0, 0)?;
+        std::os::unix::fs::chown(root, Some(uid), Some(gid)).map_err(ImageError::io("giving away", root))?;
+    }
     Unpacker { root: fd, ids, limits, target, parent: None, dirs: Vec::new(), out }.run(reader)
 }
 

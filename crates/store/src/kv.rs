@@ -387,4 +387,20 @@ pub trait Kv: Send + Sync + 'static {
     fn local_revision(&self) -> Option<u64> {
         None
     }
+
+    /// What the store has done since it was opened, where it counts.
+    fn figures(&self) -> Option<Figures> {
+        None
+    }
+}
+
+/// What a store has done since it was opened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    /// Commits and how long each took, from its first write to being durable.
+    pub commits: weft_base::metrics::Distribution,
+    /// Requests that they carried.
+    pub requests: u64,
+    /// Commits that failed.
+    pub failures: u64,
 }

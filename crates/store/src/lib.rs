@@ -28,7 +28,7 @@ pub use check::{Condition, Dumped, Report, check, dump};
 pub use embedded::{Embedded, FILE_VERSION, Options};
 pub use error::{Conflict, StoreError};
 pub use kv::{
-    Batch, Cmp, Compare, Event, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range, Request,
-    Response, Target, Watch,
+    Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
+    Request, Response, Target, Watch,
 };
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

@@ -1,5 +1,6 @@
 //! Linux behind small traits: netlink, nftables, namespaces, mounts, cgroups, processes
 
+pub mod activation;
 pub mod conntrack;
 pub mod mount;
 pub mod netlink;

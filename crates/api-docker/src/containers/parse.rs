@@ -48,6 +48,7 @@ pub(super) fn draft(
         domainname: config.domainname.clone(),
         confine,
         pid_of,
+        ipc_unsaid: host.ipc_mode.is_empty(),
         ipc_of,
         resources: resources(&host)?,
         mounts: all_mounts(&config, &host)?,

@@ -41,15 +41,15 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
             "Authorization": null,
             "Log": host.log_drivers,
         },
-        "MemoryLimit": true,
-        "SwapLimit": true,
-        "CpuCfsPeriod": true,
-        "CpuCfsQuota": true,
-        "CPUShares": true,
-        "CPUSet": true,
-        "PidsLimit": true,
-        "IPv4Forwarding": true,
-        "OomKillDisable": host.cgroup_version == 1,
+        "MemoryLimit": host.limits.memory,
+        "SwapLimit": host.limits.swap,
+        "CpuCfsPeriod": host.limits.cpu_cfs,
+        "CpuCfsQuota": host.limits.cpu_cfs,
+        "CPUShares": host.limits.cpu_shares,
+        "CPUSet": host.limits.cpuset,
+        "PidsLimit": host.limits.pids,
+        "IPv4Forwarding": host.ipv4_forwarding,
+        "OomKillDisable": host.limits.oom_kill_disable,
         "Debug": host.debug,
         "NFd": 0,
         "NGoroutines": 0,
@@ -69,9 +69,9 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "RegistryConfig": registry(host),
         "GenericResources": null,
         "DockerRootDir": host.root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
+        "HttpProxy": masked(&host.proxies[0]),
+        "HttpsProxy": masked(&host.proxies[1]),
+        "NoProxy": host.proxies[2],
         "Name": host.name,
         "Labels": host.labels,
         "ExperimentalBuild": false,
@@ -91,15 +91,28 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "Warnings": host.warnings,
     });
     if let Some(map) = info.as_object_mut()
+        && version < ApiVersion::v1(50)
+    {
+        map.insert("BridgeNfIptables".into(), host.bridge_netfilter.0.into());
+        map.insert("BridgeNfIp6tables".into(), host.bridge_netfilter.1.into());
+    }
+    if let Some(map) = info.as_object_mut()
         && version < ApiVersion::v1(44)
     {
         map.insert("KernelMemory".into(), false.into());
-        map.insert("BridgeNfIptables".into(), false.into());
-        map.insert("BridgeNfIp6tables".into(), false.into());
         map.insert("ClusterStore".into(), "".into());
         map.insert("ClusterAdvertise".into(), "".into());
     }
     info
+}
+
+/// A proxy's URL without its user's secret, as dockerd shows it.
+fn masked(proxy: &str) -> String {
+    let Some((scheme, rest)) = proxy.split_once("://") else { return proxy.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => proxy.to_owned(),
+    }
 }
 
 fn registry(host: &HostFacts) -> Value {

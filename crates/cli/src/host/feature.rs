@@ -1,28 +1,28 @@
 //! `feature list | enable | disable`.
 //!
-//! What is on is kept under the daemon's data directory and read when a daemon starts; the running daemon does not
-//! change, and that is said.
+//! A running daemon is told, over `RUN/control.sock`, and changes at once. Without one, what is on is read from and kept
+//! under the data directory, for the daemon that starts next.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use weft_daemon::features::{FEATURES, Features};
 
 use super::DEFAULT_ROOT;
 use crate::{
-    client::DEFAULT_RUN,
-    output::{self, Table},
+    client::{Client, DEFAULT_RUN, Endpoint, segment},
+    output::{self, Table, human},
     verbs::stop_daemon::pid_of,
 };
 
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  weft feature list\n  weft feature enable dns        with all that it needs\n  \
-    weft feature disable metrics"
+    weft feature disable metrics\n\nA running daemon changes at once, and keeps it."
 )]
 pub struct FeatureArgs {
-    /// The daemon's data directory
+    /// The daemon's data directory, where no daemon runs
     #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, global = true)]
     root: PathBuf,
     #[command(subcommand)]
@@ -48,47 +48,77 @@ enum FeatureCommand {
 
 /// `feature …`.
 pub fn feature(args: &FeatureArgs, run: Option<&Path>, json: bool) -> anyhow::Result<()> {
-    let mut features = Features::load(&args.root)?;
-    let changed: Vec<&str> = match &args.command {
-        FeatureCommand::List => return list(&features, json),
-        FeatureCommand::Enable { name } => features.enable(name)?,
-        FeatureCommand::Disable { name } => {
-            if features.disable(name)? {
-                vec![name]
-            } else {
-                Vec::new()
-            }
-        }
+    let run = run.unwrap_or(Path::new(DEFAULT_RUN));
+    let answer = if pid_of(run).is_some() { told(&args.command, run)? } else { kept(args)? };
+    let verb = match args.command {
+        FeatureCommand::List => return list(&answer, json),
+        FeatureCommand::Enable { .. } => "enabled",
+        FeatureCommand::Disable { .. } => "disabled",
     };
-    let verb = if matches!(args.command, FeatureCommand::Enable { .. }) { "enabled" } else { "disabled" };
-    if !changed.is_empty() {
-        features.save(&args.root)?;
-    }
-    let running = pid_of(run.unwrap_or(Path::new(DEFAULT_RUN))).is_some();
     if json {
-        return output::json(&json!({verb: changed, "needs_restart": running && !changed.is_empty()}));
+        return output::json(&answer);
     }
+    let changed: Vec<&str> = human::list(&answer[verb]).iter().filter_map(Value::as_str).collect();
     if changed.is_empty() {
         return output::line("nothing to change");
     }
-    output::line(format!("{verb}: {}", changed.join(", ")))?;
-    if running {
-        output::note("the running daemon goes on as it is: restart it (containers go on meanwhile)");
-    }
-    Ok(())
+    output::line(format!("{verb}: {}", changed.join(", ")))
 }
 
-fn list(features: &Features, json: bool) -> anyhow::Result<()> {
+/// By the running daemon.
+fn told(command: &FeatureCommand, run: &Path) -> anyhow::Result<Value> {
+    let client = Client::new(Endpoint::Unix(run.join("control.sock")));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let change = |name: &str, verb: &str| client.post(format!("/v1/features/{}/{verb}", segment(name)));
+    let call = match command {
+        FeatureCommand::List => client.get("/v1/features"),
+        FeatureCommand::Enable { name } => change(name, "enable"),
+        FeatureCommand::Disable { name } => change(name, "disable"),
+    };
+    runtime.block_on(call.fetch())
+}
+
+/// In the file.
+fn kept(args: &FeatureArgs) -> anyhow::Result<Value> {
+    let mut features = Features::load(&args.root)?;
+    let answer = match &args.command {
+        FeatureCommand::List => {
+            let all = FEATURES.iter().map(|f| {
+                json!({
+                    "name": f.name, "enabled": features.is_on(f.name), "needs": f.needs, "about": f.about,
+                    "default": f.default, "fixed": f.fixed,
+                })
+            });
+            return Ok(all.collect());
+        }
+        FeatureCommand::Enable { name } => json!({"enabled": features.enable(name)?}),
+        FeatureCommand::Disable { name } => {
+            let changed = features.disable(name)?.then_some(name);
+            json!({"disabled": changed.into_iter().collect::<Vec<_>>()})
+        }
+    };
+    features.save(&args.root)?;
+    Ok(answer)
+}
+
+fn list(all: &Value, json: bool) -> anyhow::Result<()> {
     if json {
-        let all = FEATURES.iter().map(|f| {
-            json!({"name": f.name, "enabled": features.is_on(f.name), "needs": f.needs, "about": f.about, "default": f.default})
-        });
-        return output::json(&all.collect());
+        return output::json(all);
     }
     let mut table = Table::new(&["NAME", "STATE", "NEEDS", "ABOUT"]);
-    for f in FEATURES {
-        let state = if features.is_on(f.name) { "enabled" } else { "disabled" };
-        table.row([f.name.into(), state.into(), f.needs.join(","), f.about.into()]);
+    for f in human::list(all) {
+        let state = match (&f["enabled"], &f["fixed"]) {
+            (Value::Bool(true), Value::Bool(true)) => "always",
+            (Value::Bool(true), _) => "enabled",
+            _ => "disabled",
+        };
+        let needs: Vec<&str> = human::list(&f["needs"]).iter().filter_map(Value::as_str).collect();
+        table.row([
+            human::text(f, "name").to_string(),
+            state.into(),
+            needs.join(","),
+            human::text(f, "about").to_string(),
+        ]);
     }
     table.print()
 }

@@ -22,7 +22,7 @@ use crate::{
     output,
 };
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  weft up                                      in the foreground\n  \
     weft up --detach                             returns when it is ready; log in RUN/weft.log\n  \
     weft up --docker-config /etc/docker/daemon.json\n  \
@@ -74,7 +74,7 @@ const FACES: &[&str] = &["docker", "openstack", "registry", "restconf", "native"
 /// Runs the daemon, or starts one.
 pub fn up(args: UpArgs, run: Option<PathBuf>) -> anyhow::Result<()> {
     // Here and not in the daemon, so that a wrong setting is wrong usage, seen at once.
-    let config = config(&args, run).map_err(|e| usage(weft_base::chain(e.as_ref())))?;
+    let config = config(&args, run.clone()).map_err(|e| usage(weft_base::chain(e.as_ref())))?;
     if args.detach {
         return detach(&config);
     }
@@ -82,7 +82,13 @@ pub fn up(args: UpArgs, run: Option<PathBuf>) -> anyhow::Result<()> {
         rustix::process::setsid().context("leaving the session")?;
     }
     let format = if args.log_format == "json" { LogFormat::Json } else { LogFormat::Text };
-    weft_daemon::run(config, format)
+    let reread = move || config_again(&args, run.clone());
+    weft_daemon::run(config, format, Box::new(reread))
+}
+
+/// On SIGHUP: the same words, the files as they are now.
+fn config_again(args: &UpArgs, run: Option<PathBuf>) -> anyhow::Result<Config> {
+    config(args, run)
 }
 
 fn config(args: &UpArgs, run: Option<PathBuf>) -> anyhow::Result<Config> {

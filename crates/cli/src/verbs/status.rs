@@ -38,6 +38,9 @@ pub async fn status(context: &Context) -> anyhow::Result<()> {
     let networks = count_of(&context.client, "/networks").await;
     let volumes =
         context.client.get("/volumes").fetch::<Value>().await.map(|v| human::list(&v["Volumes"]).len()).ok();
+    // The daemon's own word, where we may ask for it.
+    let control = Client::new(Endpoint::Unix(context.run_dir().join("control.sock")));
+    let own: Value = control.get("/v1/status").fetch().await.unwrap_or_default();
     let started = pid.and_then(started);
     let report = json!({
         "running": true,
@@ -56,6 +59,10 @@ pub async fn status(context: &Context) -> anyhow::Result<()> {
         "networks": networks,
         "volumes": volumes,
         "listeners": listeners(endpoint, pid),
+        "features": own["features"],
+        "faces": own["listeners"],
+        "commit": version["GitCommit"],
+        "built": version["BuildTime"],
         "warnings": info["Warnings"],
     });
     if context.json { output::json(&report) } else { people(&report) }
@@ -88,6 +95,10 @@ fn people(report: &Value) -> anyhow::Result<()> {
         report["volumes"]
     ))?;
     output::line(format!("root {}, run {}", text("root"), text("run")))?;
+    let features: Vec<&str> = human::list(&report["features"]).iter().filter_map(Value::as_str).collect();
+    if !features.is_empty() {
+        output::line(format!("features {}", features.join(", ")))?;
+    }
     let listeners = human::list(&report["listeners"]).iter().filter_map(Value::as_str);
     output::line(format!("listens on {}", listeners.collect::<Vec<_>>().join(", ")))?;
     human::list(&report["warnings"]).iter().try_for_each(|w| output::line(w.as_str().unwrap_or("")))

@@ -2,8 +2,8 @@
 
 use weft_base::Name;
 use weft_model::{
-    Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels, LogConfig,
-    Meta, MountKind, Namespace, NetworkMode, RunRequest, Volume,
+    CgroupNs, Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels,
+    LogConfig, Meta, MountKind, Namespace, NetworkMode, RunRequest, SeccompChoice, Volume,
 };
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
@@ -46,6 +46,7 @@ impl Cloud {
         }
         let image = self.image_for(&draft.image, draft.platform.as_deref()).await?;
         merge(&mut draft, &image.defaults)?;
+        self.fill(&mut draft);
         let mut warnings = Vec::new();
         let labels = std::mem::take(&mut draft.labels);
         let resolved = self.resolve(caller, draft, name.clone(), image.id, &mut warnings).await;
@@ -79,6 +80,20 @@ impl Cloud {
         }
         self.engine().events().container(&container, "create", []);
         Ok(Created { id: container.spec.id, warnings })
+    }
+
+    /// What the daemon's configuration says where the draft says nothing.
+    fn fill(&self, draft: &mut ContainerDraft) {
+        let defaults = &self.0.parts.defaults;
+        if draft.ipc_unsaid {
+            draft.confine.ipc = defaults.ipc;
+        }
+        if draft.confine.cgroup == CgroupNs::Default {
+            draft.confine.cgroup = defaults.cgroup;
+        }
+        if draft.confine.seccomp == SeccompChoice::Default {
+            draft.confine.seccomp.clone_from(&defaults.seccomp);
+        }
     }
 
     fn record(&self, caller: &Caller, spec: ContainerSpec, labels: Labels) -> Container {

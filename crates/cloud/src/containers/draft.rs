@@ -68,6 +68,8 @@ pub struct ContainerDraft {
     pub confine: Confinement,
     /// Join the PID namespace of this container (name or id).
     pub pid_of: Option<String>,
+    /// Nothing was said about the IPC namespace.
+    pub ipc_unsaid: bool,
     /// Join the IPC namespace of this container (name or id).
     pub ipc_of: Option<String>,
     /// Limits and devices.

@@ -30,7 +30,7 @@ use weft_sys::process::{ProcessId, set_rlimit};
 use super::{
     enter::{self, Entry},
     helper::{Progress, Shim},
-    seccomp,
+    remap, seccomp,
     stdio::ContainerSide,
     types::{Created, Fault, SeccompFile, ShimSpec},
 };
@@ -49,6 +49,9 @@ pub(super) fn run(
     shim: &mut Shim,
 ) -> Result<(), Fault> {
     let prepared = Prepared::new(dir, spec)?;
+    if let Some(net) = &prepared.net {
+        remap::enter_network(net, &dir.join(remap::SYS))?;
+    }
     if let ContainerSide::Pipes { .. } = &stdio {
         stdio.give_to(prepared.host_uid, |fd, uid| fchown(fd, Some(uid), None));
     }
@@ -110,6 +113,8 @@ struct Prepared {
     seccomp: Option<SeccompFile>,
     user_namespace: bool,
     host_uid: u32,
+    /// A network namespace to be in before the user namespace is made.
+    net: Option<remap::Network>,
 }
 
 impl Prepared {
@@ -139,6 +144,7 @@ impl Prepared {
         let mut root = oci.root().clone().ok_or_else(|| Fault::other("config.json has no root"))?;
         root.set_path(spec.bundle.join(root.path()));
         oci.set_root(Some(root));
+        let net = remap::take_network(&mut oci, &dir.join(remap::SYS));
         let linux = oci.linux().as_ref();
         let user_namespace = linux
             .and_then(|l| l.namespaces().as_ref())
@@ -159,7 +165,7 @@ impl Prepared {
                 oci.save(bundle.join("config.json"))
                     .map_err(|e| Fault::because("writing the runtime's config", &e))
             })?;
-        Ok(Self { bundle, entry, rlimits, oom_score_adj, seccomp, user_namespace, host_uid })
+        Ok(Self { bundle, entry, rlimits, oom_score_adj, seccomp, user_namespace, host_uid, net })
     }
 }
 

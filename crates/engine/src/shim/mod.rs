@@ -26,6 +26,7 @@ mod job;
 mod join;
 mod life;
 mod monitor;
+mod remap;
 mod seccomp;
 mod stdio;
 mod streams;

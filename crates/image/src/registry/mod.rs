@@ -34,7 +34,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use weft_model::{Digest, Image};
 
@@ -59,12 +59,24 @@ pub struct RegistryClient(Arc<Inner>);
 
 struct Inner {
     store: ImageStore,
-    options: Arc<RegistryOptions>,
-    insecure: Insecure,
+    settings: RwLock<Arc<Settings>>,
     tokens: Arc<Tokens>,
     downloads: Semaphore,
     uploads: Semaphore,
     blobs: Mutex<HashMap<Digest, Weak<AsyncMutex<()>>>>,
+}
+
+/// What may change while the client is at work; each operation keeps what it began with.
+struct Settings {
+    options: Arc<RegistryOptions>,
+    insecure: Insecure,
+}
+
+impl Settings {
+    fn new(options: RegistryOptions) -> Result<Arc<Self>> {
+        let insecure = Insecure::parse(&options.insecure)?;
+        Ok(Arc::new(Self { options: Arc::new(options), insecure }))
+    }
 }
 
 impl RegistryClient {
@@ -73,16 +85,28 @@ impl RegistryClient {
     /// # Errors
     /// `Invalid` for an insecure registry that is neither a host nor a network.
     pub fn new(store: ImageStore, options: RegistryOptions) -> Result<Self> {
-        let insecure = Insecure::parse(&options.insecure)?;
         Ok(Self(Arc::new(Inner {
             store,
-            insecure,
             tokens: Arc::default(),
             downloads: Semaphore::new(options.downloads.max(1)),
             uploads: Semaphore::new(options.uploads.max(1)),
             blobs: Mutex::default(),
-            options: Arc::new(options),
+            settings: RwLock::new(Settings::new(options)?),
         })))
+    }
+
+    /// Uses other options from the next operation on. How many transfers run side by side stays as it was.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::new`]; nothing is changed then.
+    pub fn reconfigure(&self, options: RegistryOptions) -> Result<()> {
+        let settings = Settings::new(options)?;
+        *self.0.settings.write() = settings;
+        Ok(())
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.0.settings.read())
     }
 
     pub(self) fn store(&self) -> &ImageStore {
@@ -110,20 +134,25 @@ impl RegistryClient {
     }
 
     fn shared(&self) -> Arc<Shared> {
-        let (options, tokens) = (Arc::clone(&self.0.options), Arc::clone(&self.0.tokens));
-        Arc::new(Shared { clients: Clients::new(options.certs.clone()), tokens, options })
+        let (options, tokens) = (Arc::clone(&self.settings().options), Arc::clone(&self.0.tokens));
+        Arc::new(Shared {
+            clients: Clients::new(options.certs.clone(), options.proxies.clone()),
+            tokens,
+            options,
+        })
     }
 
     /// The ways to the registry `domain`, mirrors only `for_pull`.
     async fn sites(&self, domain: &str, for_pull: bool) -> Vec<Site> {
+        let settings = self.settings();
         let mut addresses: Vec<IpAddr> = Vec::new();
         // Networks in the list mean registries by address: a name is looked up.
-        if domain != HUB && self.0.insecure.wants_addresses() {
+        if domain != HUB && settings.insecure.wants_addresses() {
             let found = tokio::net::lookup_host((host_of(domain), 0)).await;
             addresses.extend(found.into_iter().flatten().map(|a| a.ip()));
         }
-        let mirrors = if for_pull { &self.0.options.mirrors[..] } else { &[] };
-        sites(domain, mirrors, &self.0.insecure, &addresses)
+        let mirrors = if for_pull { &settings.options.mirrors[..] } else { &[] };
+        sites(domain, mirrors, &settings.insecure, &addresses)
     }
 
     /// Pulls an image, or all tags of a repository. The images' records are written when this returns; a pull that

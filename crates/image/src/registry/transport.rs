@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use reqwest::{Certificate, Client, Identity, Method, Url};
+use reqwest::{Certificate, Client, Identity, Method, NoProxy, Proxy, Url};
 
 use super::{
     endpoint::host_of,
@@ -21,12 +21,13 @@ use super::{
 /// Clients by host and whether certificates are checked.
 pub(super) struct Clients {
     certs: PathBuf,
+    proxies: [String; 3],
     made: Mutex<HashMap<(String, bool), Client>>,
 }
 
 impl Clients {
-    pub fn new(certs: PathBuf) -> Self {
-        Self { certs, made: Mutex::default() }
+    pub fn new(certs: PathBuf, proxies: [String; 3]) -> Self {
+        Self { certs, proxies, made: Mutex::default() }
     }
 
     /// The client for `authority` (`host[:port]`).
@@ -35,7 +36,7 @@ impl Clients {
         if let Some(client) = self.made.lock().get(&key) {
             return Ok(client.clone());
         }
-        let client = build(&self.certs, authority, insecure)?;
+        let client = build(&self.certs, &proxies(&self.proxies)?, authority, insecure)?;
         self.made.lock().insert(key, client.clone());
         Ok(client)
     }
@@ -47,7 +48,7 @@ pub(super) fn authority(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn build(certs: &Path, authority: &str, insecure: bool) -> Result<Client> {
+fn build(certs: &Path, proxies: &[Proxy], authority: &str, insecure: bool) -> Result<Client> {
     let (roots, identity) = certificates(&certs.join(authority))?;
     let host = host_of(authority);
     let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -62,6 +63,8 @@ fn build(certs: &Path, authority: &str, insecure: bool) -> Result<Client> {
         // As Go: loopback is never asked of a proxy.
         if local {
             builder = builder.no_proxy();
+        } else {
+            builder = proxies.iter().cloned().fold(builder, reqwest::ClientBuilder::proxy);
         }
         if let Some(identity) = &identity {
             builder = builder.identity(identity.clone());
@@ -77,6 +80,19 @@ fn build(certs: &Path, authority: &str, insecure: bool) -> Result<Client> {
     made.map_err(|e| {
         RegistryError::Unexpected(format!("preparing TLS for {authority}: {}", weft_base::chain(&e)))
     })
+}
+
+/// The configured proxies; none where the environment decides.
+fn proxies([http, https, none]: &[String; 3]) -> Result<Vec<Proxy>> {
+    let bad = |e: reqwest::Error| RegistryError::Unexpected(format!("proxy: {}", weft_base::chain(&e)));
+    let mut all = Vec::new();
+    if !http.is_empty() {
+        all.push(Proxy::http(http).map_err(bad)?);
+    }
+    if !https.is_empty() {
+        all.push(Proxy::https(https).map_err(bad)?);
+    }
+    Ok(all.into_iter().map(|p| p.no_proxy(NoProxy::from_string(none))).collect())
 }
 
 /// CA certificates (`*.crt`) and the first client certificate (`*.cert` with its `*.key`) of a directory.

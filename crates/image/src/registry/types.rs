@@ -83,6 +83,9 @@ pub struct RegistryOptions {
     pub stall: Duration,
     /// Where CA and client certificates of registries are: `<certs>/<host[:port]>/*.{crt,cert,key}`.
     pub certs: PathBuf,
+    /// Proxies for `http`, for `https`, and what needs none (separated by commas); where all are empty, the environment
+    /// decides.
+    pub proxies: [String; 3],
 }
 
 impl Default for RegistryOptions {
@@ -97,6 +100,7 @@ impl Default for RegistryOptions {
             retry_ceiling: Duration::from_secs(20),
             stall: Duration::from_secs(60),
             certs: PathBuf::from("/etc/docker/certs.d"),
+            proxies: Default::default(),
         }
     }
 }

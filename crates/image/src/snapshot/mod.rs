@@ -123,6 +123,12 @@ impl Snapshots {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).map_err(ImageError::io("making", dir))?;
         }
+        if let Some(ids) = ids {
+            // What a container of an image without layers begins with.
+            let (empty, (uid, gid)) = (root.join("empty"), ids.to_host(0, 0)?);
+            std::os::unix::fs::chown(&empty, Some(uid), Some(gid))
+                .map_err(ImageError::io("giving away", empty))?;
+        }
         let driver = match driver {
             Some(driver) => driver,
             None => probe(&root)?,

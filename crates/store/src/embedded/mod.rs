@@ -18,7 +18,11 @@ mod writer;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -58,6 +62,15 @@ pub(crate) struct Shared {
     pub(crate) changed: tokio::sync::watch::Sender<u64>,
     pub(crate) db: Database,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) counts: Counts,
+}
+
+/// What happened since the store was opened.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) commits: weft_base::metrics::Histogram,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
 }
 
 /// A store in one file. Dropping it finishes what was asked, and closes and unlocks the file.
@@ -83,6 +96,7 @@ impl Embedded {
             changed,
             db: opened.db,
             clock: options.clock,
+            counts: Counts::default(),
         });
         let (send, asks) = mpsc::channel();
         let (next_lease, retain) = (opened.next_lease, options.retain.max(1));
@@ -164,5 +178,14 @@ impl Kv for Embedded {
 
     fn local_revision(&self) -> Option<u64> {
         Some(self.shared.state.read().revision)
+    }
+
+    fn figures(&self) -> Option<crate::Figures> {
+        let counts = &self.shared.counts;
+        Some(crate::Figures {
+            commits: counts.commits.read(),
+            requests: counts.requests.load(Relaxed),
+            failures: counts.failures.load(Relaxed),
+        })
     }
 }

@@ -13,7 +13,7 @@
 //! reads go on from memory, which shows only what is known to be durable.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
     time::{Duration, Instant},
 };
 
@@ -96,6 +96,7 @@ impl Writer {
             if self.failed.is_none() {
                 expire(&state, &mut group);
             }
+            shared.counts.requests.fetch_add(asks.len() as u64, Relaxed);
             let mut pending = Vec::with_capacity(asks.len());
             for ask in asks {
                 pending.push(self.evaluate(ask, &mut group, &mut compact));
@@ -165,7 +166,10 @@ impl Writer {
             std::mem::replace(&mut state.compacted, commit.compacted)
         };
         let now = Instant::now();
-        if let Err(error) = self.write(&commit, before) {
+        let written = self.write(&commit, before);
+        self.shared.counts.commits.observe(now.elapsed());
+        if let Err(error) = written {
+            self.shared.counts.failures.fetch_add(1, Relaxed);
             tracing::error!(error = %weft_base::chain(&error), "the store cannot write any more");
             self.failed = Some(error.clone());
             return Err(error);
