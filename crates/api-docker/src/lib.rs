@@ -12,6 +12,7 @@ mod error;
 mod execs;
 mod hijack;
 mod images;
+mod keys;
 mod networks;
 mod path;
 mod progress;
