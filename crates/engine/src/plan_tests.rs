@@ -80,6 +80,8 @@ struct Machine {
     dies_after: Option<usize>,
     /// It died, ever.
     died: bool,
+    /// It was started since people froze it.
+    fresh: bool,
 }
 
 impl Machine {
@@ -96,7 +98,7 @@ impl Machine {
         };
         let container = Container { meta, spec, status: ContainerStatus::default() };
         let now = Timestamp::from_unix(1_000_000, 0).unwrap();
-        Self { container, actual: Actual::default(), nature, now, gone: false, dies_after: None, died: false }
+        Self { container, actual: Actual::default(), nature, now, gone: false, dies_after: None, died: false, fresh: true }
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -111,7 +113,10 @@ impl Machine {
             }
             Wish::Restart => self.ask(Want::Running, true, false, stop(Some(1))),
             // `cloud` refuses these where nothing runs.
-            Wish::Pause if alive => self.ask(Want::Running, false, true, stop(None)),
+            Wish::Pause if alive => {
+                self.fresh = false;
+                self.ask(Want::Running, false, true, stop(None));
+            }
             Wish::Unpause if alive => self.ask(Want::Running, false, false, stop(None)),
             Wish::Pause | Wish::Unpause => {}
             Wish::Remove => self.container.meta.deleting = Some(self.now),
@@ -285,6 +290,7 @@ impl Machine {
             (status.restart_count, status.stopped_by_user) = (0, false);
         }
         self.actual.process = Process::Running;
+        self.fresh = true;
         if self.nature.ends > 0 {
             self.nature.ends -= 1;
             self.end(self.nature.code);
@@ -306,7 +312,8 @@ impl Machine {
         // `always` comes back with the daemon, whatever was asked before.
         let revived = self.died && self.container.spec.restart.mode == RestartMode::Always;
         need(!alive || run.want == Want::Running || revived, "it was to be stopped")?;
-        let frozen = alive && run.paused;
+        // A new instance after a frozen one's end runs, as with dockerd.
+        let frozen = alive && run.paused && !self.fresh;
         need(!frozen || self.actual.process == Process::Paused, "it was to be frozen")?;
         need(!alive || run.paused || self.actual.process == Process::Running, "it was to be thawed")?;
         need(alive || !self.actual.residue || status.state == RunState::Created, "something is left of it")?;
