@@ -5,6 +5,7 @@
 //! the way the request came, and logs one line for each. It knows no API's words.
 
 mod hijack;
+mod linger;
 mod listen;
 mod log;
 mod meter;

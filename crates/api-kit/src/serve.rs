@@ -18,7 +18,7 @@ use tracing::Instrument;
 use weft_base::Tasks;
 use weft_cloud::Caller;
 
-use crate::{Listener, Meter, RequestId};
+use crate::{Listener, Meter, RequestId, linger::Linger};
 
 /// What a listener allows.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ impl Server {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.header_timeout)
-            .serve_connection(TokioIo::new(stream), service_fn(|request| self.answer(request)))
+            .serve_connection(TokioIo::new(Linger::new(stream)), service_fn(|request| self.answer(request)))
             .with_upgrades()
             .await;
         if let Err(error) = served {

@@ -76,7 +76,8 @@ pub(crate) fn unpack(
         let (uid, gid) = ids.to_host(0, 0)?;
         std::os::unix::fs::chown(root, Some(uid), Some(gid)).map_err(ImageError::io("giving away", root))?;
     }
-    Unpacker { root: fd, ids, limits, target, parent: None, dirs: Vec::new(), out }.run(reader)
+    Unpacker { root: fd, ids, limits, target, parent: None, dirs: Vec::new(), climbing: BTreeSet::new(), out }
+        .run(reader)
 }
 
 /// What an archive becomes.
@@ -111,7 +112,9 @@ pub(crate) fn merge(
 ) -> Result<()> {
     let target = Target::Tree(merge);
     let out = Unpacked::default();
-    Unpacker { root, ids, limits, target, parent: None, dirs: Vec::new(), out }.run(reader).map(drop)
+    Unpacker { root, ids, limits, target, parent: None, dirs: Vec::new(), climbing: BTreeSet::new(), out }
+        .run(reader)
+        .map(drop)
 }
 
 struct Unpacker {
@@ -121,6 +124,8 @@ struct Unpacker {
     limits: Limits,
     parent: Option<(PathBuf, Rc<OwnedFd>)>,
     dirs: Vec<(PathBuf, Timestamps)>,
+    /// Links of this layer that climb above its root.
+    climbing: BTreeSet<PathBuf>,
     out: Unpacked,
 }
 
@@ -163,6 +168,7 @@ impl Unpacker {
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             return self.root_entry(entry);
         };
+        self.refuse_through_links(&path)?;
         let parent = self.parent_of(&path)?;
         if name.as_bytes().starts_with(PREFIX) && matches!(self.target, Target::Layer) {
             return whiteout(&parent, name.as_bytes()).map_err(at(&path));
@@ -176,8 +182,8 @@ impl Unpacker {
             Kind::HardLink => return self.hard_link(&parent, &name, &path, entry),
             Kind::Dir => return self.directory(&parent, &name, path, entry),
             Kind::Symlink => {
-                if matches!(self.target, Target::Layer) {
-                    check_symlink(&path, entry)?;
+                if matches!(self.target, Target::Layer) && climbs(&path, &entry.link) {
+                    self.climbing.insert(path.clone());
                 }
                 let target = OsStr::from_bytes(&entry.link);
                 replacing(&parent, &name, || symlinkat(target, &*parent, &name)).map_err(at(&path))?;
@@ -260,6 +266,18 @@ impl Unpacker {
     }
 
     /// The directory an entry belongs in, made when the archive only implies it.
+    /// A link that climbs above the root is a text like any other, clipped at the root in a container: images have such,
+    /// and every other engine keeps them. An entry that goes through one means to leave.
+    fn refuse_through_links(&self, path: &Path) -> Result<()> {
+        match path.ancestors().skip(1).find(|dir| self.climbing.contains(*dir)) {
+            None => Ok(()),
+            Some(_) => {
+                let path = path.display().to_string();
+                Err(ImageError::Unsafe { path, why: "it leads through a link out of the image" })
+            }
+        }
+    }
+
     fn parent_of(&mut self, path: &Path) -> Result<Rc<OwnedFd>> {
         let dir = path.parent().unwrap_or(Path::new(""));
         if let Some((_, fd)) = self.parent.as_ref().filter(|(cached, _)| cached == dir) {
@@ -392,6 +410,7 @@ impl Unpacker {
         if target == path {
             return Ok(());
         }
+        self.refuse_through_links(&target)?;
         let missing = |e: Errno| match e {
             Errno::NOENT | Errno::NOTDIR => ImageError::corrupt(
                 "layer",
@@ -503,24 +522,21 @@ fn tolerate(done: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// A link that climbs above the root would be clipped there in a container and leads elsewhere outside of one.
-fn check_symlink(path: &Path, entry: &Entry) -> Result<()> {
-    if entry.link.starts_with(b"/") {
-        return Ok(());
+/// Whether a relative link at `path` climbs above the root.
+fn climbs(path: &Path, link: &[u8]) -> bool {
+    if link.starts_with(b"/") {
+        return false;
     }
     let mut depth = path.iter().count() - 1;
-    for part in entry.link.split(|b| *b == b'/') {
+    for part in link.split(|b| *b == b'/') {
         match part {
             b"" | b"." => {}
-            b".." if depth == 0 => {
-                let path = format!("{} -> {}", path.display(), String::from_utf8_lossy(&entry.link));
-                return Err(ImageError::Unsafe { path, why: "the link leads out of the image" });
-            }
+            b".." if depth == 0 => return true,
             b".." => depth -= 1,
             _ => depth += 1,
         }
     }
-    Ok(())
+    false
 }
 
 pub(crate) fn is_whiteout(stat: &rustix::fs::Stat) -> bool {

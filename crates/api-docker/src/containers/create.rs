@@ -9,7 +9,7 @@ use crate::{
     ApiVersion, Face,
     error::Result,
     query::Params,
-    respond::{self, JsonBody},
+    respond::{self, NeededJson},
 };
 
 pub(super) async fn create(
@@ -17,7 +17,7 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     Extension(version): Extension<ApiVersion>,
     params: Params,
-    JsonBody(body): JsonBody<CreateBody>,
+    NeededJson(body): NeededJson<CreateBody>,
 ) -> Result<Response> {
     let name = params.text("name").map(|n| n.trim_start_matches('/').to_owned());
     let platform = params.text("platform").filter(|_| version >= ApiVersion::v1(41)).map(str::to_owned);

@@ -2,7 +2,7 @@
 
 use axum::{
     Extension, Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Path, Request, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -88,9 +88,7 @@ async fn start(
 ) -> Result<Response> {
     // The connection is taken over behind the body, so the body is read without giving the request away.
     let (mut parts, body) = request.into_parts();
-    let bytes = to_bytes(body, 64 << 10)
-        .await
-        .map_err(|e| ApiError::bad_request(format!("reading the request's body: {e}")))?;
+    let bytes = respond::read(body, 64 << 10).await?;
     let body: StartBody = respond::parse(if bytes.is_empty() { b"{}" } else { &bytes })?;
     let size = body.console_size.map(|[rows, columns]| (rows, columns));
     if size.is_some() && !body.tty.unwrap_or(false) {

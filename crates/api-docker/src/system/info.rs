@@ -16,7 +16,7 @@ pub(super) async fn info(
     let host = face.cloud.host(&caller)?;
     let counts = face.cloud.container_counts(&caller).await?;
     let images = face.cloud.image_count(&caller).await?;
-    respond::ok(&render(host, counts, images, version))
+    respond::ok(&render(&host, counts, images, version))
 }
 
 fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: ApiVersion) -> Value {

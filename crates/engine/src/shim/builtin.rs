@@ -6,7 +6,8 @@
 //!   the filter too late, errors come without their kind);
 //! - `oomScoreAdj`: it would change the shim's own, and fail where lowering is not allowed;
 //! - `rlimits`: it fails where raising is not allowed;
-//! - the environment: it would ask the name service about `HOME` inside the container.
+//! - the environment: it would ask the name service about `HOME` inside the container;
+//! - mounts on `/dev`: see `guard`.
 //!
 //! The container's first process becomes a child of the shim, not of this helper (`as_sibling`).
 
@@ -29,6 +30,7 @@ use weft_sys::process::{ProcessId, set_rlimit};
 
 use super::{
     enter::{self, Entry},
+    guard::{self, Late},
     helper::{Progress, Shim},
     remap, seccomp,
     stdio::ContainerSide,
@@ -55,7 +57,7 @@ pub(super) fn run(
     if let ContainerSide::Pipes { .. } = &stdio {
         stdio.give_to(prepared.host_uid, |fd, uid| fchown(fd, Some(uid), None));
     }
-    let init = Init { entry: prepared.entry, faults: Rc::new(faults) };
+    let init = Init { entry: prepared.entry, late: Rc::new(prepared.late), faults: Rc::new(faults) };
     let mut builder = ContainerBuilder::new(spec.id.clone(), SyscallType::default())
         .with_root_path(&spec.state_root)
         .map_err(|e| Fault::because("state directory", &e))?
@@ -108,6 +110,7 @@ pub(super) fn delete(spec: &ShimSpec) {
 struct Prepared {
     bundle: PathBuf,
     entry: Entry,
+    late: Late,
     rlimits: Vec<PosixRlimit>,
     oom_score_adj: Option<i32>,
     seccomp: Option<SeccompFile>,
@@ -143,8 +146,10 @@ impl Prepared {
         oci.set_process(Some(process));
         let mut root = oci.root().clone().ok_or_else(|| Fault::other("config.json has no root"))?;
         root.set_path(spec.bundle.join(root.path()));
+        guard::check(root.path(), &oci)?;
         oci.set_root(Some(root));
         let net = remap::take_network(&mut oci, &dir.join(remap::SYS));
+        let late = Late::take(&mut oci)?;
         let linux = oci.linux().as_ref();
         let user_namespace = linux
             .and_then(|l| l.namespaces().as_ref())
@@ -165,7 +170,7 @@ impl Prepared {
                 oci.save(bundle.join("config.json"))
                     .map_err(|e| Fault::because("writing the runtime's config", &e))
             })?;
-        Ok(Self { bundle, entry, rlimits, oom_score_adj, seccomp, user_namespace, host_uid, net })
+        Ok(Self { bundle, entry, late, rlimits, oom_score_adj, seccomp, user_namespace, host_uid, net })
     }
 }
 
@@ -224,12 +229,13 @@ fn rlimit_number(kind: oci_spec::runtime::PosixRlimitType) -> u32 {
 #[derive(Clone)]
 struct Init {
     entry: Entry,
+    late: Rc<Late>,
     faults: Rc<OwnedFd>,
 }
 
 impl Executor for Init {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        self.entry.prepare().map(drop).map_err(|fault| {
+        self.late.attach().and_then(|()| self.entry.prepare()).map(drop).map_err(|fault| {
             enter::report(&self.faults, &fault);
             ExecutorValidationError::ArgValidationError(fault.message)
         })

@@ -21,6 +21,7 @@ pub mod client;
 mod conn;
 mod enter;
 mod external;
+mod guard;
 mod helper;
 mod job;
 mod join;

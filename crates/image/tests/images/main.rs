@@ -218,7 +218,17 @@ async fn foreign_archives_cannot_do_harm_and_leave_nothing() {
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("leads out", tar(&[(file("../evil", 0o644), b"x")])),
         ("leads out", tar(&[(file("a/../../evil", 0o644), b"x")])),
-        ("leads out", tar(&[(link("l", "../../../tmp", Kind::Symlink), b"")])),
+        (
+            "through a link out",
+            tar(&[(link("l", "../../../tmp", Kind::Symlink), b""), (file("l/weft-evil", 0o644), b"x")]),
+        ),
+        (
+            "through a link out",
+            tar(&[
+                (link("a/l", "../../etc", Kind::Symlink), b""),
+                (link("h", "a/l/passwd", Kind::HardLink), b""),
+            ]),
+        ),
         ("dangling", tar(&[(link("l", "/tmp", Kind::Symlink), b""), (file("l/weft-evil", 0o644), b"x")])),
         ("leads out", tar(&[(link("h", "../../etc/passwd", Kind::HardLink), b"")])),
         ("lacks", tar(&[(link("h", "/etc/passwd", Kind::HardLink), b"")])),
@@ -245,6 +255,13 @@ async fn foreign_archives_cannot_do_harm_and_leave_nothing() {
         }
     }
     assert!(!Path::new("/tmp/weft-evil").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_climbs_too_high_is_a_text() {
+    let layer = tar(&[(link("l", "../../../etc/x", Kind::Symlink), b""), (file("f", 0o644), b"x")]);
+    let bed = Bed::new(Options::default()).await;
+    bed.load(archive(&["a:1"], std::slice::from_ref(&layer), plain)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

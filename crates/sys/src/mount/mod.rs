@@ -5,6 +5,8 @@
 //! absolute layer paths fill. In the fallback, layers are named by `/proc/self/fd/N`, so that a page holds about 230.
 //! Everything here blocks for microseconds to milliseconds; nothing follows a symbolic link in the target's last part.
 
+mod detached;
+
 use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -18,6 +20,8 @@ use rustix::{
         UnmountFlags,
     },
 };
+
+pub use detached::{Detached, Flags};
 
 /// An overlay file system to mount.
 #[derive(Clone, Debug, Default)]
