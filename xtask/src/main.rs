@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod dockerpy;
 mod layers;
+mod vm;
 
 #[derive(Parser)]
 #[command(about = "The one door for developers of Weft")]
@@ -27,6 +28,8 @@ enum Task {
     Bench(bench::Bench),
     /// docker-py's integration tests against dockerd or Weft.
     Dockerpy(dockerpy::Args),
+    /// The container tests on cgroup v2, in a small machine of qemu's.
+    Vm(vm::Args),
     /// The real `docker` client through every command group, against dockerd or Weft.
     Conformance(ConformanceArgs),
 }
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
         Task::Layers => layers::run(),
         Task::Bench(bench) => bench::run(&bench),
         Task::Dockerpy(args) => dockerpy::run(&args),
+        Task::Vm(args) => vm::run(&args),
         Task::Conformance(args) => conformance(&args),
     }
 }

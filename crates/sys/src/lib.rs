@@ -1,5 +1,6 @@
 //! Linux behind small traits: netlink, nftables, namespaces, mounts, cgroups, processes
 
+pub mod bpf;
 pub mod conntrack;
 pub mod mount;
 pub mod netlink;
