@@ -39,7 +39,7 @@ case_oom() {
     code=0; docker run --name box -m 16m --memory-swap 16m busybox tail /dev/zero || code=$?
     is $code 137
     is "$(docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box)" "true 137"
-    has "$(docker events --since 5m --until "$(date +%s)" --filter event=oom --format '{{.Action}}')" oom
+    until_true sh -c 'docker events --since 5m --until $(date +%s) --filter container=box --filter event=oom --format "{{.Action}}" | grep oom'
     gone box
 }
 
@@ -70,24 +70,25 @@ case_pids() {
 case_devices() {
     run busybox sh -c 'echo x >/dev/null; head -c1 /dev/urandom >/dev/null; echo x >/dev/full 2>/dev/null; [ -c /dev/tty ]'
     # Making a node is allowed, using it is not.
-    refused "Operation not permitted" run busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
-    refused "Operation not permitted" run busybox sh -c "mknod /d c 1 1 && dd if=/d of=/dev/null bs=1 count=1"
+    refused "can't open" run busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
+    refused "can't open" run busybox sh -c "mknod /d c 1 1 && dd if=/d of=/dev/null bs=1 count=1"
+    is "$(run -t busybox sh -c 'test -t 0 && echo terminal' | tr -d '\r')" terminal
 }
 
 case_device_added() {
     run --device /dev/vda:/dev/disk:r busybox dd if=/dev/disk of=/dev/null bs=512 count=1
-    refused "Operation not permitted" run --device /dev/vda:/dev/disk:r busybox dd if=/dev/zero of=/dev/disk bs=512 count=1
+    refused "can't open" run --device /dev/vda:/dev/disk:r busybox dd if=/dev/zero of=/dev/disk bs=512 count=1
     run --device /dev/vda:/dev/disk:rw busybox dd if=/dev/zero of=/dev/disk bs=512 count=1
 }
 
 case_device_rule() {
     run --device-cgroup-rule "b $(disk):* r" busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
-    refused "Operation not permitted" run --device-cgroup-rule "b $(disk):7 r" busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
+    refused "can't open" run --device-cgroup-rule "b $(disk):7 r" busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
 }
 
 case_device_exec() {
     sleeper
-    refused "Operation not permitted" docker exec box sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
+    refused "can't open" docker exec box sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
     gone box
 }
 
@@ -131,7 +132,7 @@ case_update() {
 33
 0
 79"
-    refused "Operation not permitted" docker exec box sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
+    refused "can't open" docker exec box sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
     gone box
 }
 
