@@ -1,8 +1,9 @@
 //! The one door for developers.
 //!
 //! `cargo xtask bench engine` measures Weft beside dockerd; `cargo xtask dockerpy` runs docker-py's own
-//! integration tests; `cargo xtask conformance` runs the real `docker` client's suite. Each starts its
-//! subjects in sandboxes of its own and leaves nothing behind.
+//! integration tests, `cargo xtask testcontainers` another client library's basic use; `cargo xtask conformance` runs
+//! the real `docker` client's suite; `cargo xtask vm` plays containers on cgroup v2. Each starts its subjects in sandboxes
+//! of its own and leaves nothing behind.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -11,6 +12,8 @@ mod bench;
 mod check;
 mod dockerpy;
 mod layers;
+mod testcontainers;
+mod vm;
 
 #[derive(Parser)]
 #[command(about = "The one door for developers of Weft")]
@@ -30,6 +33,10 @@ enum Task {
     Bench(bench::Bench),
     /// docker-py's integration tests against dockerd or Weft.
     Dockerpy(dockerpy::Args),
+    /// testcontainers-python's basic use, against dockerd or Weft.
+    Testcontainers(testcontainers::Args),
+    /// The container tests on cgroup v2, in a small machine of qemu's.
+    Vm(vm::Args),
     /// The real `docker` client through every command group, against dockerd or Weft.
     Conformance(ConformanceArgs),
 }
@@ -50,6 +57,8 @@ fn main() -> Result<()> {
         Task::Layers => layers::run(),
         Task::Bench(bench) => bench::run(&bench),
         Task::Dockerpy(args) => dockerpy::run(&args),
+        Task::Testcontainers(args) => testcontainers::run(&args),
+        Task::Vm(args) => vm::run(&args),
         Task::Conformance(args) => conformance(&args),
     }
 }

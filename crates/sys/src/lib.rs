@@ -1,6 +1,7 @@
 //! Linux behind small traits: netlink, nftables, namespaces, mounts, cgroups, processes
 
 pub mod activation;
+pub mod bpf;
 pub mod conntrack;
 pub mod mount;
 pub mod netlink;

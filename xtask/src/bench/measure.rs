@@ -31,7 +31,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    fn new(subject: Subject, archives: &tempfile::TempDir) -> Result<Self> {
+    pub fn new(subject: Subject, archives: &tempfile::TempDir) -> Result<Self> {
         let sandbox = Sandbox::new()?;
         let options = DaemonOptions { tcp: Some(TCP.to_owned()), ..Default::default() };
         let daemon = Daemon::start(&sandbox, subject, "subject", options)?;
@@ -118,7 +118,7 @@ impl Bed {
 }
 
 /// Every process whose pid namespace's parent chain leads to the sandbox: told by its first process's children.
-fn pids_of(sandbox: &Sandbox) -> Vec<i32> {
+pub fn pids_of(sandbox: &Sandbox) -> Vec<i32> {
     let mut found = vec![sandbox.init_pid()];
     let mut next = 0;
     // nsenter's children belong to nsenter outside, so ask by namespace as well.
@@ -179,7 +179,7 @@ fn one(row: &'static Row, beds: &mut [Bed], samples: usize) -> Result<Measured> 
 }
 
 /// The middle value; the mean of the two middle ones of an even count.
-fn median(mut numbers: Vec<f64>) -> f64 {
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     if numbers.len().is_multiple_of(2) {

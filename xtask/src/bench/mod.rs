@@ -4,6 +4,7 @@
 //! dockerd, …), each after a pause of 150 ms, and the median is told, so that a slow minute of the machine
 //! hits both. A row that cannot be measured says why and does not end the run.
 
+mod many;
 mod measure;
 mod rows;
 mod table;
@@ -16,6 +17,8 @@ use weft_testkit::Subject;
 pub enum Bench {
     /// The engine's figures against dockerd.
     Engine(EngineArgs),
+    /// Hundreds of containers on one network.
+    Many(many::Args),
 }
 
 /// `cargo xtask bench engine`.
@@ -40,7 +43,10 @@ pub struct EngineArgs {
 
 /// Runs what was asked.
 pub fn run(bench: &Bench) -> Result<()> {
-    let Bench::Engine(args) = bench;
+    let args = match bench {
+        Bench::Engine(args) => args,
+        Bench::Many(args) => return many::run(args),
+    };
     if args.list {
         rows::ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.what));
         return Ok(());

@@ -126,7 +126,7 @@ impl Cgroup {
     }
 
     /// The directory in version 2's hierarchy, where it carries the controllers.
-    pub(super) fn v2(&self) -> Option<PathBuf> {
+    pub(crate) fn v2(&self) -> Option<PathBuf> {
         let unified = self.hierarchies.unified();
         self.hierarchies.mounts.iter().find(|_| unified).map(|m| self.below(m))
     }

@@ -6,6 +6,7 @@
 //!   the filter too late, errors come without their kind);
 //! - `oomScoreAdj`: it would change the shim's own, and fail where lowering is not allowed;
 //! - `rlimits`: it fails where raising is not allowed;
+//! - limits and device rules on cgroup version 2: see `limits`;
 //! - the environment: it would ask the name service about `HOME` inside the container;
 //! - mounts on `/dev`: see `guard`.
 //!
@@ -25,14 +26,14 @@ use libcontainer::{
     syscall::syscall::SyscallType,
     workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError},
 };
-use oci_spec::runtime::{LinuxNamespaceType, PosixRlimit};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, PosixRlimit};
 use weft_sys::process::{ProcessId, set_rlimit};
 
 use super::{
     enter::{self, Entry},
     guard::{self, Late},
     helper::{Progress, Shim},
-    remap, seccomp,
+    limits, remap, seccomp,
     stdio::ContainerSide,
     types::{Created, Fault, SeccompFile, ShimSpec},
 };
@@ -77,6 +78,9 @@ pub(super) fn run(
         .map_err(|e| Fault::because("creating the container", &e))?;
     let pid = container.pid().ok_or_else(|| Fault::other("the runtime gave no process id"))?.as_raw();
     set_rlimits(pid, &prepared.rlimits)?;
+    if let Some(resources) = &prepared.resources {
+        limits::apply(&spec.cgroup, resources)?;
+    }
     if let Some(score) = prepared.oom_score_adj {
         set_oom_score(pid, score);
     }
@@ -113,6 +117,8 @@ struct Prepared {
     late: Late,
     rlimits: Vec<PosixRlimit>,
     oom_score_adj: Option<i32>,
+    /// Set by us, on cgroup version 2.
+    resources: Option<LinuxResources>,
     seccomp: Option<SeccompFile>,
     user_namespace: bool,
     host_uid: u32,
@@ -150,6 +156,7 @@ impl Prepared {
         oci.set_root(Some(root));
         let net = remap::take_network(&mut oci, &dir.join(remap::SYS));
         let late = Late::take(&mut oci)?;
+        let resources = if limits::ours() { take_resources(&mut oci) } else { None };
         let linux = oci.linux().as_ref();
         let user_namespace = linux
             .and_then(|l| l.namespaces().as_ref())
@@ -170,8 +177,27 @@ impl Prepared {
                 oci.save(bundle.join("config.json"))
                     .map_err(|e| Fault::because("writing the runtime's config", &e))
             })?;
-        Ok(Self { bundle, entry, late, rlimits, oom_score_adj, seccomp, user_namespace, host_uid, net })
+        Ok(Self {
+            bundle,
+            entry,
+            late,
+            rlimits,
+            oom_score_adj,
+            resources,
+            seccomp,
+            user_namespace,
+            host_uid,
+            net,
+        })
     }
+}
+
+fn take_resources(oci: &mut Spec) -> Option<LinuxResources> {
+    let mut linux = oci.linux().clone()?;
+    let taken = linux.resources().clone();
+    linux.set_resources(None);
+    oci.set_linux(Some(linux));
+    taken
 }
 
 fn take_seccomp(dir: &Path, spec: &ShimSpec, oci: &mut Spec) -> Result<Option<SeccompFile>, Fault> {

@@ -1,5 +1,5 @@
 //! Changing a running container's limits with the built-in runtime's cgroup code, in a child, so that the shim keeps its
-//! size.
+//! size. On cgroup version 2 with our own (`limits`).
 
 use std::{fs::File, io::Read, path::PathBuf};
 
@@ -8,6 +8,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::{
     helper::{self, Progress},
+    limits,
     types::Fault,
     wire,
 };
@@ -17,6 +18,9 @@ pub(super) fn apply(id: &str, cgroup: &str, resources: &serde_json::Value) -> Re
     let helper = helper::spawn(&[], |_| {
         let resources: LinuxResources = serde_json::from_value(resources.clone())
             .map_err(|e| Fault::because("reading the new limits", &e))?;
+        if limits::ours() {
+            return limits::apply(cgroup, &resources);
+        }
         let config = CgroupConfig {
             cgroup_path: PathBuf::from(cgroup),
             systemd_cgroup: false,

@@ -10,6 +10,7 @@ mod detached;
 use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
@@ -75,10 +76,19 @@ impl Overlay {
     ///
     /// Redirects, metacopy and the inode index are off, so that the upper directory alone says what was changed.
     pub fn mount(&self, target: &Path) -> Result<(), MountError> {
-        match self.mount_new(target) {
+        // Asked once: an old kernel writes a line into its log for each option that it does not know.
+        static OLD: AtomicBool = AtomicBool::new(false);
+        let tried = if OLD.load(Ordering::Relaxed) { None } else { Some(self.mount_new(target)) };
+        match tried {
             // No fsopen, or an overlay that does not know `lowerdir+`.
-            Err((_, Errno::NOSYS | Errno::INVAL)) => self.mount_classic(target),
-            other => other,
+            None | Some(Err((_, Errno::NOSYS | Errno::INVAL))) => {
+                let done = self.mount_classic(target);
+                if done.is_ok() {
+                    OLD.store(true, Ordering::Relaxed);
+                }
+                done
+            }
+            Some(other) => other,
         }
         .map_err(|(step, source)| MountError::Overlay {
             target: target.to_owned(),
