@@ -133,6 +133,7 @@ impl Inner {
         ending: Ending,
     ) -> Result<()> {
         self.end_health(cell);
+        self.sampler.baselines.forget(cell.id);
         cell.logging.send_replace(false);
         let written = self
             .write_status(cell, true, |status| {
@@ -156,18 +157,22 @@ impl Inner {
             state.last_delay = ending.delay.unwrap_or_default();
         }
         written?;
-        self.tell_exit(container, ending);
+        self.tell_exit(container, ending).await;
         Ok(())
     }
 
-    fn tell_exit(&self, container: &Container, ending: Ending) {
+    async fn tell_exit(&self, container: &Container, ending: Ending) {
         if ending.exit.oom_killed {
             self.events.container(container, "oom", []);
         }
         let ran = container.status.started_at.map(|s| ending.at.since(s)).unwrap_or_default().as_secs();
         let facts = [("exitCode", ending.exit.code.to_string()), ("execDuration", ran.to_string())];
         self.events.container(container, "die", facts);
-        if ending.answers.is_some() {
+        self.tell_down(container).await;
+        let run = &container.spec.run;
+        let restarts =
+            run.restart && run.want == weft_model::Want::Running && run.seq > container.status.answered;
+        if ending.answers.is_some() || restarts {
             self.events.container(container, "stop", []);
         }
     }
@@ -199,6 +204,7 @@ impl Inner {
             })
             .await?;
         if !adopted {
+            self.begin_baseline(cell.id);
             self.events.container(&container, "start", []);
         }
         if restart {

@@ -60,6 +60,8 @@ pub(crate) struct State {
     /// The out-of-memory event of this run was told.
     pub oom_told: bool,
     pub joiners: Vec<Joiner>,
+    /// A start under way has told that networks and volumes are there.
+    pub told_up: bool,
     /// Ends the health checks of this run.
     pub health: Option<tokio::task::AbortHandle>,
 }

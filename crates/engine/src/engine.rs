@@ -57,7 +57,7 @@ impl Engine {
             make_dir(&dir)?;
         }
         let host = blocking(|| Ok(HostFacts::detect())).await?;
-        let events = EventLog::new(Arc::clone(&clock));
+        let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
         let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv))?;
         let inner = Arc::new(Inner {
             containers: Table::new(Arc::clone(&kv)),
@@ -78,6 +78,7 @@ impl Engine {
         });
         crate::reconcile::adopt_all(&inner).await?;
         crate::exec::collect_garbage(&inner);
+        crate::baseline::keep(&inner);
         Ok(Self(inner))
     }
 

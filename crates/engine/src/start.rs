@@ -43,13 +43,21 @@ impl Inner {
     ) -> Result<()> {
         match self.try_start(cell, container).await {
             Ok(warnings) => {
+                cell.state.lock().told_up = false;
                 if !warnings.is_empty() {
                     tracing::info!(container = %cell.id, ?warnings, "started with less than was asked for");
                 }
                 self.record_running(cell, answers, restart, false).await.map(drop)
             }
             Err(error) => {
-                cell.state.lock().joiners.clear();
+                let told = {
+                    let mut state = cell.state.lock();
+                    state.joiners.clear();
+                    std::mem::take(&mut state.told_up)
+                };
+                if told {
+                    self.tell_down(container).await;
+                }
                 if let Err(left) = self.clean(cell).await {
                     tracing::warn!(container = %cell.id, error = chain(&left), "a failed start left something");
                 }
@@ -80,6 +88,8 @@ impl Inner {
         let gate = async { self.gate.ready(id).await.map_err(EngineError::Conflict) };
         let (netns, mut facts) = tokio::try_join!(gate, self.mounted_facts(container))?;
         facts.netns = netns;
+        self.tell_up(container).await;
+        cell.state.lock().told_up = true;
         self.name_files(container, &mut facts).await?;
         let built = oci::bundle(spec, &facts)?;
         let live = self.live(id);
