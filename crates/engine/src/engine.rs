@@ -100,6 +100,14 @@ impl Engine {
         &self.0.host
     }
 
+    /// Refuses a runtime that is not there; the empty name is the default's.
+    ///
+    /// # Errors
+    /// `Invalid` in Docker's words.
+    pub fn check_runtime(&self, name: &str) -> Result<()> {
+        self.0.runtime(name).map(drop)
+    }
+
     /// Has the container looked after: its spec, or its mark of removal, was changed. Also right for an unknown id.
     pub fn wake(&self, id: ContainerId) {
         let inner = Arc::clone(&self.0);

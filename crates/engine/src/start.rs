@@ -91,6 +91,7 @@ impl Inner {
         self.tell_up(container).await;
         cell.state.lock().told_up = true;
         self.name_files(container, &mut facts).await?;
+        check_sources(&facts)?;
         let built = oci::bundle(spec, &facts)?;
         let live = self.live(id);
         let config = live.join("config.json");
@@ -267,7 +268,7 @@ impl Inner {
     }
 
     /// The runtime of that name.
-    fn runtime(&self, name: &str) -> Result<Runtime> {
+    pub(crate) fn runtime(&self, name: &str) -> Result<Runtime> {
         let name = if name.is_empty() { &self.config.default_runtime } else { name };
         match self.config.runtimes.get(name) {
             Some(runtime) => Ok(runtime.clone()),
@@ -309,6 +310,17 @@ impl Inner {
         .await?;
         self.volumes.release(id).await
     }
+}
+
+/// What cannot pass mount events on, or take them, cannot be the source of a shared or slave mount.
+fn check_sources(facts: &BundleFacts) -> Result<()> {
+    use weft_model::Propagation::{Private, RPrivate};
+    if facts.mounts.iter().all(|m| matches!(m.propagation, Private | RPrivate)) {
+        return Ok(());
+    }
+    let info =
+        std::fs::read_to_string("/proc/self/mountinfo").map_err(EngineError::io("reading mountinfo"))?;
+    Ok(oci::check_propagation(&facts.mounts, &info)?)
 }
 
 /// Places where we mount things for one container.

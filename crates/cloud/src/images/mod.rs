@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde_json::Value;
 use weft_base::chain;
 use weft_image::{DiskUsage, Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids};
-use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Labels, Reference};
+use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Labels, MountKind, Reference};
 
 use crate::{Action, Caller, Cloud, CloudError, ImageDefaults, Kind, Result};
 
@@ -251,10 +251,16 @@ impl Cloud {
         let containers = self.0.containers.list_shared().await?;
         Ok(containers
             .iter()
-            .map(|c| ImageUse {
-                image: c.spec.image.id,
-                container: c.spec.id.short(),
-                running: c.status.state.is_alive(),
+            .flat_map(|c| {
+                let mounted = c.spec.mounts.iter().filter_map(|m| match &m.kind {
+                    MountKind::Image { id, .. } => *id,
+                    _ => None,
+                });
+                std::iter::once(c.spec.image.id).chain(mounted).map(|image| ImageUse {
+                    image,
+                    container: c.spec.id.short(),
+                    running: c.status.state.is_alive(),
+                })
             })
             .collect())
     }

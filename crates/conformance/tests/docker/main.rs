@@ -17,6 +17,7 @@ mod isolation;
 mod life;
 mod logs;
 mod network;
+mod options;
 mod registry;
 mod run;
 mod system;
@@ -32,7 +33,7 @@ use dsl::{Case, T, World};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 fn cases() -> Vec<(&'static str, &'static Case)> {
-    let groups: [(&str, &[Case]); 13] = [
+    let groups: [(&str, &[Case]); 14] = [
         ("errors", errors::CASES),
         ("exec", exec::CASES),
         ("images", images::CASES),
@@ -40,6 +41,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("life", life::CASES),
         ("logs", logs::CASES),
         ("network", network::CASES),
+        ("options", options::CASES),
         ("registry", registry::CASES),
         ("run", run::CASES),
         ("system", system::CASES),
