@@ -61,8 +61,10 @@ cases! {
         let c = t.ctr("a");
         t.host(["sh", "-c", &format!("mount --bind {dir} {dir} && mount --make-shared {dir}")]).ok();
         t.docker(["run", "--name", &c, "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "-v", &format!("{dir}:/m:rshared"), IMG, "mount", "-t", "tmpfs", "told", "/m/x"]).ok();
-        t.host(["grep", "-c", &format!("{dir}/x"), "/proc/self/mountinfo"]).ok().is("1");
-        t.host(["umount", &format!("{dir}/x"), &dir]).ok();
+        // Once or twice: the directory's own parent may pass the mount on as well.
+        let seen = t.host(["grep", "-c", &format!("{dir}/x"), "/proc/self/mountinfo"]);
+        t.host(["sh", "-c", &format!("umount -R {dir}")]).ok();
+        seen.ok();
     }
     fn shared_needs_a_shared_source(t) {
         let dir = t.dir().join("private");
@@ -133,17 +135,38 @@ cases! {
         ps("publish=99999").fails().says("error while looking up for publish 99999");
         ps("before=nosuch").fails().says("no such container");
     }
+    fn syslog_can_be_read_back(t) {
+        let (c, d) = (t.ctr("a"), t.ctr("b"));
+        // Nobody listens at that port: packets are lost, the copy is not.
+        let syslog = ["--log-driver", "syslog", "--log-opt", "syslog-address=udp://127.0.0.1:9"];
+        let run = |c: &str, more: &[&str]| {
+            let print = [IMG, "sh", "-c", "echo out; echo err >&2"];
+            t.docker([&["run", "--name", c][..], &syslog[..], more, &print[..]].concat())
+        };
+        run(&c, &["--log-opt", "cache-max-size=1m"]).ok();
+        let both = t.docker(["logs", &c]).ok();
+        assert_eq!((both.text().as_str(), both.both().contains("err")), ("out", true));
+        run(&d, &["--log-opt", "cache-disabled=true"]).ok();
+        t.docker(["logs", &d]).fails().says("configured logging driver does not support reading");
+    }
+    fn lossy_logs_lose_nothing_while_there_is_room(t) {
+        let c = t.ctr("a");
+        t.docker(["run", "--name", &c, "--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m", IMG, "sh", "-c", "for i in 1 2 3; do echo line-$i; done"]).ok();
+        t.docker(["logs", &c]).ok().is("line-1\nline-2\nline-3");
+        t.docker(["create", "--log-opt", "mode=nosuch", IMG, "true"]).fails().says("logging mode not supported: nosuch");
+        t.docker(["create", "--log-opt", "max-buffer-size=1m", IMG, "true"]).fails().says("max-buffer-size option is only supported with 'mode=non-blocking'");
+    }
     fn journald_without_a_journal(t) {
         if std::path::Path::new("/run/systemd/journal/socket").exists() { return; }
         let c = t.ctr("a");
         t.docker(["run", "--name", &c, "--log-driver", "journald", IMG, "true"]).fails().says("journald is not enabled on this host");
     }
     fn syslog_addresses_are_checked(t) {
-        t.docker(["create", "--log-driver", "syslog", "--log-opt", "syslog-address=nosuch://x", IMG, "true"]).fails().says("syslog-address");
+        t.docker(["create", "--log-driver", "syslog", "--log-opt", "syslog-address=nosuch://x", IMG, "true"]).fails().says("unsupported scheme: 'nosuch'");
         t.docker(["create", "--log-driver", "syslog", "--log-opt", "syslog-facility=nosuch", IMG, "true"]).fails().says("invalid syslog facility");
         t.docker(["create", "--log-driver", "nosuch", IMG, "true"]).fails().says("nosuch");
     }
-    fn a_followed_log_is_whole_across_rotations(t) {
+    fn a_followed_log_is_whole_across_rotations(t) [newer = "dockerd 20.10 shows a line twice at each rotation"] {
         let c = t.ctr("a");
         t.docker(["run", "-d", "--name", &c, "--log-opt", "max-size=2k", "--log-opt", "max-file=3", IMG, "sh", "-c", "sleep 1; i=0; while [ $i -lt 200 ]; do echo line-$i; i=$((i+1)); usleep 3000; done"]).ok();
         let out = t.docker(["logs", "-f", &c]).ok().text();
