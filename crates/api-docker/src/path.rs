@@ -19,8 +19,48 @@ const SUFFIXES: &[&str] = &[
     "/set",
 ];
 
+/// What follows a container's name.
+const CONTAINER_VERBS: &[&str] = &[
+    "archive",
+    "attach",
+    "changes",
+    "checkpoints",
+    "copy",
+    "exec",
+    "export",
+    "json",
+    "kill",
+    "logs",
+    "pause",
+    "rename",
+    "resize",
+    "restart",
+    "start",
+    "stats",
+    "stop",
+    "top",
+    "unpause",
+    "update",
+    "wait",
+];
+
+/// `/containers/parent/alias…`: a container by the name that a link gives it.
+fn encode_link(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/containers/")?.trim_start_matches('/');
+    let (parent, behind) = rest.split_once('/')?;
+    let (alias, tail) = behind.split_once('/').map_or((behind, None), |(alias, tail)| (alias, Some(tail)));
+    if alias.is_empty() || CONTAINER_VERBS.contains(&alias) {
+        return None;
+    }
+    let tail = tail.map(|t| format!("/{t}")).unwrap_or_default();
+    Some(format!("/containers/{parent}%2F{alias}{tail}"))
+}
+
 /// Encodes the slashes of names in `path`.
 pub(crate) fn encode_names(path: &str) -> String {
+    if let Some(encoded) = encode_link(path) {
+        return encoded;
+    }
     for prefix in ["/images/", "/distribution/", "/plugins/"] {
         let Some(rest) = path.strip_prefix(prefix) else { continue };
         if prefix == "/images/" && IMAGE_VERBS.contains(&rest) {
@@ -50,6 +90,13 @@ mod tests {
             ("/images/a/b/get", "/images/a%2Fb/get"),
             ("/distribution/a/b/json", "/distribution/a%2Fb/json"),
             ("/containers/a/json", "/containers/a/json"),
+            ("/containers/a/attach/ws", "/containers/a/attach/ws"),
+            ("/containers/json", "/containers/json"),
+            ("/containers/a", "/containers/a"),
+            ("/containers/a/db", "/containers/a%2Fdb"),
+            ("/containers//a/db", "/containers/a%2Fdb"),
+            ("/containers/a/db/json", "/containers/a%2Fdb/json"),
+            ("/containers/a/db/attach/ws", "/containers/a%2Fdb/attach/ws"),
         ] {
             assert_eq!(encode_names(path), expected, "{path}");
         }

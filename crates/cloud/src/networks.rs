@@ -126,14 +126,7 @@ impl Cloud {
     }
 
     fn network_event(&self, network: &Network, action: &str, container: Option<ContainerId>) {
-        let mut attributes = std::collections::BTreeMap::new();
-        attributes.insert("name".to_owned(), network.spec.name.to_string());
-        attributes.insert("type".to_owned(), kind_word(network.spec.kind).to_owned());
-        if let Some(id) = container {
-            attributes.insert("container".to_owned(), id.to_string());
-        }
-        let id = network.spec.id.to_string();
-        self.engine().events().emit(EventKind::Network, action, id, network.meta.project, attributes);
+        self.engine().events().network(network, action, container);
     }
 
     /// All networks the caller sees.
@@ -283,7 +276,10 @@ impl Cloud {
             )));
         }
         self.attach(&found, attachment).await?;
-        self.network_event(&network, "connect", Some(found.spec.id));
+        // One that rests is connected at its start, and that is told then.
+        if found.status.state.is_alive() {
+            self.network_event(&network, "connect", Some(found.spec.id));
+        }
         Ok(())
     }
 
@@ -551,17 +547,5 @@ impl Gathered {
             publish_ip: cloud.0.parts.defaults.publish_ip,
             wildcard_v6: WildcardV6::WhenAddressed,
         })
-    }
-}
-
-fn kind_word(kind: NetworkKind) -> &'static str {
-    match kind {
-        NetworkKind::Bridge => "bridge",
-        NetworkKind::Host => "host",
-        NetworkKind::None => "null",
-        NetworkKind::Macvlan => "macvlan",
-        NetworkKind::Ipvlan => "ipvlan",
-        NetworkKind::Overlay => "overlay",
-        NetworkKind::Routed => "routed",
     }
 }

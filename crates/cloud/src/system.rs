@@ -59,7 +59,7 @@ impl Cloud {
         let log = self.engine().events();
         // An end alone asks for the past as well.
         let from = since.or_else(|| until.and_then(|_| Timestamp::from_unix(0, 0)));
-        Ok(EventFeed { feed: log.follow(from), caller: caller.clone() })
+        Ok(EventFeed { feed: log.follow(from).await, caller: caller.clone() })
     }
 
     /// What takes room on the disk.

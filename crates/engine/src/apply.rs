@@ -133,6 +133,7 @@ impl Inner {
         ending: Ending,
     ) -> Result<()> {
         self.end_health(cell);
+        self.sampler.baselines.forget(cell.id);
         cell.logging.send_replace(false);
         // The end may come before anybody looked at the last kill.
         self.tell_ooms(cell, container);
@@ -157,7 +158,7 @@ impl Inner {
             state.last_delay = ending.delay.unwrap_or_default();
         }
         written?;
-        self.tell_exit(container, ending, told);
+        self.tell_exit(container, ending, told).await;
         Ok(())
     }
 
@@ -173,14 +174,18 @@ impl Inner {
         news > 0
     }
 
-    fn tell_exit(&self, container: &Container, ending: Ending, oom_told: bool) {
+    async fn tell_exit(&self, container: &Container, ending: Ending, oom_told: bool) {
         if ending.exit.oom_killed && !oom_told {
             self.events.container(container, "oom", []);
         }
         let ran = container.status.started_at.map(|s| ending.at.since(s)).unwrap_or_default().as_secs();
         let facts = [("exitCode", ending.exit.code.to_string()), ("execDuration", ran.to_string())];
         self.events.container(container, "die", facts);
-        if ending.answers.is_some() {
+        self.tell_down(container).await;
+        let run = &container.spec.run;
+        let restarts =
+            run.restart && run.want == weft_model::Want::Running && run.seq > container.status.answered;
+        if ending.answers.is_some() || restarts {
             self.events.container(container, "stop", []);
         }
     }
@@ -215,6 +220,7 @@ impl Inner {
             })
             .await?;
         if !adopted {
+            self.begin_baseline(cell.id);
             self.events.container(&container, "start", []);
         }
         if restart {

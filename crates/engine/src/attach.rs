@@ -163,6 +163,10 @@ impl Attachment {
                 }
             }
         }
+        let exec_id = match &self.source {
+            Source::Exec(_, exec) => Some(exec.spec.id),
+            _ => None,
+        };
         let mut over = None;
         let stream = match std::mem::replace(&mut self.source, Source::Nothing) {
             Source::Now(stream) => stream,
@@ -190,7 +194,11 @@ impl Attachment {
         }
         let _ = output.shutdown().await;
         if left == Left::Detached {
-            self.engine.0.events.container(&self.container, "detach", []);
+            let events = &self.engine.0.events;
+            match exec_id {
+                Some(id) => events.container(&self.container, "exec_detach", [("execID", id.to_string())]),
+                None => events.container(&self.container, "detach", []),
+            }
         }
         Ok(left)
     }

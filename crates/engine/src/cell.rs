@@ -58,6 +58,8 @@ pub(crate) struct State {
     /// How many of the shim's out-of-memory events of this run were told on.
     pub ooms_told: u64,
     pub joiners: Vec<Joiner>,
+    /// A start under way has told that networks and volumes are there.
+    pub told_up: bool,
     /// Ends the health checks of this run.
     pub health: Option<tokio::task::AbortHandle>,
 }

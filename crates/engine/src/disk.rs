@@ -64,12 +64,13 @@ impl Engine {
             None => false,
         };
         let reference = request.name.as_ref().map(weft_model::Reference::familiar).unwrap_or_default();
+        let comment = request.comment.clone();
         let made = self.0.images.commit(request).await;
         if let (Some(shim), true) = (shim, frozen) {
             shim.resume().await?;
         }
         let made = made?;
-        let facts = [("comment", reference), ("imageID", made.spec.id.to_string())];
+        let facts = [("comment", comment), ("imageID", made.spec.id.to_string()), ("imageRef", reference)];
         self.0.events.container(&container, "commit", facts);
         Ok(made)
     }

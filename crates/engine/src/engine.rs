@@ -57,7 +57,7 @@ impl Engine {
             make_dir(&dir)?;
         }
         let host = blocking(|| Ok(HostFacts::detect())).await?;
-        let events = EventLog::new(Arc::clone(&clock));
+        let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
         let owner = config.userns_remap.as_ref().map_or((0, 0), crate::oci::UserNamespace::root);
         let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv), owner)?;
         let inner = Arc::new(Inner {
@@ -79,6 +79,7 @@ impl Engine {
         });
         crate::reconcile::adopt_all(&inner).await?;
         crate::exec::collect_garbage(&inner);
+        crate::baseline::keep(&inner);
         Ok(Self(inner))
     }
 
@@ -98,6 +99,14 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &HostFacts {
         &self.0.host
+    }
+
+    /// Refuses a runtime that is not there; the empty name is the default's.
+    ///
+    /// # Errors
+    /// `Invalid` in Docker's words.
+    pub fn check_runtime(&self, name: &str) -> Result<()> {
+        self.0.runtime(name).map(drop)
     }
 
     /// Has the container looked after: its spec, or its mark of removal, was changed. Also right for an unknown id.

@@ -1,20 +1,24 @@
-//! What happened, for whoever watches: a ring of the last events and a live feed.
+//! What happened, for whoever watches: a ring of the last events, a live feed, and a journal on disk behind the ring.
 //!
-//! Docker's `events` with `since` first replays and then follows without a gap: [`EventLog::follow`] takes both from under
-//! one lock. The ring is memory only, as Docker's; a restart of the daemon forgets it.
+//! Docker's `events` with `since` first replays and then follows without a gap: [`EventLog::follow`] takes ring and feed from
+//! under one lock; what is older than the ring comes from the [journal](crate::journal), up to the number where the ring
+//! begins. Docker forgets its events with its daemon; here they outlive it, since the daemon may go unnoticed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    path::Path,
     sync::Arc,
 };
 
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use weft_base::{Clock, Timestamp};
-use weft_model::{Container, Event, EventKind, ProjectId};
+use weft_model::{Container, ContainerId, Event, EventKind, Network, NetworkKind, ProjectId};
 
-/// Events kept for replay (Docker keeps 256).
-const KEPT: usize = 4096;
+use crate::{EngineError, Result, journal::Journal};
+
+/// Events kept in memory for replay (Docker keeps 256).
+const KEPT: usize = 256;
 /// A watcher that is further behind loses the oldest.
 const FEED: usize = 4096;
 
@@ -23,10 +27,18 @@ const FEED: usize = 4096;
 pub struct EventLog(Arc<Inner>);
 
 struct Inner {
-    ring: Mutex<VecDeque<Arc<Event>>>,
+    ring: Mutex<Ring>,
     feed: broadcast::Sender<Arc<Event>>,
     clock: Arc<dyn Clock>,
     counts: Mutex<BTreeMap<(EventKind, String), u64>>,
+    journal: Option<Journal>,
+}
+
+#[derive(Default)]
+struct Ring {
+    events: VecDeque<Arc<Event>>,
+    /// The number of the next event.
+    next: u64,
 }
 
 /// Events as they come.
@@ -59,16 +71,26 @@ impl Feed {
 }
 
 impl EventLog {
-    /// An empty log.
+    /// An empty log, in memory only.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let inner = Inner {
-            ring: Mutex::new(VecDeque::new()),
-            feed: broadcast::channel(FEED).0,
-            clock,
-            counts: Mutex::default(),
-        };
-        Self(Arc::new(inner))
+        Self::with(clock, None, 0)
+    }
+
+    /// A log that remembers in the file `path` (and `path.1` beside it).
+    ///
+    /// # Errors
+    /// When the file cannot be used.
+    pub fn open(clock: Arc<dyn Clock>, path: &Path) -> Result<Self> {
+        let opened = Journal::open(path);
+        let (journal, next) = opened.map_err(EngineError::io(format!("opening {}", path.display())))?;
+        Ok(Self::with(clock, Some(journal), next))
+    }
+
+    fn with(clock: Arc<dyn Clock>, journal: Option<Journal>, next: u64) -> Self {
+        let ring = Mutex::new(Ring { next, ..Ring::default() });
+        let (feed, counts) = (broadcast::channel(FEED).0, Mutex::default());
+        Self(Arc::new(Inner { ring, feed, clock, counts, journal }))
     }
 
     /// Records what happened now to `id`.
@@ -87,12 +109,27 @@ impl EventLog {
         // Stamped under the lock, so that the ring's order is that of time.
         let mut ring = self.0.ring.lock();
         let event = Arc::new(Event { at: self.0.clock.now(), kind, action, id, attributes, project });
-        if ring.len() == KEPT {
-            ring.pop_front();
+        if let Some(journal) = &self.0.journal {
+            journal.append(ring.next, Arc::clone(&event));
         }
-        ring.push_back(Arc::clone(&event));
+        ring.next += 1;
+        if ring.events.len() == KEPT {
+            ring.events.pop_front();
+        }
+        ring.events.push_back(Arc::clone(&event));
         // No watcher is no error.
         let _ = self.0.feed.send(event);
+    }
+
+    /// Records what happened to a network, with Docker's attributes: `name`, `type`, and the container it is about.
+    pub fn network(&self, network: &Network, action: &str, container: Option<ContainerId>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.spec.name.to_string()),
+            ("type".to_owned(), driver(network.spec.kind).to_owned()),
+        ]);
+        attributes.extend(container.map(|id| ("container".to_owned(), id.to_string())));
+        let id = network.spec.id.to_string();
+        self.emit(EventKind::Network, action, id, network.meta.project, attributes);
     }
 
     /// Records what happened to a container, with Docker's attributes: its labels, `image`, `name`, and `more`.
@@ -110,24 +147,22 @@ impl EventLog {
         self.emit(EventKind::Container, action, id, container.meta.project, attributes);
     }
 
-    /// Events from now on.
-    #[must_use]
-    pub fn subscribe(&self) -> Feed {
-        Feed { past: Vec::new().into_iter(), live: self.0.feed.subscribe() }
-    }
-
-    /// Kept events from `since` (inclusive) to `until` (exclusive), oldest first.
-    #[must_use]
-    pub fn replay(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> Vec<Arc<Event>> {
-        pick(&self.0.ring.lock(), since, until)
-    }
-
-    /// Kept events from `since`, then those that come, without a gap or a double.
-    #[must_use]
-    pub fn follow(&self, since: Option<Timestamp>) -> Feed {
-        let ring = self.0.ring.lock();
-        let past = if since.is_some() { pick(&ring, since, None) } else { Vec::new() };
-        Feed { past: past.into_iter(), live: self.0.feed.subscribe() }
+    /// Kept events from `since` (inclusive), when that is given, then those that come, without a gap or a double.
+    pub async fn follow(&self, since: Option<Timestamp>) -> Feed {
+        let (mut past, live, begins) = {
+            let ring = self.0.ring.lock();
+            let past: Vec<_> = match since {
+                Some(since) => ring.events.iter().filter(|e| e.at >= since).cloned().collect(),
+                None => Vec::new(),
+            };
+            (past, self.0.feed.subscribe(), ring.next - ring.events.len() as u64)
+        };
+        if let (Some(since), Some(journal)) = (since, &self.0.journal) {
+            let mut older = journal.read(begins, move |e| e.at >= since).await;
+            older.append(&mut past);
+            past = older;
+        }
+        Feed { past: past.into_iter(), live }
     }
 
     /// Counts something that is no event of the API.
@@ -148,9 +183,17 @@ impl EventLog {
     }
 }
 
-fn pick(ring: &VecDeque<Arc<Event>>, since: Option<Timestamp>, until: Option<Timestamp>) -> Vec<Arc<Event>> {
-    let wanted = |e: &&Arc<Event>| since.is_none_or(|s| e.at >= s) && until.is_none_or(|u| e.at < u);
-    ring.iter().filter(wanted).cloned().collect()
+/// Docker's name of a network's driver.
+fn driver(kind: NetworkKind) -> &'static str {
+    match kind {
+        NetworkKind::Bridge => "bridge",
+        NetworkKind::Host => "host",
+        NetworkKind::None => "null",
+        NetworkKind::Macvlan => "macvlan",
+        NetworkKind::Ipvlan => "ipvlan",
+        NetworkKind::Overlay => "overlay",
+        NetworkKind::Routed => "routed",
+    }
 }
 
 #[cfg(test)]
@@ -162,26 +205,32 @@ mod tests {
 
     use super::*;
 
+    fn drain(mut feed: Feed) -> Vec<String> {
+        std::iter::from_fn(|| feed.ready()).map(|e| e.action.clone()).collect()
+    }
+
     #[tokio::test]
     async fn replay_and_feed_meet_without_gap_or_double() {
         let start = Timestamp::from_unix(1000, 0).unwrap();
         let clock = FakeClock::at(start);
-        let log = EventLog::new(Arc::new(clock.clone()));
-        let emit = |n: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || EventLog::open(Arc::new(clock.clone()), &dir.path().join("events.log")).unwrap();
+        let emit = |log: &EventLog, n: usize| {
             log.emit(EventKind::Volume, format!("e{n}"), "v", default_project(), BTreeMap::new());
             clock.advance(Duration::from_secs(1));
         };
-        (0..KEPT + 3).for_each(emit);
-        assert_eq!(log.replay(None, None).len(), KEPT);
-        let since = start.plus(Duration::from_secs(KEPT as u64 + 1));
-        let mut feed = log.follow(Some(since));
-        emit(KEPT + 3);
-        let mut seen = Vec::new();
-        while let Some(event) = feed.ready() {
-            seen.push(event.action.clone());
-        }
-        assert_eq!(seen, [format!("e{}", KEPT + 1), format!("e{}", KEPT + 2), format!("e{}", KEPT + 3)]);
-        let until = since.plus(Duration::from_secs(1));
-        assert_eq!(log.replay(Some(since), Some(until)).len(), 1);
+        let names = |range: std::ops::Range<usize>| range.map(|n| format!("e{n}")).collect::<Vec<_>>();
+        let at = |n: usize| Some(start.plus(Duration::from_secs(n as u64)));
+        let log = open();
+        (0..KEPT + 10).for_each(|n| emit(&log, n));
+        let feed = log.follow(at(0)).await;
+        emit(&log, KEPT + 10);
+        assert_eq!(drain(feed), names(0..KEPT + 11), "disk, ring and feed meet");
+        assert_eq!(drain(log.follow(at(KEPT + 5)).await), names(KEPT + 5..KEPT + 11));
+        assert!(drain(log.follow(None).await).is_empty());
+        drop(log);
+        let log = open();
+        emit(&log, KEPT + 11);
+        assert_eq!(drain(log.follow(at(KEPT)).await), names(KEPT..KEPT + 12), "an earlier daemon's too");
     }
 }

@@ -269,7 +269,9 @@ fn finish(inner: &Inner, exec: &ExecCell, code: i64) {
 }
 
 fn tell(inner: &Inner, container: &Container, spec: &ExecSpec, what: &str) {
-    let action = format!("{what}: {}", spec.args.join(" "));
+    // Docker writes the program, a space and the arguments, also where there are none.
+    let (program, arguments) = spec.args.split_first().map_or(("", &[][..]), |(p, a)| (p.as_str(), a));
+    let action = format!("{what}: {program} {}", arguments.join(" "));
     inner.events.container(container, action, [("execID", spec.id.to_string())]);
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use weft_image::LayerRef;
-use weft_model::{Container, MountKind, MountSpec, Network, NetworkMode, Port, PortOwner};
+use weft_model::{Container, MountKind, MountSpec, Network, NetworkMode, Port, PortOwner, ReadOnlyDepth};
 
 use crate::{
     EngineError, Result,
@@ -34,10 +34,8 @@ impl Inner {
     pub(crate) async fn image_layers(&self, mounts: &[MountSpec]) -> Result<Vec<Vec<LayerRef>>> {
         let mut all = Vec::new();
         for mount in mounts {
-            if let MountKind::Image { reference, .. } = &mount.kind {
-                let id = reference.parse().map_err(|_| {
-                    EngineError::Unsupported(format!("image mount {reference}: an image id is expected here"))
-                })?;
+            if let MountKind::Image { reference, id, .. } = &mount.kind {
+                let id = id.ok_or_else(|| EngineError::Missing(format!("No such image: {reference}")))?;
                 all.push(self.layers(id).await?);
             }
         }
@@ -56,33 +54,39 @@ impl Inner {
         let mut views = views.into_iter();
         let mut all = Vec::with_capacity(mounts.len());
         for (n, mount) in mounts.iter().enumerate() {
-            let (source, recursive, read_only) = match &mount.kind {
+            let (source, read_only) = match &mount.kind {
                 MountKind::Tmpfs(options) => {
                     all.push(resolved(mount, MountSource::Tmpfs(options.clone()), mount.read_only));
                     continue;
                 }
-                MountKind::Bind { source, create, non_recursive } => {
+                MountKind::Bind { source, create, non_recursive, depth } => {
                     bind_source(source, *create)?;
                     let real = std::fs::canonicalize(source)
                         .map_err(EngineError::io(format!("finding {source}")))?;
-                    (real, !non_recursive, mount.read_only)
+                    let source = MountSource::Path { path: real, recursive: !non_recursive, depth: *depth };
+                    all.push(resolved(mount, source, mount.read_only));
+                    continue;
                 }
                 MountKind::Volume { name, subpath, .. } => {
                     let data = held.iter().find(|(held, _)| held == name).map(|(_, path)| path.clone());
                     let data =
                         data.ok_or_else(|| EngineError::Missing(format!("get {name}: no such volume")))?;
                     let data = if subpath.is_empty() { data } else { pin(live, n, &data, subpath)? };
-                    (data, true, mount.read_only)
+                    (data, mount.read_only)
                 }
                 MountKind::Image { subpath, .. } => {
                     let layers = views.next().unwrap_or_default();
                     let view = self.images.snapshots().view(&layers)?;
                     // The view goes when dropped; our mount of it stays until the container's end.
                     let inside = if subpath.is_empty() { "." } else { subpath };
-                    (pin(live, n, &view.path(), inside)?, true, true)
+                    (pin(live, n, &view.path(), inside)?, true)
                 }
             };
-            all.push(resolved(mount, MountSource::Path { path: source, recursive }, read_only));
+            all.push(resolved(
+                mount,
+                MountSource::Path { path: source, recursive: true, depth: ReadOnlyDepth::Best },
+                read_only,
+            ));
         }
         Ok(all)
     }

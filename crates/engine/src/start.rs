@@ -43,13 +43,21 @@ impl Inner {
     ) -> Result<()> {
         match self.try_start(cell, container).await {
             Ok(warnings) => {
+                cell.state.lock().told_up = false;
                 if !warnings.is_empty() {
                     tracing::info!(container = %cell.id, ?warnings, "started with less than was asked for");
                 }
                 self.record_running(cell, answers, restart, false).await.map(drop)
             }
             Err(error) => {
-                cell.state.lock().joiners.clear();
+                let told = {
+                    let mut state = cell.state.lock();
+                    state.joiners.clear();
+                    std::mem::take(&mut state.told_up)
+                };
+                if told {
+                    self.tell_down(container).await;
+                }
                 if let Err(left) = self.clean(cell).await {
                     tracing::warn!(container = %cell.id, error = chain(&left), "a failed start left something");
                 }
@@ -81,7 +89,10 @@ impl Inner {
         let gate = async { self.gate.ready(id).await.map_err(EngineError::Conflict) };
         let (netns, mut facts) = tokio::try_join!(gate, self.mounted_facts(container))?;
         facts.netns = netns;
+        self.tell_up(container).await;
+        cell.state.lock().told_up = true;
         self.name_files(container, &mut facts).await?;
+        check_sources(&facts)?;
         let built = oci::bundle(spec, &facts)?;
         let live = self.live(id);
         let config = live.join("config.json");
@@ -257,7 +268,7 @@ impl Inner {
     }
 
     /// The runtime of that name.
-    fn runtime(&self, name: &str) -> Result<Runtime> {
+    pub(crate) fn runtime(&self, name: &str) -> Result<Runtime> {
         let name = if name.is_empty() { &self.config.default_runtime } else { name };
         match self.config.runtimes.get(name) {
             Some(runtime) => Ok(runtime.clone()),
@@ -299,6 +310,17 @@ impl Inner {
         .await?;
         self.volumes.release(id).await
     }
+}
+
+/// What cannot pass mount events on, or take them, cannot be the source of a shared or slave mount.
+fn check_sources(facts: &BundleFacts) -> Result<()> {
+    use weft_model::Propagation::{Private, RPrivate};
+    if facts.mounts.iter().all(|m| matches!(m.propagation, Private | RPrivate)) {
+        return Ok(());
+    }
+    let info =
+        std::fs::read_to_string("/proc/self/mountinfo").map_err(EngineError::io("reading mountinfo"))?;
+    Ok(oci::check_propagation(&facts.mounts, &info)?)
 }
 
 /// Places where we mount things for one container.

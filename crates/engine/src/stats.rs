@@ -1,8 +1,8 @@
 //! What running containers use: samples in memory, taken once a second while somebody asks.
 //!
 //! Docker's one-shot stats take two seconds because each request samples anew. Here the last two samples are kept: a request answers
-//! at once with what is there (taking one on the spot where none is fresh), and streams share one sampler for each
-//! container.
+//! at once with what is there (taking one on the spot where none is fresh, compared with the [baseline](crate::baseline)
+//! that is kept of every running container), and streams share one sampler for each container.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,6 +17,7 @@ use weft_model::ContainerId;
 
 use crate::{
     Engine, EngineError, Result,
+    baseline::Baselines,
     cgroup::{Hierarchies, Usage, machine_memory, online_cpus, system_cpu_time},
     engine::Inner,
     error::blocking,
@@ -26,6 +27,8 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// A sample older than this is not shown as the present.
 const FRESH: Duration = Duration::from_millis(1500);
+/// The sampler's own last sample is the one before only if it is no older than this.
+const IN_A_ROW: Duration = Duration::from_secs(5);
 
 /// Counters of one network interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,7 @@ pub struct Pair {
 pub(crate) struct Sampler {
     hierarchies: Option<Arc<Hierarchies>>,
     kept: Mutex<HashMap<ContainerId, watch::Sender<Pair>>>,
+    pub baselines: Baselines,
 }
 
 impl Sampler {
@@ -73,11 +77,12 @@ impl Sampler {
         let hierarchies = Hierarchies::detect().inspect_err(|error| {
             tracing::warn!(%error, "cgroups cannot be found: there will be no statistics");
         });
-        Self { hierarchies: hierarchies.ok(), kept: Mutex::default() }
+        Self { hierarchies: hierarchies.ok(), kept: Mutex::default(), baselines: Baselines::default() }
     }
 
     pub fn forget(&self, id: ContainerId) {
         self.kept.lock().remove(&id);
+        self.baselines.forget(id);
     }
 
     pub fn hierarchies(&self) -> Result<&Arc<Hierarchies>> {
@@ -179,15 +184,25 @@ impl Inner {
         } else {
             Sample::default()
         };
+        let baseline = sample.at.and_then(|at| self.sampler.baselines.before(id, at));
         let kept = self.sampler.kept.lock();
         if let Some(feed) = kept.get(&id) {
             feed.send_modify(|pair| {
                 let before = std::mem::replace(&mut pair.now, Arc::new(sample));
-                pair.before = Some(before).filter(|b| b.at.is_some());
+                pair.before = choose(before, baseline, &pair.now);
             });
         }
         Ok(())
     }
+}
+
+/// The sample to compare `now` with: the last one where samples follow each other, else the baseline. One of an earlier run,
+/// whose counters stand higher, is none.
+fn choose(last: Arc<Sample>, baseline: Option<Arc<Sample>>, now: &Sample) -> Option<Arc<Sample>> {
+    let at = now.at?;
+    let earlier = |s: &Arc<Sample>| s.at.is_some() && s.usage.cpu.total <= now.usage.cpu.total;
+    let recent = last.at.is_some_and(|before| at.since(before) <= IN_A_ROW);
+    Some(last).filter(|s| recent && earlier(s)).or(baseline.filter(earlier))
 }
 
 fn interfaces(path: &str) -> BTreeMap<String, InterfaceUsage> {
@@ -213,6 +228,23 @@ fn parse_dev(text: &str) -> BTreeMap<String, InterfaceUsage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_is_compared_with_one_of_the_same_run() {
+        let sample = |secs: i64, cpu: u64| {
+            let mut sample = Sample { at: Timestamp::from_unix(secs, 0), ..Sample::default() };
+            sample.usage.cpu.total = cpu;
+            Arc::new(sample)
+        };
+        let none = || Arc::new(Sample::default());
+        let now = sample(100, 50);
+        assert_eq!(choose(none(), None, &now), None);
+        assert_eq!(choose(none(), Some(sample(90, 40)), &now), Some(sample(90, 40)));
+        assert_eq!(choose(sample(99, 49), Some(sample(90, 40)), &now), Some(sample(99, 49)));
+        assert_eq!(choose(sample(10, 1), Some(sample(90, 40)), &now), Some(sample(90, 40)), "long ago");
+        assert_eq!(choose(sample(99, 70), Some(sample(99, 0)), &now), Some(sample(99, 0)), "an earlier run");
+        assert_eq!(choose(sample(99, 1), None, &none()), None, "it does not run");
+    }
 
     #[test]
     fn interface_counters() {

@@ -30,6 +30,10 @@ impl Engine {
             return Err(EngineError::Conflict(text));
         }
         let columns = columns(args)?;
+        // dockerd finds a container's rows by it.
+        if columns.iter().all(|(_, title)| title != "PID") {
+            return Err(EngineError::Internal("Couldn't find PID field in ps output".into()));
+        }
         let cgroup = self.0.sampler.hierarchies()?.cgroup(&self.0.cgroup(&container));
         let table = blocking(move || {
             let cgroup = cgroup.map_err(|e| EngineError::Internal(weft_base::chain(&e)))?;

@@ -108,6 +108,9 @@ pub struct NetworkSpec {
     /// One of the three that are always there: `bridge`, `host`, `none`.
     #[serde(default)]
     pub predefined: bool,
+    /// Beginning of the names of its interfaces in containers; `eth` when empty.
+    #[serde(default)]
+    pub ifname_prefix: String,
     /// Options as written.
     #[serde(default)]
     pub options: DriverOptions,

@@ -37,6 +37,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         host_binding: HostBinding::default(),
         attachable: false,
         predefined: false,
+        ifname_prefix: String::new(),
         options: Default::default(),
         ipam_options: Default::default(),
     }
@@ -112,6 +113,8 @@ pub fn attachment(network: &NetworkSpec) -> Attachment {
         mac: None,
         gateway_priority: 0,
         options: Default::default(),
+        ifname: None,
+        sysctls: Default::default(),
         explicit: false,
     }
 }

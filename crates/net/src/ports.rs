@@ -103,12 +103,12 @@ fn build_port(
         owner: PortOwner::Container(container.id),
         mac,
         addresses,
-        ifname: free_ifname(mine),
+        ifname: ifname(network, attachment, mine)?,
         default_route: false,
         names: names(container, attachment, network),
         links: links(attachment),
         publish: Vec::new(),
-        sysctls: Default::default(),
+        sysctls: attachment.sysctls.clone(),
     }))
 }
 
@@ -155,10 +155,22 @@ fn derive_mac(id: PortId, addresses: &[PortAddress]) -> MacAddr {
     )
 }
 
-fn free_ifname(mine: &[PortSpec]) -> String {
+/// The wanted name, else the next free one with the network's prefix.
+fn ifname(network: &NetworkSpec, attachment: &Attachment, mine: &[PortSpec]) -> Result<String, NetError> {
+    if let Some(name) = &attachment.ifname {
+        return if mine.iter().any(|p| p.ifname == *name) {
+            Err(NetError::Invalid(format!("interface name {name} is already in use in the container")))
+        } else {
+            Ok(name.clone())
+        };
+    }
+    Ok(free_ifname(if network.ifname_prefix.is_empty() { "eth" } else { &network.ifname_prefix }, mine))
+}
+
+fn free_ifname(prefix: &str, mine: &[PortSpec]) -> String {
     let mut number = 0;
     loop {
-        let name = format!("eth{number}");
+        let name = format!("{prefix}{number}");
         if mine.iter().all(|p| p.ifname != name) {
             return name;
         }

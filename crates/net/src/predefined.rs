@@ -53,6 +53,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         host_binding: HostBinding::default(),
         attachable: false,
         predefined: true,
+        ifname_prefix: String::new(),
         options: Default::default(),
         ipam_options: Default::default(),
     })

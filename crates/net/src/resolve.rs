@@ -49,6 +49,7 @@ pub fn resolve_network(
         host_binding: HostBinding { address: draft.host_binding },
         attachable: draft.attachable,
         predefined: false,
+        ifname_prefix: draft.ifname_prefix.clone(),
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     })

@@ -49,6 +49,8 @@ pub struct NetworkDraft {
     pub mtu: Option<u32>,
     /// Where published ports listen when people do not say.
     pub host_binding: Option<IpAddr>,
+    /// Beginning of the names of its interfaces in containers; `eth` when empty.
+    pub ifname_prefix: String,
     /// As written.
     pub options: DriverOptions,
     /// As written.
@@ -73,6 +75,7 @@ impl NetworkDraft {
             bridge: None,
             mtu: None,
             host_binding: None,
+            ifname_prefix: String::new(),
             options: DriverOptions::new(),
             ipam_options: DriverOptions::new(),
         }

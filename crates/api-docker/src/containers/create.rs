@@ -4,7 +4,11 @@ use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use serde_json::json;
 use weft_cloud::Caller;
 
-use super::{parse, wire::CreateBody};
+use super::{
+    gates::{self, HostKind},
+    parse,
+    wire::CreateBody,
+};
 use crate::{
     ApiVersion, Face,
     error::Result,
@@ -17,11 +21,14 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     Extension(version): Extension<ApiVersion>,
     params: Params,
-    NeededJson(body): NeededJson<CreateBody>,
+    NeededJson(mut body): NeededJson<CreateBody>,
 ) -> Result<Response> {
     let name = params.text("name").map(|n| n.trim_start_matches('/').to_owned());
     let platform = params.text("platform").filter(|_| version >= ApiVersion::v1(41)).map(str::to_owned);
-    let draft = parse::draft(body, name, platform, version)?;
-    let created = face.cloud.container_create(&caller, draft).await?;
+    let unified = face.cloud.host(&caller)?.cgroup_version == 2;
+    let warnings = gates::gate(&mut body, version, HostKind { unified })?;
+    let draft = parse::draft(body, name, platform)?;
+    let mut created = face.cloud.container_create(&caller, draft).await?;
+    created.warnings.extend(warnings);
     respond::json(StatusCode::CREATED, &json!({"Id": created.id, "Warnings": created.warnings}))
 }

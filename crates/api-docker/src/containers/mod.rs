@@ -4,7 +4,10 @@ mod archive;
 mod attach;
 mod change;
 mod create;
+mod endpoint;
 mod files;
+mod filter;
+mod gates;
 mod life;
 mod list;
 mod logs;
@@ -25,8 +28,9 @@ use axum::{
 
 use crate::Face;
 
+pub(crate) use endpoint::{endpoint, ifname};
 pub(crate) use life::window;
-pub(crate) use parse::{defaults, endpoint};
+pub(crate) use parse::defaults;
 pub(crate) use show::summary;
 pub(crate) use wire::EndpointSettings;
 

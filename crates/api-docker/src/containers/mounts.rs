@@ -1,8 +1,8 @@
 //! Mounts in Docker's three notations: `Binds`, `Mounts` and `Tmpfs`.
 
-use weft_model::{MountKind, MountSpec, Notation, Propagation, TmpfsOptions};
+use weft_model::{MountKind, MountSpec, Notation, Propagation, ReadOnlyDepth, TmpfsOptions};
 
-use super::wire::{Mount, VolumeOptions};
+use super::wire::{BindOptions, Mount, VolumeOptions};
 use crate::error::{ApiError, Result};
 
 fn invalid_spec(spec: &str, why: &str) -> ApiError {
@@ -77,7 +77,12 @@ pub(super) fn from_bind(spec: &str, volume_driver: &str) -> Result<MountSpec> {
     let words = ModeWords::parse(mode, source.starts_with('/'))
         .ok_or_else(|| ApiError::bad_request(format!("invalid mode: {mode}")))?;
     let kind = if source.starts_with('/') {
-        MountKind::Bind { source: clean(source), create: true, non_recursive: false }
+        MountKind::Bind {
+            source: clean(source),
+            create: true,
+            non_recursive: false,
+            depth: ReadOnlyDepth::Best,
+        }
     } else {
         check_volume_name(source)?;
         let mut kind = volume(source, words.no_copy);
@@ -184,6 +189,7 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
                 source: clean(&mount.source),
                 create: options.create_mountpoint,
                 non_recursive: options.non_recursive,
+                depth: depth(mount.read_only, &options)?,
             }
         }
         "volume" => volume_kind(mount)?,
@@ -204,7 +210,8 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
                 return Err(invalid("field Source must not be empty".into()));
             }
             let subpath = mount.image_options.clone().unwrap_or_default().subpath;
-            MountKind::Image { reference: mount.source.clone(), subpath }
+            check_subpath("image", &subpath)?;
+            MountKind::Image { reference: mount.source.clone(), id: None, subpath }
         }
         other => {
             return Err(ApiError::bad_request(format!(
@@ -223,6 +230,29 @@ pub(super) fn from_mount(mount: &Mount) -> Result<MountSpec> {
     })
 }
 
+/// How far a read-only bind reaches; the conflicts are dockerd's, which finds them at the start.
+fn depth(read_only: bool, options: &BindOptions) -> Result<ReadOnlyDepth> {
+    let conflict = |what: &str| Err(ApiError::bad_request(format!("mount options conflict: {what}")));
+    match (options.read_only_non_recursive, options.read_only_force_recursive) {
+        (false, false) => Ok(ReadOnlyDepth::Best),
+        (true, true) => conflict("ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive"),
+        (true, false) if !read_only => conflict("!ReadOnly && BindOptions.ReadOnlyNonRecursive"),
+        (false, true) if !read_only => conflict("!ReadOnly && BindOptions.ReadOnlyForceRecursive"),
+        (true, false) => Ok(ReadOnlyDepth::Top),
+        (false, true) => Ok(ReadOnlyDepth::All),
+    }
+}
+
+fn check_subpath(kind: &str, subpath: &str) -> Result<()> {
+    let inside = |c| matches!(c, std::path::Component::Normal(_));
+    if std::path::Path::new(subpath).components().all(inside) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "invalid mount config for type \"{kind}\": subpath must be a relative path within the volume"
+    )))
+}
+
 fn volume_kind(mount: &Mount) -> Result<MountKind> {
     if mount.bind_options.is_some() {
         return Err(ApiError::bad_request(
@@ -232,12 +262,13 @@ fn volume_kind(mount: &Mount) -> Result<MountKind> {
     check_volume_name(&mount.source)?;
     let VolumeOptions { no_copy, labels, driver_config, subpath } =
         mount.volume_options.clone().unwrap_or_default();
-    if std::path::Path::new(&subpath).components().any(|c| !matches!(c, std::path::Component::Normal(_))) {
+    if !subpath.is_empty() && mount.source.is_empty() {
         return Err(ApiError::bad_request(
-            "invalid mount config for type \"volume\": subpath must be a relative path within the volume"
+            "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes"
                 .into(),
         ));
     }
+    check_subpath("volume", &subpath)?;
     let config = driver_config.unwrap_or_default();
     Ok(MountKind::Volume {
         name: mount.source.clone(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weft_cloud::{ContainerDraft, DraftEndpoint, DraftNetwork, ImageDefaults};
+use weft_cloud::{ContainerDraft, DraftNetwork, ImageDefaults};
 use weft_model::{
     BlkioDevice, BlkioRate, CgroupNs, Confinement, DeviceRequest, DeviceSpec, DnsConfig, HealthCheck,
     HealthTest, IpcMode, LogConfig, MountSpec, Namespace, PortRange, ProcessSpec, Protocol, PublishSpec,
@@ -10,23 +10,20 @@ use weft_model::{
 };
 
 use super::{
+    endpoint::endpoint,
     mounts,
     wire::{
-        ContainerConfig, CreateBody, EndpointSettings, HealthConfig, HostConfig, PortMap, ResourcesWire,
-        RestartPolicyWire, ThrottleDevice, Words,
+        ContainerConfig, CreateBody, HealthConfig, HostConfig, PortMap, ResourcesWire, RestartPolicyWire,
+        ThrottleDevice, Words,
     },
 };
-use crate::{
-    ApiVersion,
-    error::{ApiError, Result},
-};
+use crate::error::{ApiError, Result};
 
 /// The draft that `body` asks for.
 pub(super) fn draft(
     body: CreateBody,
     name: Option<String>,
     platform: Option<String>,
-    version: ApiVersion,
 ) -> Result<ContainerDraft> {
     let CreateBody { config, runtime, host_config: host, networking_config: networking } = body;
     if config.image.is_empty() {
@@ -39,7 +36,7 @@ pub(super) fn draft(
         .iter()
         .map(|(network, wishes)| endpoint(network, wishes))
         .collect::<Result<Vec<_>>>()?;
-    let mut draft = ContainerDraft {
+    Ok(ContainerDraft {
         name,
         platform,
         image: config.image.clone(),
@@ -77,21 +74,16 @@ pub(super) fn draft(
         annotations: host.annotations.clone(),
         labels: config.labels.clone(),
         echo: echo(&config, &host),
-    };
-    if version < ApiVersion::v1(44) {
-        // Older clients create the source of `Mounts` binds by other means; nothing to gate here but the
-        // health check's start interval, which they do not know.
-        if let Some(check) = &mut draft.health {
-            check.start_interval = 0;
-        }
-    }
-    Ok(draft)
+    })
 }
 
 /// Options that have no meaning on Linux, or that Weft has no driver for, are refused by name.
 fn refuse_foreign(host: &HostConfig) -> Result<()> {
     if !matches!(host.isolation.as_str(), "" | "default") {
-        return Err(ApiError::bad_request(format!("invalid isolation '{}' on linux", host.isolation)));
+        return Err(ApiError::bad_request(format!(
+            "invalid isolation: \"{}\" - linux only supports 'default'",
+            host.isolation
+        )));
     }
     let r = &host.resources;
     let windows_only = [
@@ -103,11 +95,10 @@ fn refuse_foreign(host: &HostConfig) -> Result<()> {
     if let Some((what, _)) = windows_only.iter().find(|(_, given)| *given) {
         return Err(ApiError::bad_request(format!("{what} is not supported on linux")));
     }
-    if let Some(option) = host.storage_opt.keys().next() {
-        return Err(ApiError::bad_request(format!(
-            "--storage-opt {option} is supported only for overlay over xfs with 'pquota' mount option; Weft does \
-             not offer it"
-        )));
+    if !host.storage_opt.is_empty() {
+        return Err(ApiError::bad_request(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".into(),
+        ));
     }
     if !host.cgroup.is_empty() {
         return Err(ApiError::bad_request(format!("invalid cgroup mode: {}", host.cgroup)));
@@ -203,46 +194,11 @@ fn network_mode(mode: &str) -> DraftNetwork {
     }
 }
 
-fn address(text: &str) -> Result<Option<IpAddr>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid IP address: {text}")))
-}
-
-fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>> {
+pub(super) fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>> {
     if text.is_empty() {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|e: T::Err| ApiError::bad_request(e.to_string()))
-}
-
-/// Wishes for one network; also the body of `POST /networks/{id}/connect`.
-pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<DraftEndpoint> {
-    let ipam = wishes.ipam_config.clone().unwrap_or_default();
-    let ipv4 = address(&ipam.ipv4_address)?;
-    let ipv6 = address(&ipam.ipv6_address)?;
-    if ipv4.is_some_and(|ip| ip.is_ipv6()) {
-        return Err(ApiError::bad_request(format!("invalid IPv4 address: {}", ipam.ipv4_address)));
-    }
-    if ipv6.is_some_and(|ip| ip.is_ipv4()) {
-        return Err(ApiError::bad_request(format!("invalid IPv6 address: {}", ipam.ipv6_address)));
-    }
-    Ok(DraftEndpoint {
-        network: network.to_owned(),
-        aliases: wishes.aliases.clone().unwrap_or_default(),
-        links: wishes.links.clone().unwrap_or_default(),
-        ipv4,
-        ipv6,
-        link_local: ipam
-            .link_local_ips
-            .iter()
-            .filter_map(|ip| address(ip).transpose())
-            .collect::<Result<_>>()?,
-        mac: parse_optional(&wishes.mac_address)?,
-        gateway_priority: wishes.gw_priority,
-        options: wishes.driver_opts.clone().unwrap_or_default(),
-    })
 }
 
 fn namespace(mode: &str, kind: &str) -> Result<(Namespace, Option<String>)> {
@@ -567,7 +523,7 @@ mod tests {
 
     fn parse(value: serde_json::Value) -> Result<ContainerDraft> {
         let body: CreateBody = crate::respond::parse(value.to_string().as_bytes()).unwrap();
-        draft(body, None, None, crate::MAXIMUM)
+        draft(body, None, None)
     }
 
     #[test]
@@ -601,7 +557,7 @@ mod tests {
             (json!({"PidMode": "x"}), "invalid PID mode: x"),
             (json!({"ExtraHosts": ["a"]}), "bad format for add-host"),
             (json!({"PortBindings": {"x/tcp": []}}), "invalid port specification"),
-            (json!({"StorageOpt": {"size": "1"}}), "--storage-opt size"),
+            (json!({"StorageOpt": {"size": "1"}}), "--storage-opt is supported only"),
             (json!({"Tmpfs": {"a": ""}}), "mount path must be absolute"),
             (json!({"Binds": ["/a:/x", "/b:/x"]}), "Duplicate mount point: /x"),
         ] {

@@ -254,7 +254,8 @@ fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
 /// One row of a list.
 pub(crate) fn summary(view: &ContainerView, now: Timestamp, version: ApiVersion) -> Result<Value> {
     let (meta, spec, status) = (&view.container.meta, &view.container.spec, &view.container.status);
-    let names = vec![format!("/{}", spec.name)];
+    let mut names = vec![format!("/{}", spec.name)];
+    names.extend(view.link_names.iter().cloned());
     let mut row = json!({
         "Id": spec.id,
         "Names": names,

@@ -11,14 +11,18 @@ use weft_base::Timestamp;
 use weft_cloud::{BlockIo, Caller, CpuUsage, InterfaceUsage, Pair, Sample};
 use weft_model::Container;
 
-use crate::{Face, error::Result, query::Params, respond};
+use crate::{ApiError, ApiVersion, Face, error::Result, query::Params, respond};
 
 pub(super) async fn stats(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
     params: Params,
 ) -> Result<Response> {
+    if params.flag_or("stream", true) && params.flag("one-shot") && version >= ApiVersion::v1(41) {
+        return Err(ApiError::bad_request("cannot have stream=true and one-shot=true".into()));
+    }
     // Samples are kept in memory: a single answer never waits for a second one.
     if !params.flag_or("stream", true) {
         let usage = face.cloud.container_stats_once(&caller, &id).await?;

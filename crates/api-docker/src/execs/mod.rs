@@ -49,6 +49,7 @@ struct CreateBody {
 async fn create(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response> {
@@ -64,10 +65,15 @@ async fn create(
         attach: (body.attach_stdin, body.attach_stdout, body.attach_stderr),
         privileged: body.privileged,
         detach_keys: body.detach_keys,
-        console_size: body.console_size.map(|[rows, columns]| (rows, columns)),
+        console_size: console_size(body.console_size, version),
     };
     let exec = face.cloud.exec_create(&caller, &id, draft).await?;
     respond::json(StatusCode::CREATED, &json!({"Id": exec}))
+}
+
+/// The size of a terminal at its start came with 1.42.
+fn console_size(given: Option<[u16; 2]>, version: ApiVersion) -> Option<(u16, u16)> {
+    given.filter(|_| version >= ApiVersion::v1(42)).map(|[rows, columns]| (rows, columns))
 }
 
 /// Body of a start.
@@ -90,7 +96,7 @@ async fn start(
     let (mut parts, body) = request.into_parts();
     let bytes = respond::read(body, 64 << 10).await?;
     let body: StartBody = respond::parse(if bytes.is_empty() { b"{}" } else { &bytes })?;
-    let size = body.console_size.map(|[rows, columns]| (rows, columns));
+    let size = console_size(body.console_size, version);
     if size.is_some() && !body.tty.unwrap_or(false) {
         return Err(ApiError::bad_request("console size is only supported when TTY is enabled".into()));
     }

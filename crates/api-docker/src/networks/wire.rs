@@ -10,6 +10,7 @@ use weft_model::{Labels, NetworkKind, NetworkSpec, PortOwner};
 
 use crate::{
     ApiVersion,
+    containers::ifname,
     error::{ApiError, Result},
 };
 
@@ -103,20 +104,26 @@ struct BridgeOptions {
     inter_container: bool,
     masquerade: bool,
     host_binding: Option<IpAddr>,
+    ifname_prefix: String,
 }
 
 /// `com.docker.network.*` options that do not change what the data plane does, or are read elsewhere.
 const PASSIVE: &[&str] = &[
     "com.docker.network.bridge.default_bridge",
-    "com.docker.network.container_iface_prefix",
     "com.docker.network.driver.mtu",
     "com.docker.network.enable_ipv4",
     "com.docker.network.enable_ipv6",
 ];
 
 fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
-    let mut read =
-        BridgeOptions { name: None, mtu: None, inter_container: true, masquerade: true, host_binding: None };
+    let mut read = BridgeOptions {
+        name: None,
+        mtu: None,
+        inter_container: true,
+        masquerade: true,
+        host_binding: None,
+        ifname_prefix: String::new(),
+    };
     for (key, value) in options {
         let boolean = || {
             value
@@ -129,6 +136,11 @@ fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
             "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
             "com.docker.network.bridge.host_binding_ipv4" => {
                 read.host_binding = parse("host binding", value)?
+            }
+            // A number follows it.
+            "com.docker.network.container_iface_prefix" => {
+                ifname(&format!("{value}0"))?;
+                read.ifname_prefix.clone_from(value);
             }
             "com.docker.network.driver.mtu" => read.mtu = parse::<u32>("mtu", value)?.filter(|m| *m > 0),
             other if other.starts_with("com.docker.network.") && !PASSIVE.contains(&other) => {
@@ -166,6 +178,7 @@ impl CreateBody {
             inter_container: options.inter_container,
             masquerade: options.masquerade,
             host_binding: options.host_binding,
+            ifname_prefix: options.ifname_prefix,
             options: self.options,
             ipam_options: self.ipam.options,
         };

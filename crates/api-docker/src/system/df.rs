@@ -14,7 +14,9 @@ pub(super) async fn df(
     params: Params,
 ) -> Result<Response> {
     let mut kinds = UsageKinds::default();
-    for kind in params.all("type") {
+    // Kinds could be chosen from 1.42 on.
+    let chosen = || params.all("type").filter(|_| version >= ApiVersion::v1(42));
+    for kind in chosen() {
         match kind {
             "container" => kinds.containers = true,
             "image" => kinds.images = true,
@@ -23,7 +25,7 @@ pub(super) async fn df(
             other => return Err(ApiError::bad_request(format!("unknown object type: {other}"))),
         }
     }
-    if params.all("type").next().is_none() {
+    if chosen().next().is_none() {
         kinds = UsageKinds { containers: true, images: true, volumes: true };
     }
     let usage = face.cloud.disk_usage(&caller, kinds).await?;

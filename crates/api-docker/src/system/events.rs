@@ -90,7 +90,8 @@ fn passes(event: &Event, filters: &Filters) -> bool {
         !filters.has(key)
             || (event.kind == kind
                 && filters.values(key).any(|want| {
-                    want == name
+                    // Names by their beginning too, as dockerd.
+                    name.starts_with(want)
                         || event.id.starts_with(want)
                         || (kind == EventKind::Image && image(want, event))
                 }))

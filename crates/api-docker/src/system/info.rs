@@ -82,26 +82,16 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "LiveRestoreEnabled": true,
         "Isolation": "",
         "InitBinary": "weft-init",
-        "ContainerdCommit": {"ID": "", "Expected": ""},
-        "RuncCommit": {"ID": "", "Expected": ""},
-        "InitCommit": {"ID": "", "Expected": ""},
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
         "SecurityOptions": host.security,
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": host.pools.iter().map(|(base, size)| json!({"Base": base, "Size": size})).collect::<Vec<_>>(),
         "Warnings": host.warnings,
     });
-    if let Some(map) = info.as_object_mut()
-        && version < ApiVersion::v1(50)
-    {
-        map.insert("BridgeNfIptables".into(), host.bridge_netfilter.0.into());
-        map.insert("BridgeNfIp6tables".into(), host.bridge_netfilter.1.into());
-    }
-    if let Some(map) = info.as_object_mut()
-        && version < ApiVersion::v1(44)
-    {
-        map.insert("KernelMemory".into(), false.into());
-        map.insert("ClusterStore".into(), "".into());
-        map.insert("ClusterAdvertise".into(), "".into());
+    if let Some(map) = info.as_object_mut() {
+        gate(map, host, version);
     }
     info
 }
@@ -112,6 +102,30 @@ fn masked(proxy: &str) -> String {
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
         None => proxy.to_owned(),
+    }
+}
+
+/// Fields that came and went (moby `system_routes.go`).
+fn gate(map: &mut Map<String, Value>, host: &HostFacts, version: ApiVersion) {
+    let before = |minor| version < ApiVersion::v1(minor);
+    if before(44) {
+        map.insert("KernelMemory".into(), false.into());
+        map.insert("ClusterStore".into(), "".into());
+        map.insert("ClusterAdvertise".into(), "".into());
+    } else {
+        // Devices by CDI are not offered, so no directory is looked into.
+        map.insert("CDISpecDirs".into(), json!([]));
+    }
+    if before(49) {
+        for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
+            map.insert(commit.into(), json!({"ID": "", "Expected": ""}));
+        }
+    } else {
+        map.insert("FirewallBackend".into(), json!({"Driver": "nftables"}));
+    }
+    if before(50) {
+        map.insert("BridgeNfIptables".into(), host.bridge_netfilter.0.into());
+        map.insert("BridgeNfIp6tables".into(), host.bridge_netfilter.1.into());
     }
 }
 
@@ -141,4 +155,26 @@ fn runtimes(host: &HostFacts) -> Value {
         (name.clone(), json!({"path": path}))
     });
     Value::Object(entries.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_there_in_their_versions() {
+        for (field, from, until) in [
+            ("KernelMemory", 24, 44),
+            ("CDISpecDirs", 44, 99),
+            ("FirewallBackend", 49, 99),
+            ("BridgeNfIptables", 24, 50),
+        ] {
+            for minor in 24..=51 {
+                let mut map = Map::new();
+                gate(&mut map, ApiVersion::v1(minor));
+                let wanted = (from..until).contains(&minor);
+                assert_eq!(map.contains_key(field), wanted, "{field} in 1.{minor}");
+            }
+        }
+    }
 }

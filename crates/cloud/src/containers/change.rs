@@ -115,6 +115,13 @@ impl Cloud {
                 "Restart policy cannot be updated because AutoRemove is enabled for the container".into(),
             ));
         }
+        let (old, new) = (&found.spec.resources, &change.resources);
+        if new.memory > old.memory_swap && new.memory_swap == 0 && old.memory_swap > 0 {
+            return Err(CloudError::Conflict(format!(
+                "Cannot update container {id}: Memory limit should be smaller than already set memoryswap limit, \
+                 update the memoryswap at the same time"
+            )));
+        }
         let mut spec = found.spec.clone();
         spec.resources = merged(&spec.resources, &change.resources);
         if let Some(restart) = change.restart {

@@ -1,9 +1,10 @@
 //! Making a container: a draft resolved once, its record written, its files prepared.
 
 use weft_base::Name;
+use weft_engine::oci::CgroupVersion;
 use weft_model::{
     CgroupNs, Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels,
-    LogConfig, Meta, MountKind, Namespace, NetworkMode, RunRequest, SeccompChoice, Volume,
+    LogConfig, Meta, MountKind, Namespace, NetworkMode, Resources, RunRequest, SeccompChoice, Volume,
 };
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
@@ -56,6 +57,13 @@ impl Cloud {
             error => error,
         })?;
         warnings.extend(self.validate(&spec)?);
+        let mut spec = spec;
+        let host = self.engine().host();
+        swap_default(&mut spec.resources, host.swap_limit);
+        if spec.confine.cgroup == CgroupNs::Default {
+            let unified = host.cgroup == CgroupVersion::V2;
+            spec.confine.cgroup = if unified { CgroupNs::Private } else { CgroupNs::Host };
+        }
         let mut container = self.record(caller, spec, labels);
         self.write_new(&mut container, name.is_some(), &volumes).await?;
         match self.engine().provision(&container.spec).await {
@@ -242,9 +250,18 @@ impl Cloud {
     /// What cannot be, and warnings of what will not be granted.
     pub(crate) fn validate(&self, spec: &ContainerSpec) -> Result<Vec<String>> {
         let invalid = |e: &(dyn std::error::Error + 'static)| CloudError::Invalid(weft_base::chain(e));
+        self.engine().check_runtime(&spec.runtime)?;
         weft_engine::logs::validate(&spec.log).map_err(|e| invalid(&e))?;
         weft_engine::oci::validate(spec, self.engine().host(), self.0.parts.defaults.remapped)
             .map_err(|e| invalid(&e))
+    }
+}
+
+/// Swap for a container that says how much memory it may have and nothing else: as much again (moby
+/// `adaptContainerSettings`), without a limit where there can be none.
+fn swap_default(resources: &mut Resources, swap_limit: bool) {
+    if resources.memory > 0 && resources.memory_swap == 0 {
+        resources.memory_swap = if swap_limit { resources.memory.saturating_mul(2) } else { -1 };
     }
 }
 

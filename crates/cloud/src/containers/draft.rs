@@ -47,6 +47,10 @@ pub struct DraftEndpoint {
     pub gateway_priority: i64,
     /// Driver options as written.
     pub options: BTreeMap<String, String>,
+    /// Wanted name of the interface.
+    pub ifname: Option<String>,
+    /// Sysctls of the interface, with `IFNAME` for its name.
+    pub sysctls: BTreeMap<String, String>,
 }
 
 /// What a container is to be.

@@ -24,6 +24,13 @@ impl Cloud {
     pub async fn container_commit(&self, caller: &Caller, name: &str, draft: CommitDraft) -> Result<Digest> {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
-        self.commit_container(&container, draft).await
+        let target = draft.target.as_ref().map(|t| t.familiar());
+        let made = self.commit_container(&container, draft).await?;
+        let id = made.to_string();
+        self.image_event(caller, "create", &id, &id).await;
+        if let Some(target) = target {
+            self.image_event(caller, "tag", &id, &target).await;
+        }
+        Ok(made)
     }
 }

@@ -23,6 +23,10 @@ impl Cloud {
         {
             return Ok(found);
         }
+        if name.contains('/') {
+            let found = self.link_find(caller, name).await?;
+            return found.map(|(child, ..)| child).ok_or_else(missing);
+        }
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }

@@ -20,6 +20,7 @@ struct Moment {
     networks: BTreeMap<NetworkId, Arc<Network>>,
     ports: HashMap<ContainerId, Vec<Arc<Port>>>,
     images: HashMap<Digest, Arc<Image>>,
+    link_names: HashMap<ContainerId, Vec<String>>,
 }
 
 impl Cloud {
@@ -34,10 +35,12 @@ impl Cloud {
             list.sort_by(|a, b| a.spec.ifname.cmp(&b.spec.ifname));
         }
         let images = self.images().list().await?;
+        let link_names = super::links::given(&self.0.containers.list_shared().await?);
         Ok(Moment {
             networks: networks.iter().map(|n| (n.spec.id, Arc::clone(&n.value))).collect(),
             ports,
             images: images.iter().map(|i| (i.spec.id, Arc::clone(i))).collect(),
+            link_names,
         })
     }
 
@@ -52,6 +55,7 @@ impl Cloud {
         let image = moment.images.get(&spec.image.id);
         ContainerView {
             container: Arc::clone(container),
+            link_names: moment.link_names.get(&spec.id).cloned().unwrap_or_default(),
             ports: moment.ports.get(&spec.id).cloned().unwrap_or_default(),
             networks: moment
                 .networks

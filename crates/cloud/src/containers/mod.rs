@@ -7,6 +7,7 @@ mod draft;
 mod files;
 mod find;
 mod life;
+mod links;
 mod list;
 mod merge;
 mod names;

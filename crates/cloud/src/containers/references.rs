@@ -31,6 +31,8 @@ impl DraftEndpoint {
             mac: self.mac,
             gateway_priority: self.gateway_priority,
             options: self.options.clone(),
+            ifname: self.ifname.clone(),
+            sysctls: self.sysctls.clone(),
             explicit: self.ipv4.is_some() || self.ipv6.is_some() || !self.link_local.is_empty(),
         }
     }
@@ -185,6 +187,9 @@ pub(super) async fn mounts(
             if !known && made.iter().all(|v| v.spec.name != volume.spec.name) {
                 made.push(volume);
             }
+        }
+        if let MountKind::Image { reference, id, .. } = &mut mount.kind {
+            *id = Some(cloud.image_for(reference, None).await?.id);
         }
         mounts.push(mount);
     }

@@ -20,9 +20,7 @@ impl Cloud {
     /// Removes a container and returns once nothing of it is left.
     pub async fn container_remove(&self, caller: &Caller, name: &str, options: RemoveOptions) -> Result<()> {
         if options.link {
-            return Err(CloudError::Unsupported(
-                "removing a link by its own name is not supported by Weft".into(),
-            ));
+            return self.link_remove(caller, name).await;
         }
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;

@@ -43,6 +43,8 @@ pub struct ContainerView {
     pub container: Arc<Container>,
     /// Its ports, while it runs.
     pub ports: Vec<Arc<Port>>,
+    /// Names that links of other containers give it: `/parent/alias`.
+    pub link_names: Vec<String>,
     /// The networks it is attached to.
     pub networks: BTreeMap<NetworkId, Arc<Network>>,
     /// Its files.

@@ -168,7 +168,7 @@ impl Cloud {
         let request = ImportRequest { changes: draft.changes, message, name: draft.target, platform };
         let image = self.images().import(reader(archive), request).await?;
         let id = image.spec.id.to_string();
-        self.image_event(caller, "import", &id, &id);
+        self.image_event(caller, "import", &id, &id).await;
         Ok(image.spec.id)
     }
 }

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use serde_json::Value;
 use weft_base::chain;
 use weft_image::{DiskUsage, Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids};
-use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Reference};
+use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Labels, MountKind, Reference};
 
 use crate::{Action, Caller, Cloud, CloudError, ImageDefaults, Kind, Result};
 
@@ -224,12 +224,26 @@ impl Cloud {
         caller.authorise(Action::Write, caller.project)?;
         let image = self.images().resolve(name).await?;
         self.images().tag(&image.spec.id, target.clone()).await?;
-        self.image_event(caller, "tag", &image.spec.id.to_string(), &target.familiar());
+        self.image_event(caller, "tag", &image.spec.id.to_string(), &target.familiar()).await;
         Ok(())
     }
 
-    pub(crate) fn image_event(&self, caller: &Caller, action: &str, id: &str, name: &str) {
-        let attributes = [("name".to_owned(), name.to_owned())].into();
+    /// Says what happened to an image, with its labels for as long as there is one, as Docker does.
+    pub(crate) async fn image_event(&self, caller: &Caller, action: &str, id: &str, name: &str) {
+        let labels = match self.images().resolve(id).await {
+            Ok(image) => self.image_labels(&image).await,
+            Err(_) => Labels::new(),
+        };
+        self.tell_image(caller, action, id, name, labels);
+    }
+
+    async fn image_labels(&self, image: &Image) -> Labels {
+        self.images().config(image).await.map(|config| config.config.labels).unwrap_or_default()
+    }
+
+    fn tell_image(&self, caller: &Caller, action: &str, id: &str, name: &str, labels: Labels) {
+        let mut attributes = labels;
+        attributes.insert("name".to_owned(), name.to_owned());
         self.engine().events().emit(EventKind::Image, action, id, caller.project, attributes);
     }
 
@@ -237,10 +251,16 @@ impl Cloud {
         let containers = self.0.containers.list_shared().await?;
         Ok(containers
             .iter()
-            .map(|c| ImageUse {
-                image: c.spec.image.id,
-                container: c.spec.id.short(),
-                running: c.status.state.is_alive(),
+            .flat_map(|c| {
+                let mounted = c.spec.mounts.iter().filter_map(|m| match &m.kind {
+                    MountKind::Image { id, .. } => *id,
+                    _ => None,
+                });
+                std::iter::once(c.spec.image.id).chain(mounted).map(|image| ImageUse {
+                    image,
+                    container: c.spec.id.short(),
+                    running: c.status.state.is_alive(),
+                })
             })
             .collect())
     }
@@ -256,13 +276,14 @@ impl Cloud {
         caller.authorise(Action::Write, caller.project)?;
         let image = self.images().resolve(name).await?;
         let uses = self.image_uses().await?;
+        let labels = self.image_labels(&image).await;
         let removed = self.images().remove(name, RemoveOptions { force, no_prune: !prune }, &uses).await?;
         let id = image.spec.id.to_string();
         for item in &removed {
             match item {
-                Removed::Untagged(_) => self.image_event(caller, "untag", &id, &id),
+                Removed::Untagged(_) => self.tell_image(caller, "untag", &id, &id, labels.clone()),
                 Removed::Deleted(digest) if *digest == image.spec.id => {
-                    self.image_event(caller, "delete", &id, &id)
+                    self.tell_image(caller, "delete", &id, &id, Labels::new());
                 }
                 Removed::Deleted(_) => {}
             }

@@ -67,7 +67,7 @@ impl Cloud {
         caller.authorise(Action::Write, caller.project)?;
         let platform = draft.platform.as_deref().map(str::parse::<Platform>).transpose();
         let platform = platform.map_err(|e| CloudError::Invalid(chain(&e)))?;
-        let familiar = draft.reference.familiar();
+        let (familiar, name) = (draft.reference.familiar(), draft.reference.familiar_name());
         let reference = if draft.all_tags { draft.reference } else { draft.reference.or_latest() };
         let request =
             PullRequest { reference, all_tags: draft.all_tags, platform, credentials: draft.credentials };
@@ -79,7 +79,7 @@ impl Cloud {
         };
         let (done, ()) = tokio::join!(work, forward);
         done.map_err(error)?;
-        self.image_event(caller, "pull", &familiar, &familiar);
+        self.image_event(caller, "pull", &familiar, &name).await;
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Cloud {
     /// Pushes an image, or all tags of a repository.
     pub async fn image_push(&self, caller: &Caller, draft: PushDraft, sink: ProgressSink) -> Result<()> {
         caller.authorise(Action::Write, caller.project)?;
-        let familiar = draft.reference.familiar();
+        let (familiar, name) = (draft.reference.familiar(), draft.reference.familiar_name());
         let (tell, forward) = teller(sink);
         let work = async {
             let done = self.0.parts.registry.push(draft, Arc::clone(&tell)).await;
@@ -101,7 +101,7 @@ impl Cloud {
         };
         let (done, ()) = tokio::join!(work, forward);
         done.map_err(error)?;
-        self.image_event(caller, "push", &familiar, &familiar);
+        self.image_event(caller, "push", &familiar, &name).await;
         Ok(())
     }
 

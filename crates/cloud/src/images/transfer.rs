@@ -57,7 +57,7 @@ impl Cloud {
         let mut loaded = Vec::new();
         for (image, names) in self.images().load(reader(archive), tell).await? {
             let id = image.spec.id.to_string();
-            self.image_event(caller, "load", &id, &id);
+            self.image_event(caller, "load", &id, &id).await;
             if names.is_empty() {
                 loaded.push(Loaded::Unnamed(id));
             } else {
@@ -74,7 +74,7 @@ impl Cloud {
         for name in &names {
             let image = self.images().resolve(name).await?;
             let id = image.spec.id.to_string();
-            self.image_event(caller, "save", &id, &id);
+            self.image_event(caller, "save", &id, &id).await;
         }
         Ok(stream)
     }

@@ -20,6 +20,7 @@ mod isolation;
 mod life;
 mod logs;
 mod network;
+mod options;
 mod registry;
 mod run;
 mod system;
@@ -44,6 +45,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("life", life::CASES),
         ("logs", logs::CASES),
         ("network", network::CASES),
+        ("options", options::CASES),
         ("registry", registry::CASES),
         ("run", run::CASES),
         ("system", system::CASES),

@@ -34,6 +34,31 @@ cases! {
         let out = t.docker(["events", "--since", "10m", "--until", &t.soon(1), "-f", "event=die", "-f", "label=who=events", "--format", "{{json .}}"]).ok();
         out.has("\"exitCode\":\"3\"").has("\"image\":\"busybox\"").has(&format!("\"name\":\"{c}\""));
     }
+    fn events_of_a_run(t) {
+        let (c, n, v) = (t.ctr("a"), t.net("n"), t.vol("v"));
+        t.docker(["network", "create", &n]).ok();
+        t.docker(["run", "--name", &c, "--network", &n, "-v", &format!("{v}:/v"), IMG, "true"]).ok();
+        let id = t.docker(["inspect", "-f", "{{.Id}}", &c]).ok().text();
+        let all = t.docker(["events", "--since", "10m", "--until", &t.soon(1), "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.container}} {{.Actor.ID}}"]).ok().text();
+        let mine: Vec<&str> = all
+            .lines()
+            .filter(|l| l.contains(&id))
+            .filter_map(|l| l.split(&id).next())
+            .map(str::trim)
+            .map(|l| l.trim_end_matches("<no value>").trim())
+            .filter(|l| !l.ends_with("attach") && !l.ends_with("create"))
+            .collect();
+        let wanted = ["network connect", "volume mount", "container start", "container die", "network disconnect", "volume unmount"];
+        assert_eq!(mine, wanted);
+    }
+    fn stats_at_once(t) {
+        let c = t.ctr("a");
+        t.docker(["run", "-d", "--name", &c, IMG, "sh", "-c", "while :; do :; done"]).ok();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let share = t.docker(["stats", "--no-stream", "--format", "{{.CPUPerc}}", &c]).ok().text();
+        let share: f64 = share.trim_end_matches('%').parse().unwrap();
+        assert!(share > 5.0, "a busy loop takes {share} % of a CPU");
+    }
     fn events_of_networks(t) {
         let n = t.net("n");
         t.docker(["network", "create", &n]).ok();

@@ -83,10 +83,8 @@ impl ViewPlan {
                 }
                 Source::Path(self.volumes.path(&name), subpath)
             }
-            MountKind::Image { reference, subpath } => {
-                let id = reference
-                    .parse()
-                    .map_err(|_| EngineError::Missing(format!("No such image: {reference}")))?;
+            MountKind::Image { reference, id, subpath } => {
+                let id = id.ok_or_else(|| EngineError::Missing(format!("No such image: {reference}")))?;
                 Source::Image(inner.layers(id).await?, subpath)
             }
         };

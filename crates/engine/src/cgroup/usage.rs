@@ -111,6 +111,15 @@ impl Cgroup {
         }
         Ok(usage)
     }
+
+    /// CPU time used, in nanoseconds, and nothing else: one small file. `None` when there is no such cgroup.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<u64> {
+        match self.v2() {
+            Some(dir) => pairs(&dir.join("cpu.stat")).get("usage_usec").map(|us| us.saturating_mul(1000)),
+            None => number(&self.v1("cpuacct")?.join("cpuacct.usage")),
+        }
+    }
 }
 
 /// A file of one number; `max` and what cannot be read are `None`.

@@ -29,6 +29,7 @@ mod journald;
 mod json;
 mod lines;
 mod local;
+mod lossy;
 mod rotate;
 mod syslog;
 mod tail;

@@ -60,7 +60,22 @@ pub(super) struct FileOptions {
     pub compress: bool,
 }
 
-const COMMON: [&str; 7] = ["env", "env-regex", "labels", "labels-regex", "tag", "mode", "max-buffer-size"];
+const COMMON: [&str; 11] = [
+    "env",
+    "env-regex",
+    "labels",
+    "labels-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
+    CACHE_DISABLED,
+    "cache-max-size",
+    "cache-max-file",
+    "cache-compress",
+];
+const CACHE_DISABLED: &str = "cache-disabled";
+/// Bytes that wait at most where `mode=non-blocking` says nothing.
+const BUFFER: u64 = 1_000_000;
 const FILE: [&str; 3] = ["max-size", "max-file", "compress"];
 
 /// Checks driver and names of options, as Docker does when a container is made.
@@ -77,7 +92,11 @@ pub fn validate(config: &LogConfig) -> Result<(), LogOptionError> {
         if mode != "non-blocking" {
             return Err(LogOptionError::BufferMode);
         }
-        parse_size(size)?;
+        parse_ram(size)?;
+    }
+    if let Some(value) = options.get(CACHE_DISABLED).filter(|v| !v.is_empty()) {
+        let bad = |_| LogOptionError::Value(format!("invalid value for option {CACHE_DISABLED}: {value}"));
+        parse_bool(value).map_err(bad)?;
     }
     let own: &[&str] = match config.driver.as_str() {
         "json-file" | "local" => &FILE,
@@ -103,7 +122,7 @@ pub fn check(config: &LogConfig, facts: &LogFacts) -> Result<(), LogOptionError>
         "json-file" => drop(json_file(&config.options)?),
         "local" => drop(local(&config.options)?),
         "none" => return Ok(()),
-        _ => {}
+        _ => drop(cache(config)?),
     }
     attrs::collect(&config.options, facts)?;
     attrs::tag(&config.options, facts, "").map(drop)
@@ -155,6 +174,31 @@ pub(super) fn local(options: &Options) -> Result<FileOptions, LogOptionError> {
     Ok(FileOptions { max_size: Some(size.filter(|s| *s > 0).unwrap_or(DEFAULT_SIZE)), max_files, compress })
 }
 
+/// Options of the copy that is kept here for reading, of drivers that cannot be read back; `None` for the other drivers and
+/// where it is not wanted.
+pub(super) fn cache(config: &LogConfig) -> Result<Option<FileOptions>, LogOptionError> {
+    if !is_cached(config) {
+        return Ok(None);
+    }
+    let own =
+        config.options.iter().filter_map(|(k, v)| Some((k.strip_prefix("cache-")?.to_owned(), v.clone())));
+    local(&own.collect()).map(Some)
+}
+
+/// Whether a copy of the log is kept in the `local` form, because the driver itself cannot be read back.
+pub(super) fn is_cached(config: &LogConfig) -> bool {
+    let disabled = config.options.get(CACHE_DISABLED).is_some_and(|v| parse_bool(v).unwrap_or(false));
+    matches!(config.driver.as_str(), "journald" | "syslog") && !disabled
+}
+
+/// Bytes that may wait for the driver; `None` for a driver that is waited for.
+pub(super) fn buffer(options: &Options) -> Result<Option<u64>, LogOptionError> {
+    if options.get("mode").is_none_or(|mode| mode != "non-blocking") {
+        return Ok(None);
+    }
+    options.get("max-buffer-size").map_or(Ok(BUFFER), |size| parse_ram(size)).map(Some)
+}
+
 const DEFAULT_SIZE: u64 = 20_000_000;
 
 /// Fills what was not said. A size alone means one file, as in Docker.
@@ -183,17 +227,26 @@ pub(crate) fn parse_bool(text: &str) -> Result<bool, LogOptionError> {
 
 /// A size in decimal units (`10m` is 10,000,000), as log options have it.
 fn parse_size(text: &str) -> Result<u64, LogOptionError> {
+    parse_units(text, 1e3)
+}
+
+/// A size in binary units (`1m` is 1,048,576), as buffers have it.
+fn parse_ram(text: &str) -> Result<u64, LogOptionError> {
+    parse_units(text, 1024.0)
+}
+
+fn parse_units(text: &str, kilo: f64) -> Result<u64, LogOptionError> {
     let bad = || LogOptionError::Size(text.to_owned());
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..split].parse().map_err(|_| bad())?;
     let unit = text[split..].trim_start().to_ascii_lowercase();
     let factor: f64 = match unit.trim_end_matches('b').trim_end_matches('i') {
         "" => 1.0,
-        "k" => 1e3,
-        "m" => 1e6,
-        "g" => 1e9,
-        "t" => 1e12,
-        "p" => 1e15,
+        "k" => kilo,
+        "m" => kilo.powi(2),
+        "g" => kilo.powi(3),
+        "t" => kilo.powi(4),
+        "p" => kilo.powi(5),
         _ => return Err(bad()),
     };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked; sizes are small")]
@@ -229,6 +282,8 @@ mod tests {
                 "logger: max-buffer-size option is only supported with 'mode=non-blocking'",
             ),
             ("syslog", &[("syslog-facility", "x")], "invalid syslog facility"),
+            ("syslog", &[("cache-max-size", "1m"), ("cache-disabled", "false")], ""),
+            ("json-file", &[("cache-disabled", "x")], "invalid value for option cache-disabled: x"),
         ] {
             assert_eq!(text(validate(&config(driver, options))), expected, "{driver} {options:?}");
         }
@@ -251,6 +306,20 @@ mod tests {
             let got = text(check(&config(driver, options), &LogFacts::default()));
             assert_eq!(got, expected, "{driver} {options:?}");
         }
+    }
+
+    #[test]
+    fn the_copy_and_the_buffer() {
+        let cached = |driver: &str, o: &[(&str, &str)]| cache(&config(driver, o)).unwrap();
+        assert_eq!(cached("json-file", &[]), None);
+        assert_eq!(cached("syslog", &[("cache-disabled", "true")]), None);
+        let own = [("cache-max-size", "1m"), ("cache-max-file", "2"), ("cache-compress", "false")];
+        let wanted = FileOptions { max_size: Some(1_000_000), max_files: 2, compress: false };
+        assert_eq!(cached("journald", &own), Some(wanted));
+        let buffer = |o: &[(&str, &str)]| buffer(&config("local", o).options).unwrap();
+        assert_eq!(buffer(&[]), None);
+        assert_eq!(buffer(&[("mode", "non-blocking")]), Some(1_000_000));
+        assert_eq!(buffer(&[("mode", "non-blocking"), ("max-buffer-size", "4m")]), Some(4 << 20));
     }
 
     #[test]

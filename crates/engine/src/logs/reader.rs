@@ -17,6 +17,7 @@ use weft_base::{Clock, SystemClock, Timestamp};
 use super::{
     cursor::{Cursor, Step},
     decode::Format,
+    options,
     types::LogEntry,
     writer,
 };
@@ -91,6 +92,8 @@ pub async fn open(
     let (path, format) = match config.driver.as_str() {
         "json-file" => (writer::json_path(dir, id), Format::Json),
         "local" => (writer::local_path(dir), Format::Local),
+        // Drivers that keep nothing here have a copy, unless it was not wanted.
+        _ if options::is_cached(config) => (writer::local_path(dir), Format::Local),
         _ => return Err(ReadError::NotReadable),
     };
     let fail = |source| ReadError::Io { dir: dir.to_owned(), source };

@@ -14,7 +14,9 @@ use super::{
     journald::Journald,
     json::Encoder,
     lines::{Line, Lines},
-    local, options,
+    local,
+    lossy::Lossy,
+    options,
     options::LogOptionError,
     rotate::RotatingFile,
     syslog::Syslog,
@@ -37,21 +39,21 @@ pub(super) trait Driver: Send {
 pub fn open(config: &LogConfig, dir: &Path, facts: &LogFacts) -> io::Result<Box<dyn LogSink>> {
     options::validate(config).map_err(invalid)?;
     let opts = &config.options;
+    let buffer = options::buffer(opts).map_err(invalid)?;
     Ok(match config.driver.as_str() {
         "none" => Box::new(Nothing),
         "json-file" => {
             let file_options = options::json_file(opts).map_err(invalid)?;
             let encoder = Encoder::new(attrs::json(opts, facts).map_err(invalid)?);
             let file = RotatingFile::open(&json_path(dir, &facts.id), file_options, Vec::new(), mend_json)?;
-            boxed(JsonFile { encoder, file })
+            boxed(JsonFile { encoder, file }, buffer)
         }
         "local" => {
             let file_options = options::local(opts).map_err(invalid)?;
-            let header = local::header(&attrs::json(opts, facts).map_err(invalid)?);
-            boxed(Local(RotatingFile::open(&local_path(dir), file_options, header, local::mend)?))
+            boxed(local_file(config, dir, facts, file_options)?, buffer)
         }
-        "journald" => boxed(Journald::open(opts, facts)?),
-        "syslog" => boxed(Syslog::open(opts, facts)?),
+        "journald" => boxed(Copied::open(Journald::open(opts, facts)?, config, dir, facts)?, buffer),
+        "syslog" => boxed(Copied::open(Syslog::open(opts, facts)?, config, dir, facts)?, buffer),
         other => return Err(invalid(LogOptionError::Driver(other.to_owned()))),
     })
 }
@@ -79,8 +81,59 @@ struct Sink<D> {
     latest: Option<Timestamp>,
 }
 
-fn boxed<D: Driver + 'static>(driver: D) -> Box<dyn LogSink> {
-    Box::new(Sink { lines: Lines::default(), driver, latest: None })
+/// A sink that waits for its driver, or drops what does not fit into `buffer` bytes.
+fn boxed<D: Driver + 'static>(driver: D, buffer: Option<u64>) -> Box<dyn LogSink> {
+    let lines = Lines::default();
+    match buffer {
+        None => Box::new(Sink { lines, driver, latest: None }),
+        Some(max) => Box::new(Sink { lines, driver: Lossy::new(driver, max), latest: None }),
+    }
+}
+
+fn local_file(
+    config: &LogConfig,
+    dir: &Path,
+    facts: &LogFacts,
+    file: options::FileOptions,
+) -> io::Result<Local> {
+    let header = local::header(&attrs::json(&config.options, facts).map_err(invalid)?);
+    Ok(Local(RotatingFile::open(&local_path(dir), file, header, local::mend)?))
+}
+
+/// A driver that cannot be read back, with a copy in the `local` form beside it (Docker's dual logging).
+struct Copied<D> {
+    driver: D,
+    copy: Option<Local>,
+}
+
+impl<D: Driver> Copied<D> {
+    fn open(driver: D, config: &LogConfig, dir: &Path, facts: &LogFacts) -> io::Result<Self> {
+        let file = options::cache(config).map_err(invalid)?;
+        let copy = file.map(|file| local_file(config, dir, facts, file)).transpose()?;
+        Ok(Self { driver, copy })
+    }
+
+    /// Both are always tried; the driver's failure is the one that is told.
+    fn both(
+        &mut self,
+        driver: impl FnOnce(&mut D) -> io::Result<()>,
+        copy: impl FnOnce(&mut Local) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (first, second) = (driver(&mut self.driver), self.copy.as_mut().map_or(Ok(()), copy));
+        first.and(second)
+    }
+}
+
+impl<D: Driver> Driver for Copied<D> {
+    fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
+        self.both(|d| d.line(line), |c| c.line(line))
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.both(D::flush, Driver::flush)
+    }
+    fn close(&mut self) -> io::Result<()> {
+        self.both(D::close, Driver::close)
+    }
 }
 
 impl<D: Driver> LogSink for Sink<D> {

@@ -118,12 +118,14 @@ fn walk(dir: &Path, inside: &str, found: &mut Vec<LinuxDevice>) {
     }
 }
 
+/// `-1` means all numbers; to runtimes an absent number does (libcontainer would write the `-1` to the kernel).
 fn rule(allow: bool, kind: Kind, major: i64, minor: i64, access: &str) -> LinuxDeviceCgroup {
+    let given = |number: i64| Some(number).filter(|n| *n >= 0);
     let mut made = LinuxDeviceCgroup::default();
     made.set_allow(allow)
         .set_typ(Some(kind))
-        .set_major(Some(major))
-        .set_minor(Some(minor))
+        .set_major(given(major))
+        .set_minor(given(minor))
         .set_access(Some(access.to_owned()));
     made
 }
@@ -195,7 +197,7 @@ mod tests {
         ] {
             let got = parse_rule(text).ok().map(|r| {
                 let kind = r.typ().unwrap_or_default();
-                let (major, minor) = (r.major().unwrap_or(0), r.minor().unwrap_or(0));
+                let (major, minor) = (r.major().unwrap_or(-1), r.minor().unwrap_or(-1));
                 format!("{} {major} {minor} {}", kind.as_str(), r.access().clone().unwrap_or_default())
             });
             assert_eq!(got.as_deref(), expected, "{text}");

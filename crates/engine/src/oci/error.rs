@@ -31,7 +31,7 @@ pub enum OciError {
     #[error("invalid device cgroup rule format: '{0}'")]
     DeviceRule(String),
     /// Devices by capability (`--gpus`).
-    #[error("could not select device driver {driver:?} with capabilities: {capabilities:?}")]
+    #[error("could not select device driver {driver:?} with capabilities: {}", go_lists(capabilities))]
     DeviceRequest {
         /// The driver asked for.
         driver: String,
@@ -67,4 +67,10 @@ pub enum OciError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Lists in a list as Go prints them: `[[gpu utility] [tpu]]`.
+fn go_lists(lists: &[Vec<String>]) -> String {
+    let inner: Vec<String> = lists.iter().map(|list| format!("[{}]", list.join(" "))).collect();
+    format!("[{}]", inner.join(" "))
 }

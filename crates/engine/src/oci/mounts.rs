@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use oci_spec::runtime::Mount;
-use weft_model::{ContainerSpec, IpcMode, Propagation, TmpfsOptions};
+use weft_model::{ContainerSpec, IpcMode, Propagation, ReadOnlyDepth, TmpfsOptions};
 
 use super::{
     error::OciError,
@@ -122,7 +122,8 @@ fn own_files(spec: &ContainerSpec, facts: &BundleFacts) -> Vec<ResolvedMount> {
         .into_iter()
         .filter(|(target, ..)| !facts.mounts.iter().any(|m| clean(&m.target) == *target))
         .filter_map(|(target, path, read_only)| {
-            let source = MountSource::Path { path: path?.clone(), recursive: true };
+            let source =
+                MountSource::Path { path: path?.clone(), recursive: true, depth: ReadOnlyDepth::Best };
             let target = target.to_owned();
             Some(ResolvedMount { target, source, read_only, propagation: Propagation::RPrivate })
         })
@@ -136,11 +137,16 @@ fn convert(one: &ResolvedMount, facts: &BundleFacts) -> Result<Mount, OciError> 
             options.extend(tmpfs_words(tmpfs, one.read_only));
             Ok(mount(&one.target, "tmpfs", "tmpfs", merge(options)?))
         }
-        MountSource::Path { path, recursive } => {
+        MountSource::Path { path, recursive, depth } => {
             let mut options = words(&[if *recursive { "rbind" } else { "bind" }]);
             if one.read_only {
                 // Mounts below the source become read-only too where the kernel can (mount_setattr(2), 5.12).
-                let deep = *recursive && facts.host.kernel >= (5, 12);
+                let able = facts.host.kernel >= (5, 12);
+                if *depth == ReadOnlyDepth::All && !able {
+                    let text = "rro is not supported: kernel is older than 5.12".to_owned();
+                    return Err(OciError::Unsupported(text));
+                }
+                let deep = *recursive && able && *depth != ReadOnlyDepth::Top;
                 options.push(if deep { "rro" } else { "ro" }.to_owned());
             }
             options.push(one.propagation.as_str().to_owned());
@@ -281,7 +287,7 @@ mod tests {
     fn propagation_needs_a_fitting_source() {
         let info = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / /data rw shared:5 - ext4 /dev/b rw\n";
         let check = |path: &str, propagation| {
-            let source = MountSource::Path { path: path.into(), recursive: true };
+            let source = MountSource::Path { path: path.into(), recursive: true, depth: ReadOnlyDepth::Best };
             let one = ResolvedMount { target: "/t".into(), source, read_only: false, propagation };
             check_propagation(&[one], info).map_err(|e| e.to_string())
         };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use oci_spec::runtime::Spec;
-use weft_model::{Propagation, TmpfsOptions, Ulimit};
+use weft_model::{Propagation, ReadOnlyDepth, TmpfsOptions, Ulimit};
 
 use super::{devices::Gathered, host::HostFacts, user::ResolvedUser};
 
@@ -16,6 +16,8 @@ pub enum MountSource {
         path: PathBuf,
         /// Mounts below it come along.
         recursive: bool,
+        /// How far a read-only mount reaches.
+        depth: ReadOnlyDepth,
     },
     /// Memory.
     Tmpfs(TmpfsOptions),

@@ -15,7 +15,7 @@ mod status;
 
 pub use confine::{CgroupNs, Confinement, IpcMode, Namespace, SeccompChoice, UserNs};
 pub use health::{HealthCheck, HealthReport, HealthState, HealthTest, Probe};
-pub use mount::{MountKind, MountSpec, Notation, Propagation, TmpfsOptions};
+pub use mount::{MountKind, MountSpec, Notation, Propagation, ReadOnlyDepth, TmpfsOptions};
 pub use network::{Attachment, NetworkMode, PublishSpec};
 pub use process::{ExecSpec, ImageBinding, ProcessSpec};
 pub use resources::{BlkioDevice, BlkioRate, DeviceRequest, DeviceSpec, Resources, Ulimit};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Labels;
+use crate::{Digest, Labels};
 
 /// Mount propagation (mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,19 @@ impl Propagation {
     }
 }
 
+/// How far a read-only bind reaches into the mounts below its source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadOnlyDepth {
+    /// To all of them where the kernel can (mount_setattr(2), 5.12), else to the top alone.
+    #[default]
+    Best,
+    /// To the top alone.
+    Top,
+    /// To all of them, or the container does not start.
+    All,
+}
+
 /// Options of a tmpfs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -64,6 +77,9 @@ pub enum MountKind {
         create: bool,
         /// Leave mounts below the source behind.
         non_recursive: bool,
+        /// How far `read_only` reaches.
+        #[serde(default)]
+        depth: ReadOnlyDepth,
     },
     /// A volume.
     Volume {
@@ -91,6 +107,9 @@ pub enum MountKind {
     Image {
         /// The image as written.
         reference: String,
+        /// The image it was when the container was made.
+        #[serde(default)]
+        id: Option<Digest>,
         /// Directory inside the image.
         subpath: String,
     },

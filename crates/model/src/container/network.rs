@@ -52,6 +52,12 @@ pub struct Attachment {
     /// Driver options as written.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+    /// Wanted name of the interface inside.
+    #[serde(default)]
+    pub ifname: Option<String>,
+    /// Sysctls of the interface, with `IFNAME` for its name (`net.ipv4.conf.IFNAME.forwarding`).
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
     /// Endpoint wishes were given in structured form and are shown again.
     #[serde(default)]
     pub explicit: bool,
