@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::Value;
 use weft_base::{Clock, SystemClock, Timestamp};
-use weft_cloud::{Caller, ContainerView};
+use weft_cloud::Caller;
 use weft_model::RunState;
 
 use super::{filter::Wanted, show};

@@ -91,7 +91,7 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "Warnings": host.warnings,
     });
     if let Some(map) = info.as_object_mut() {
-        gate(map, host, version);
+        gate(map, host.bridge_netfilter, version);
     }
     info
 }
@@ -106,7 +106,7 @@ fn masked(proxy: &str) -> String {
 }
 
 /// Fields that came and went (moby `system_routes.go`).
-fn gate(map: &mut Map<String, Value>, host: &HostFacts, version: ApiVersion) {
+fn gate(map: &mut Map<String, Value>, bridge_netfilter: (bool, bool), version: ApiVersion) {
     let before = |minor| version < ApiVersion::v1(minor);
     if before(44) {
         map.insert("KernelMemory".into(), false.into());
@@ -124,8 +124,8 @@ fn gate(map: &mut Map<String, Value>, host: &HostFacts, version: ApiVersion) {
         map.insert("FirewallBackend".into(), json!({"Driver": "nftables"}));
     }
     if before(50) {
-        map.insert("BridgeNfIptables".into(), host.bridge_netfilter.0.into());
-        map.insert("BridgeNfIp6tables".into(), host.bridge_netfilter.1.into());
+        map.insert("BridgeNfIptables".into(), bridge_netfilter.0.into());
+        map.insert("BridgeNfIp6tables".into(), bridge_netfilter.1.into());
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
         ] {
             for minor in 24..=51 {
                 let mut map = Map::new();
-                gate(&mut map, ApiVersion::v1(minor));
+                gate(&mut map, (true, true), ApiVersion::v1(minor));
                 let wanted = (from..until).contains(&minor);
                 assert_eq!(map.contains_key(field), wanted, "{field} in 1.{minor}");
             }

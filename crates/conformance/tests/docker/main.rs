@@ -36,7 +36,7 @@ use dsl::{Case, T, World};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 fn cases() -> Vec<(&'static str, &'static Case)> {
-    let groups: [(&str, &[Case]); 14] = [
+    let groups: [(&str, &[Case]); 15] = [
         ("attacks", attacks::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
