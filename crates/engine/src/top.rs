@@ -32,7 +32,7 @@ impl Engine {
         let columns = columns(args)?;
         // dockerd finds a container's rows by it.
         if columns.iter().all(|(_, title)| title != "PID") {
-            return Err(EngineError::Internal("Couldn't find PID field in ps output".into()));
+            return Err(EngineError::Invalid("Couldn't find PID field in ps output".into()));
         }
         let cgroup = self.0.sampler.hierarchies()?.cgroup(&self.0.cgroup(&container));
         let table = blocking(move || {

@@ -230,12 +230,31 @@ async fn attributes_come_back() {
 #[tokio::test]
 async fn drivers_that_keep_nothing_say_so() {
     let dir = tempfile::tempdir().unwrap();
-    for driver in ["none", "syslog", "journald"] {
-        let config = config(driver, &[]);
+    let off: &[(&str, &str)] = &[("cache-disabled", "true")];
+    for (driver, options) in [("none", &[][..]), ("syslog", off), ("journald", off)] {
+        let config = config(driver, options);
         let opened =
             reader::open(&config, dir.path(), &facts().id, LogQuery::default(), watch::channel(true).1).await;
         let error = opened.err().unwrap().to_string();
         assert_eq!(error, "configured logging driver does not support reading");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_away_is_read_from_its_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = format!("udp://{}", receiver.local_addr().unwrap());
+    for mode in ["blocking", "non-blocking"] {
+        let config = config("syslog", &[("syslog-address", address.as_str()), ("mode", mode)]);
+        let dir = dir.path().join(mode);
+        fs::create_dir(&dir).unwrap();
+        let mut sink = open(&config, &dir);
+        put(&mut *sink, 0..50);
+        sink.close().unwrap();
+        assert_eq!(all(&config, &dir, LogQuery::default()).await.len(), 50, "{mode}");
+        let mut packet = [0; 2048];
+        assert!(receiver.recv(&mut packet).unwrap() > 0, "it was sent, too");
     }
 }
 
