@@ -236,7 +236,7 @@ pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<Draft
             .filter_map(|ip| address(ip).transpose())
             .collect::<Result<_>>()?,
         mac: parse_optional(&wishes.mac_address)?,
-        gateway_priority: wishes.gw_priority,
+        gateway_priority: wishes.gw_priority.unwrap_or_default(),
         options: wishes.driver_opts.clone().unwrap_or_default(),
     })
 }

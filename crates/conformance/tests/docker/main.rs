@@ -24,6 +24,7 @@ mod system;
 mod transfer;
 mod tty;
 mod volumes;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ use dsl::{Case, T, World};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 fn cases() -> Vec<(&'static str, &'static Case)> {
-    let groups: [(&str, &[Case]); 14] = [
+    let groups: [(&str, &[Case]); 15] = [
         ("attacks", attacks::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
@@ -48,6 +49,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
         ("volumes", volumes::CASES),
+        ("wire", wire::CASES),
     ];
     groups.into_iter().flat_map(|(group, cases)| cases.iter().map(move |case| (group, case))).collect()
 }
