@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod dockerpy;
+mod fuzz;
 mod layers;
 
 #[derive(Parser)]
@@ -29,6 +30,8 @@ enum Task {
     Dockerpy(dockerpy::Args),
     /// The real `docker` client through every command group, against dockerd or Weft.
     Conformance(ConformanceArgs),
+    /// Foreign bytes for the parsers, for long. Finds are written to target/fuzz.
+    Fuzz(fuzz::Args),
 }
 
 #[derive(clap::Args)]
@@ -47,6 +50,7 @@ fn main() -> Result<()> {
         Task::Bench(bench) => bench::run(&bench),
         Task::Dockerpy(args) => dockerpy::run(&args),
         Task::Conformance(args) => conformance(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
     }
 }
 

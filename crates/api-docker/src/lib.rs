@@ -10,6 +10,8 @@
 mod containers;
 mod error;
 mod execs;
+#[cfg(test)]
+mod fuzz_tests;
 mod hijack;
 mod images;
 mod keys;

@@ -98,7 +98,16 @@ impl Machine {
         };
         let container = Container { meta, spec, status: ContainerStatus::default() };
         let now = Timestamp::from_unix(1_000_000, 0).unwrap();
-        Self { container, actual: Actual::default(), nature, now, gone: false, dies_after: None, died: false, fresh: true }
+        Self {
+            container,
+            actual: Actual::default(),
+            nature,
+            now,
+            gone: false,
+            dies_after: None,
+            died: false,
+            fresh: true,
+        }
     }
 
     fn wish(&mut self, wish: Wish) {
@@ -278,7 +287,8 @@ impl Machine {
         need(answers.map_or(by_policy, |_| wanted), "nobody asked for it")?;
         self.actual.boot = false;
         if self.nature.broken {
-            status.state = if status.state == RunState::Created { RunState::Created } else { RunState::Exited };
+            status.state =
+                if status.state == RunState::Created { RunState::Created } else { RunState::Exited };
             status.answered = answers.unwrap_or(status.answered);
             (self.actual.residue, self.actual.retry_at) = (true, None);
             return Ok(());
@@ -308,7 +318,10 @@ impl Machine {
         need(self.container.meta.deleting.is_none(), "it was to be removed")?;
         need(run.seq == status.answered, "the request is not answered")?;
         need(status.state.is_alive() == alive, "the record is wrong about the process")?;
-        need((status.state == RunState::Paused) == (self.actual.process == Process::Paused), "or about its freezing")?;
+        need(
+            (status.state == RunState::Paused) == (self.actual.process == Process::Paused),
+            "or about its freezing",
+        )?;
         // `always` comes back with the daemon, whatever was asked before.
         let revived = self.died && self.container.spec.restart.mode == RestartMode::Always;
         need(!alive || run.want == Want::Running || revived, "it was to be stopped")?;

@@ -20,8 +20,14 @@ const VERSIONS: [&str; 4] = ["1.41", "1.44", "1.47", "1.51"];
 
 /// What the document does not say and dockerd does, with the reason. The start of a path is enough.
 const KNOWN: &[(&str, &str)] = &[
-    ("GET /containers/{id}/json 200.HostConfig.MemorySwappiness: null", "a pointer in Go, null when nothing was said"),
-    ("GET /containers/{id}/json 200.HostConfig.OomKillDisable: null", "a pointer in Go, null when nothing was said"),
+    (
+        "GET /containers/{id}/json 200.HostConfig.MemorySwappiness: null",
+        "a pointer in Go, null when nothing was said",
+    ),
+    (
+        "GET /containers/{id}/json 200.HostConfig.OomKillDisable: null",
+        "a pointer in Go, null when nothing was said",
+    ),
     ("GET /exec/{id}/json 200.ExitCode: null", "a pointer in Go, null until it ended"),
     ("GET /events 200.from: not", "shown below 1.52 (version history of the API)"),
     ("GET /events 200.id: not", "shown below 1.52 (version history of the API)"),
@@ -31,7 +37,10 @@ const KNOWN: &[(&str, &str)] = &[
 
 fn documents() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let found = here.ancestors().map(|dir| dir.join("shared/specs/docker")).find(|dir| dir.join("v1.41.json").exists());
+    let found = here
+        .ancestors()
+        .map(|dir| dir.join("shared/specs/docker"))
+        .find(|dir| dir.join("v1.41.json").exists());
     found.expect("shared/specs/docker with the upstream documents, beside the checkout")
 }
 
@@ -57,7 +66,10 @@ impl Bed {
         stream.write_all(body).unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
-        let at = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {target}"));
+        let at = answer
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or_else(|| panic!("no answer to {method} {target}"));
         let head = String::from_utf8_lossy(&answer[..at]).into_owned();
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap();
         (status, answer[at + 4..].to_vec())
@@ -87,7 +99,10 @@ impl Bed {
             Ok(None) => {}
             Ok(Some(schema)) => {
                 let found = if value.is_null() && !answer.starts_with(b"null") && schema["type"] != "string" {
-                    vec![format!(": no JSON: {:?}", String::from_utf8_lossy(&answer[..answer.len().min(200)]))]
+                    vec![format!(
+                        ": no JSON: {:?}",
+                        String::from_utf8_lossy(&answer[..answer.len().min(200)])
+                    )]
                 } else if schema["type"] == "string" {
                     Vec::new()
                 } else {
@@ -138,11 +153,25 @@ impl Bed {
         self.get("/containers/{id}/stats", "swag", "?stream=false");
         self.get("/containers/{id}/stats", "swag", "?stream=false&one-shot=true");
         self.get("/containers/{id}/changes", "swag", "");
-        self.ask("POST", "/containers/{id}/update", "swag", "", &json!({"Memory": 48 << 20, "MemorySwap": 96 << 20}), 200);
+        self.ask(
+            "POST",
+            "/containers/{id}/update",
+            "swag",
+            "",
+            &json!({"Memory": 48 << 20, "MemorySwap": 96 << 20}),
+            200,
+        );
         self.execs();
-        for (path, method) in [("/containers/{id}/json", "GET"), ("/containers/{id}/top", "GET"), ("/containers/{id}/stats", "GET"),
-            ("/containers/{id}/changes", "GET"), ("/containers/{id}/logs", "GET"), ("/containers/{id}/start", "POST"),
-            ("/containers/{id}/wait", "POST"), ("/containers/{id}", "DELETE")] {
+        for (path, method) in [
+            ("/containers/{id}/json", "GET"),
+            ("/containers/{id}/top", "GET"),
+            ("/containers/{id}/stats", "GET"),
+            ("/containers/{id}/changes", "GET"),
+            ("/containers/{id}/logs", "GET"),
+            ("/containers/{id}/start", "POST"),
+            ("/containers/{id}/wait", "POST"),
+            ("/containers/{id}", "DELETE"),
+        ] {
             let query = if path.ends_with("logs") { "?stdout=1" } else { "" };
             self.ask(method, path, "no-such", query, none, 404);
         }
@@ -161,7 +190,14 @@ impl Bed {
     }
 
     fn execs(&mut self) {
-        let made = self.ask("POST", "/containers/{id}/exec", "swag", "", &json!({"Cmd": ["true"], "AttachStdout": true}), 201);
+        let made = self.ask(
+            "POST",
+            "/containers/{id}/exec",
+            "swag",
+            "",
+            &json!({"Cmd": ["true"], "AttachStdout": true}),
+            201,
+        );
         let id = made["Id"].as_str().unwrap_or("none").to_owned();
         self.get("/exec/{id}/json", &id, "");
         self.ask("POST", "/exec/{id}/start", &id, "", &json!({"Detach": true}), 200);
@@ -208,8 +244,22 @@ impl Bed {
         self.get("/version", "", "");
         self.get("/system/df", "", "");
         self.get("/_ping", "", "");
-        self.ask("POST", "/auth", "", "", &json!({"username": "a", "password": "b", "serveraddress": "127.0.0.1:1"}), 500);
-        for (method, path) in [("GET", "/swarm"), ("GET", "/nodes"), ("GET", "/services"), ("GET", "/tasks"), ("GET", "/secrets"), ("GET", "/configs")] {
+        self.ask(
+            "POST",
+            "/auth",
+            "",
+            "",
+            &json!({"username": "a", "password": "b", "serveraddress": "127.0.0.1:1"}),
+            500,
+        );
+        for (method, path) in [
+            ("GET", "/swarm"),
+            ("GET", "/nodes"),
+            ("GET", "/services"),
+            ("GET", "/tasks"),
+            ("GET", "/secrets"),
+            ("GET", "/configs"),
+        ] {
             self.ask(method, path, "", "", none, 503);
         }
         self.get("/plugins", "", "");
@@ -239,7 +289,9 @@ impl Bed {
 fn answers_are_those_of_the_document() {
     let subject = std::env::var("WEFT_CONFORMANCE_SUBJECT").unwrap_or_else(|_| "weft".to_owned());
     let sandbox = Sandbox::new().unwrap();
-    let daemon = Daemon::start(&sandbox, Subject::parse(&subject).unwrap(), "swagger", DaemonOptions::default()).unwrap();
+    let daemon =
+        Daemon::start(&sandbox, Subject::parse(&subject).unwrap(), "swagger", DaemonOptions::default())
+            .unwrap();
     let archive = sandbox.dir().join("busybox.tar");
     busybox_archive(&ImageSpec::tagged("busybox:latest"), &archive).unwrap();
     let loaded = daemon.docker().args(["load", "-q", "-i"]).arg(&archive).status().unwrap();

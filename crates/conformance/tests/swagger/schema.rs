@@ -13,7 +13,8 @@ impl Document {
     /// The schema of an answer; `Err` where the document has no such operation or status.
     pub fn answer(&self, method: &str, path: &str, status: u16) -> Result<Option<&Value>, String> {
         let operation = &self.0["paths"][path][method.to_lowercase()];
-        let answers = operation["responses"].as_object().ok_or_else(|| format!("no operation {method} {path}"))?;
+        let answers =
+            operation["responses"].as_object().ok_or_else(|| format!("no operation {method} {path}"))?;
         let answer = answers.get(&status.to_string()).ok_or_else(|| format!("no answer {status}"))?;
         Ok(answer.get("schema"))
     }
@@ -34,14 +35,21 @@ impl Document {
     }
 
     /// The properties of an object schema with all its parts, and whether others may be there.
-    fn properties<'a>(&'a self, schema: &'a Value, all: &mut Map<String, Value>, required: &mut Vec<String>) -> bool {
+    fn properties<'a>(
+        &'a self,
+        schema: &'a Value,
+        all: &mut Map<String, Value>,
+        required: &mut Vec<String>,
+    ) -> bool {
         let schema = self.follow(schema);
         let mut open = false;
         for part in schema["allOf"].as_array().into_iter().flatten() {
             open |= self.properties(part, all, required);
         }
         all.extend(schema["properties"].as_object().cloned().unwrap_or_default());
-        required.extend(schema["required"].as_array().into_iter().flatten().filter_map(|r| Some(r.as_str()?.to_owned())));
+        required.extend(
+            schema["required"].as_array().into_iter().flatten().filter_map(|r| Some(r.as_str()?.to_owned())),
+        );
         open || (schema["properties"].is_null() && schema["allOf"].is_null())
     }
 
@@ -139,7 +147,10 @@ fn the_validator_sees_what_is_wrong() {
     }}));
     let schema = serde_json::json!({"$ref": "#/definitions/Thing"});
     for (value, expected) in [
-        (serde_json::json!({"Id": "a", "Names": null, "Labels": {"x": "y"}, "At": "2026-01-02T03:04:05.6Z"}), ""),
+        (
+            serde_json::json!({"Id": "a", "Names": null, "Labels": {"x": "y"}, "At": "2026-01-02T03:04:05.6Z"}),
+            "",
+        ),
         (serde_json::json!({"Size": 1}), ".Id: missing"),
         (serde_json::json!({"Id": null}), ".Id: null where the document has string"),
         (serde_json::json!({"Id": "a", "Size": 1_u64 << 40}), ".Size: 1099511627776 does not fit 32 bits"),
