@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod dockerpy;
+mod fuzz;
 mod layers;
 mod testcontainers;
 mod vm;
@@ -39,6 +40,8 @@ enum Task {
     Vm(vm::Args),
     /// The real `docker` client through every command group, against dockerd or Weft.
     Conformance(ConformanceArgs),
+    /// Foreign bytes for the parsers, for long. Finds are written to target/fuzz.
+    Fuzz(fuzz::Args),
 }
 
 #[derive(clap::Args)]
@@ -60,6 +63,7 @@ fn main() -> Result<()> {
         Task::Testcontainers(args) => testcontainers::run(&args),
         Task::Vm(args) => vm::run(&args),
         Task::Conformance(args) => conformance(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
     }
 }
 

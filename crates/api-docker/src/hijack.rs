@@ -45,11 +45,16 @@ pub(crate) fn answer(mut request: Request<Body>, attached: Attachment, version: 
         return response;
     }
     let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+    let (sender, body) = weft_api_kit::body_channel();
+    let gone = sender.clone();
     tokio::spawn(async move {
         let (input, output) = tokio::io::split(ours);
-        ended(attached.run(input, output).await);
+        // A process that is silent would never notice that nobody reads.
+        tokio::select! {
+            result = attached.run(input, output) => ended(result),
+            () = gone.closed() => tracing::trace!("an attached client went away"),
+        }
     });
-    let (sender, body) = weft_api_kit::body_channel();
     tokio::spawn(async move {
         let mut buffer = vec![0; 32 << 10];
         while let Ok(n @ 1..) = theirs.read(&mut buffer).await {

@@ -12,6 +12,8 @@ mod containers;
 mod error;
 mod execs;
 mod fold;
+#[cfg(test)]
+mod fuzz_tests;
 mod hijack;
 mod images;
 mod networks;

@@ -17,6 +17,8 @@
 
 mod answer;
 mod error;
+#[cfg(test)]
+mod fuzz_tests;
 mod names;
 mod reconcile;
 mod serve;

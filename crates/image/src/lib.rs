@@ -14,6 +14,8 @@ mod content;
 mod decompress;
 mod diff;
 mod error;
+#[cfg(test)]
+mod fuzz_tests;
 mod idmap;
 pub mod instructions;
 mod layer;

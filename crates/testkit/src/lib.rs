@@ -11,6 +11,7 @@
 //! It refuses to know anything of Weft's inside: it starts binaries and speaks sockets.
 
 pub mod daemon;
+pub mod fuzz;
 pub mod http;
 pub mod image;
 pub mod registry;

@@ -43,7 +43,7 @@ pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<Draft
             .filter_map(|ip| address(ip).transpose())
             .collect::<Result<_>>()?,
         mac: super::parse::parse_optional(&wishes.mac_address)?,
-        gateway_priority: wishes.gw_priority,
+        gateway_priority: wishes.gw_priority.unwrap_or_default(),
         ifname: options.get(IFNAME).map(|name| ifname(name)).transpose()?,
         sysctls: options.get(SYSCTLS).map(|text| sysctls(text)).transpose()?.unwrap_or_default(),
         options,

@@ -67,7 +67,7 @@ pub(super) fn gate(body: &mut CreateBody, version: ApiVersion, kind: HostKind) -
         return refuse("VolumeOptions.Subpath needs API v1.45 or newer");
     }
     if before(48) {
-        body.networking_config.endpoints_config.values_mut().for_each(|e| e.gw_priority = 0);
+        body.networking_config.endpoints_config.values_mut().for_each(|e| e.gw_priority = None);
         if body.host_config.mounts.iter().any(|m| m.kind == "image") {
             return refuse("Mount type \"Image\" needs API v1.48 or newer");
         }

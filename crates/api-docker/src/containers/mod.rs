@@ -60,3 +60,9 @@ pub(crate) fn routes() -> Router<Face> {
         .route("/containers/{id}/changes", get(files::changes))
         .route("/containers/{id}/export", get(files::export))
 }
+
+/// From the bytes of a body to what is asked, for the fuzzer.
+#[cfg(test)]
+pub(crate) fn fuzz_create(body: &[u8], version: crate::ApiVersion) -> crate::error::Result<()> {
+    parse::draft(crate::respond::parse(body)?, Some("name".into()), None, version).map(drop)
+}

@@ -59,7 +59,7 @@ pub(crate) fn endpoint(
             .or_else(|| attachment.mac.map(|m| m.to_string()))
             .unwrap_or_default(),
         driver_opts: (!attachment.options.is_empty()).then(|| attachment.options.clone()),
-        gw_priority: attachment.gateway_priority,
+        gw_priority: (version >= ApiVersion::v1(48)).then_some(attachment.gateway_priority),
         network_id: attachment.network.to_string(),
         endpoint_id: port.map(|p| p.spec.id.to_string()).unwrap_or_default(),
         gateway: text(v4.and_then(|a| a.gateway)),

@@ -384,8 +384,8 @@ pub struct EndpointSettings {
     pub mac_address: String,
     #[serde(rename = "DriverOpts")]
     pub driver_opts: Option<BTreeMap<String, String>>,
-    #[serde(rename = "GwPriority")]
-    pub gw_priority: i64,
+    #[serde(rename = "GwPriority", skip_serializing_if = "Option::is_none")]
+    pub gw_priority: Option<i64>,
     #[serde(rename = "NetworkID")]
     pub network_id: String,
     #[serde(rename = "EndpointID")]

@@ -55,3 +55,6 @@ async fn no_builder() -> crate::ApiError {
 async fn build_prune() -> crate::error::Result<axum::response::Response> {
     crate::respond::ok(&serde_json::json!({"CachesDeleted": null, "SpaceReclaimed": 0}))
 }
+
+#[cfg(test)]
+pub(crate) use auth::credentials as fuzz_credentials;

@@ -34,8 +34,21 @@ pub(super) async fn inspect(
     respond::ok(&render(&view, version))
 }
 
+/// Fields of a container's configuration that mean nothing in an image's, shown before 1.50.
+const OF_CONTAINERS: [&str; 9] = [
+    "Hostname",
+    "Domainname",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Image",
+];
+
 /// The image's container defaults with every field that Docker's clients expect.
-fn config(image: &Value) -> Value {
+fn config(image: &Value, version: ApiVersion) -> Value {
     let mut all = Map::new();
     for (key, empty) in [
         ("Hostname", json!("")),
@@ -60,6 +73,9 @@ fn config(image: &Value) -> Value {
     }
     for (key, value) in image.get("config").and_then(Value::as_object).into_iter().flatten() {
         all.insert(key.clone(), value.clone());
+    }
+    if version >= ApiVersion::v1(50) {
+        all.retain(|key, _| !OF_CONTAINERS.contains(&key.as_str()));
     }
     Value::Object(all)
 }
@@ -86,7 +102,7 @@ fn render(view: &ImageView, version: ApiVersion) -> Value {
         "Created": created(view).map(|c| c.rfc3339_nano()).unwrap_or_default(),
         "DockerVersion": text("docker_version"),
         "Author": text("author"),
-        "Config": config(image),
+        "Config": config(image, version),
         "Architecture": text("architecture"),
         "Os": text("os"),
         "Size": view.image.status.size,
@@ -103,7 +119,8 @@ fn render(view: &ImageView, version: ApiVersion) -> Value {
         }
         if version < ApiVersion::v1(45) {
             map.insert("Container".into(), text("container").into());
-            map.insert("ContainerConfig".into(), config(&json!({"config": image.get("container_config")})));
+            let container = json!({"config": image.get("container_config")});
+            map.insert("ContainerConfig".into(), config(&container, version));
         }
     }
     value

@@ -22,3 +22,9 @@ pub(crate) fn routes() -> Router<Face> {
         .route("/networks/{id}/connect", post(connect::connect))
         .route("/networks/{id}/disconnect", post(connect::disconnect))
 }
+
+/// From the bytes of a body to what is asked, for the fuzzer.
+#[cfg(test)]
+pub(crate) fn fuzz_create(body: &[u8]) -> crate::error::Result<()> {
+    crate::respond::parse::<wire::CreateBody>(body)?.draft().map(drop)
+}

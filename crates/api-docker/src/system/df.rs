@@ -34,12 +34,17 @@ pub(super) async fn df(
         usage.containers.iter().map(|c| containers::summary(c, now, version)).collect::<Result<_>>()?;
     let images: Vec<Value> = usage.images.iter().map(|i| images::summary(i, version)).collect();
     let volumes: Vec<Value> = usage.volumes.iter().map(volumes::render).collect();
-    respond::ok(&json!({
+    let mut answer = json!({
         "LayersSize": usage.layers,
         "Images": if kinds.images { json!(images) } else { Value::Null },
         "Containers": if kinds.containers { json!(containers) } else { Value::Null },
         "Volumes": if kinds.volumes { json!(volumes) } else { Value::Null },
         "BuildCache": [],
-        "BuilderSize": 0,
-    }))
+    });
+    if let Some(map) = answer.as_object_mut()
+        && version < ApiVersion::v1(42)
+    {
+        map.insert("BuilderSize".into(), 0.into());
+    }
+    respond::ok(&answer)
 }

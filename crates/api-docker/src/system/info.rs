@@ -34,7 +34,6 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
             ["Native Overlay Diff", "true"],
             ["userxattr", "false"],
         ],
-        "SystemStatus": null,
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
@@ -66,7 +65,7 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "NCPU": host.cpus,
         "MemTotal": host.memory,
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": registry(host),
+        "RegistryConfig": registry(host, version),
         "GenericResources": null,
         "DockerRootDir": host.root,
         "HttpProxy": masked(&host.proxies[0]),
@@ -82,9 +81,9 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "LiveRestoreEnabled": true,
         "Isolation": "",
         "InitBinary": "weft-init",
-        "ContainerdCommit": {"ID": ""},
-        "RuncCommit": {"ID": ""},
-        "InitCommit": {"ID": ""},
+        "ContainerdCommit": commit(version),
+        "RuncCommit": commit(version),
+        "InitCommit": commit(version),
         "SecurityOptions": host.security,
         "ProductLicense": "Apache-2.0",
         "DefaultAddressPools": host.pools.iter().map(|(base, size)| json!({"Base": base, "Size": size})).collect::<Vec<_>>(),
@@ -116,11 +115,7 @@ fn gate(map: &mut Map<String, Value>, bridge_netfilter: (bool, bool), version: A
         // Devices by CDI are not offered, so no directory is looked into.
         map.insert("CDISpecDirs".into(), json!([]));
     }
-    if before(49) {
-        for commit in ["ContainerdCommit", "RuncCommit", "InitCommit"] {
-            map.insert(commit.into(), json!({"ID": "", "Expected": ""}));
-        }
-    } else {
+    if !before(49) {
         map.insert("FirewallBackend".into(), json!({"Driver": "nftables"}));
     }
     if before(50) {
@@ -129,7 +124,12 @@ fn gate(map: &mut Map<String, Value>, bridge_netfilter: (bool, bool), version: A
     }
 }
 
-fn registry(host: &HostFacts) -> Value {
+/// There is no such program.
+fn commit(version: ApiVersion) -> Value {
+    if version < ApiVersion::v1(49) { json!({"ID": "", "Expected": ""}) } else { json!({"ID": ""}) }
+}
+
+fn registry(host: &HostFacts, version: ApiVersion) -> Value {
     let is_cidr = |text: &&String| text.parse::<ipnet::IpNet>().is_ok();
     let mut cidrs: Vec<&str> = host.insecure.iter().filter(is_cidr).map(String::as_str).collect();
     cidrs.push("127.0.0.0/8");
@@ -139,13 +139,15 @@ fn registry(host: &HostFacts) -> Value {
     for name in host.insecure.iter().filter(|t| !is_cidr(t)) {
         index.insert(name.clone(), entry(name, false, false, &[]));
     }
-    json!({
-        "AllowNondistributableArtifactsCIDRs": [],
-        "AllowNondistributableArtifactsHostnames": [],
-        "InsecureRegistryCIDRs": cidrs,
-        "IndexConfigs": index,
-        "Mirrors": host.mirrors,
-    })
+    let mut registry =
+        json!({"InsecureRegistryCIDRs": cidrs, "IndexConfigs": index, "Mirrors": host.mirrors});
+    if let Some(map) = registry.as_object_mut()
+        && version < ApiVersion::v1(49)
+    {
+        map.insert("AllowNondistributableArtifactsCIDRs".into(), json!([]));
+        map.insert("AllowNondistributableArtifactsHostnames".into(), json!([]));
+    }
+    registry
 }
 
 fn runtimes(host: &HostFacts) -> Value {

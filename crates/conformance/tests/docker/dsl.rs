@@ -215,6 +215,16 @@ impl<'w> T<'w> {
         Running { child: command.spawn().unwrap(), args }
     }
 
+    /// The daemon's socket.
+    pub fn socket(&self) -> &str {
+        self.world.host.strip_prefix("unix://").expect("a Unix socket")
+    }
+
+    /// The daemon's process, where this suite started it.
+    pub fn daemon_pid(&self) -> Option<i32> {
+        self.world.daemon.as_ref().map(Daemon::pid)
+    }
+
     /// Names of links differ between the subjects.
     pub fn subject_is_weft(&self) -> bool {
         subject_name() == "weft"

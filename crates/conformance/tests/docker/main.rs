@@ -27,6 +27,7 @@ mod system;
 mod transfer;
 mod tty;
 mod volumes;
+mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
         ("volumes", volumes::CASES),
+        ("wire", wire::CASES),
     ];
     groups.into_iter().flat_map(|(group, cases)| cases.iter().map(move |case| (group, case))).collect()
 }

@@ -25,6 +25,8 @@ mod compress;
 mod cursor;
 mod decode;
 mod files;
+#[cfg(test)]
+mod fuzz_tests;
 mod journald;
 mod json;
 mod lines;

@@ -220,3 +220,34 @@ mod tests {
         assert_eq!(stdcopy_header(2, 0x0102), [2, 0, 0, 0, 0, 0, 1, 2]);
     }
 }
+
+#[cfg(test)]
+mod fuzz_tests {
+    use super::*;
+
+    #[test]
+    fn fuzz_shim_frames() {
+        let mut seeds = Vec::new();
+        for request in
+            [Request::Start, Request::Kill { signal: 9, all: true }, Request::Attach(Attach::default())]
+        {
+            let mut frame = Vec::new();
+            encode(&request, &mut frame);
+            encode(&request, &mut frame);
+            seeds.push(frame);
+        }
+        weft_testkit::fuzz::run(
+            "shim-frames",
+            &seeds,
+            &["\"start\"", "{\"kill\":", "\0\0\0\u{4}", "null"],
+            |input| {
+                let mut buffer = input.to_vec();
+                let mut left = buffer.len();
+                while let Ok(Some(_)) = decode::<Request>(&mut buffer) {
+                    assert!(buffer.len() < left, "a frame that uses nothing");
+                    left = buffer.len();
+                }
+            },
+        );
+    }
+}

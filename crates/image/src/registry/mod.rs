@@ -17,6 +17,8 @@ mod challenge;
 mod download;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fuzz_tests;
 mod inquire;
 mod manifest;
 mod pack;

@@ -385,3 +385,20 @@ async fn loading_over_a_tag_leaves_the_old_image_dangling_until_prune() {
     assert_eq!(bed.store.list().await.unwrap().len(), 1);
     assert_eq!(bed.store.resolve("a:1").await.unwrap().spec.id, new.spec.id);
 }
+
+#[test]
+fn fuzz_load() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let limits = Limits { entries: 50, layer_bytes: 4 << 20, ..Limits::default() };
+    let bed = runtime.block_on(Bed::new(Options { limits, ..Options::default() }));
+    let seeds = [archive(&["a:1"], &two_layers(), gzip), archive(&["a:1", "b:2"], &two_layers(), plain)];
+    let words =
+        ["manifest.json", "index.json", "oci-layout", "blobs/sha256/", "\"Layers\"", "../", "null", "ustar"];
+    weft_testkit::fuzz::run("image-load", &seeds, &words, |input| {
+        let loaded = runtime.block_on(bed.load(input.to_vec()));
+        if loaded.is_ok() {
+            return;
+        }
+        runtime.block_on(bed.store.collect()).unwrap();
+    });
+}

@@ -1,0 +1,152 @@
+//! What no well-behaved client sends, on the daemon's own socket: malformed bodies, half-closed and vanishing connections.
+
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use crate::dsl::{IMG, T, cases};
+
+fn connect(t: &T) -> UnixStream {
+    let stream = UnixStream::connect(t.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+/// Sends a request of HTTP/1.0; returns status and body.
+fn ask(t: &T, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = connect(t);
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+    (status.unwrap_or_else(|| panic!("no answer: {answer:?}")), body.trim().to_owned())
+}
+
+/// Open connections and threads of the daemon, as far as its process shows them.
+fn descriptors(t: &T) -> Option<usize> {
+    Some(std::fs::read_dir(format!("/proc/{}/fd", t.daemon_pid()?)).ok()?.count())
+}
+
+#[track_caller]
+fn comes_back(t: &T, before: Option<usize>) {
+    let Some(before) = before else { return };
+    // A few may come and go for reasons of the daemon's own.
+    t.until("connections are let go", || descriptors(t).is_some_and(|now| now <= before + 3));
+}
+
+cases! {
+    fn malformed_bodies(t) {
+        for (body, words) in [
+            ("", "EOF"),
+            ("{", "EOF"),
+            ("{\"Image\": }", "invalid"),
+            ("nonsense", "invalid"),
+            ("{\"Image\": 5}", "Image"),
+            ("{\"Image\": \"busybox\", \"Tty\": \"yes\"}", ""),
+            ("{\"Image\": \"busybox\", \"HostConfig\": []}", ""),
+            ("{\"Image\": \"busybox\", \"Cmd\": {\"a\": 1}}", ""),
+            ("[]", ""),
+            ("\"text\"", ""),
+            ("{\"Image\": \"\\ud800\"}", ""),
+        ] {
+            let (status, answer) = ask(t, "POST", "/v1.41/containers/create", body);
+            // Go replaces half a surrogate pair, and then there is no such image.
+            let refused = status == 400 || (body.contains("ud800") && status == 404);
+            assert!(refused, "{body:?}: {status} {answer}");
+            assert!(answer.starts_with("{\"message\":"), "{body:?}: {answer}");
+            if t.subject_is_weft() && words != "Image" {
+                assert!(answer.contains(words), "{body:?}: {answer}");
+            }
+        }
+        let nested = format!("{{\"Image\": {}{}}}", "[".repeat(50_000), "]".repeat(50_000));
+        assert_eq!(ask(t, "POST", "/v1.41/containers/create", &nested).0, 400);
+        assert_eq!(ask(t, "GET", "/v1.41/containers/json", "").0, 200);
+    }
+    fn content_behind_the_body(t) [newer = "20.10 ignores it"] {
+        let name = t.ctr("a");
+        let (status, answer) = ask(t, "POST", &format!("/v1.44/containers/create?name={name}"), "{\"Image\":\"busybox\"} {}");
+        assert_eq!((status, answer.as_str()), (400, "{\"message\":\"unexpected content after JSON\"}"));
+    }
+    fn field_names_in_any_case(t) {
+        let name = t.ctr("a");
+        let body = "{\"image\": \"busybox\", \"CMD\": [\"true\"], \"labels\": {\"Tty\": \"x\"}, \"hostconfig\": {\"memory\": 67108864}, \"nosuch\": {\"a\": [1]}}";
+        let (status, answer) = ask(t, "POST", &format!("/v1.41/containers/create?name={name}"), body);
+        assert_eq!(status, 201, "{answer}");
+        assert_eq!(t.inspect(&name, "{{.Config.Image}} {{.Config.Cmd}} {{.HostConfig.Memory}} {{.Config.Labels}}"), "busybox [true] 67108864 map[Tty:x]");
+    }
+    fn filters_that_are_none(t) {
+        for filters in ["%7B", "nonsense", "%5B1%5D", "%7B%22a%22%3A1%7D", "%7B%22nosuch%22%3A%5B%22a%22%5D%7D"] {
+            let (status, answer) = ask(t, "GET", &format!("/v1.41/containers/json?filters={filters}"), "");
+            assert!(status == 400, "{filters}: {status} {answer}");
+        }
+        for path in ["/v1.41/containers/json?limit=x", "/v1.41/events?since=x", "/v9.99/info", "/v1.2/info"] {
+            assert_eq!(ask(t, "GET", path, "").0, 400, "{path}");
+        }
+        assert_eq!(ask(t, "GET", "/v1.41/nosuch", "").0, 404);
+    }
+    fn a_client_that_still_sends_reads_why_it_was_refused(t) {
+        let file = t.dir().join("noise.tar");
+        std::fs::write(&file, vec![7_u8; 24 << 20]).unwrap();
+        let out = t.docker(["load", "-i", file.to_str().unwrap()]).fails();
+        assert!(!out.stderr.contains("broken pipe"), "{}", out.stderr);
+    }
+    fn half_closed_input_of_exec(t) {
+        let c = t.sleeper("a", [""; 0]);
+        t.docker_in(["exec", "-i", &c, "sh", "-c", "cat; sleep 0.5; echo after"], "input\n").ok().is("input\nafter");
+    }
+    fn half_closed_input_of_run(t) {
+        t.docker_in(["run", "--rm", "-i", IMG, "sh", "-c", "cat; sleep 0.5; echo after"], "input\n").ok().is("input\nafter");
+    }
+    fn a_half_closed_request_is_answered(t) {
+        let mut stream = connect(t);
+        stream.write_all(b"GET /v1.41/containers/json HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.") && answer.contains(" 200 "), "{answer:?}");
+    }
+    fn vanishing_clients_leave_nothing(t) [alone = "counts the daemon's descriptors"] {
+        let c = t.sleeper("a", [""; 0]);
+        let before = descriptors(t);
+        let long = [
+            "GET /v1.41/events".to_owned(),
+            format!("GET /v1.41/containers/{c}/logs?follow=1&stdout=1"),
+            format!("GET /v1.41/containers/{c}/stats"),
+            format!("POST /v1.41/containers/{c}/wait"),
+            format!("POST /v1.41/containers/{c}/attach?stream=1&stdout=1"),
+            "POST /v1.41/images/create?fromImage=127.0.0.1:9/nosuch&tag=1".to_owned(),
+        ];
+        for _ in 0..3 {
+            let clients: Vec<UnixStream> = long.iter().cycle().take(30).map(|request| {
+                let mut stream = connect(t);
+                stream.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").as_bytes()).unwrap();
+                stream
+            }).collect();
+            std::thread::sleep(Duration::from_millis(300));
+            drop(clients);
+        }
+        comes_back(t, before);
+    }
+    fn idle_and_trickling_clients_hold_nobody_up(t) [alone = "counts the daemon's descriptors"] {
+        let before = descriptors(t);
+        let mut held: Vec<UnixStream> = (0..900).map_while(|_| UnixStream::connect(t.socket()).ok()).collect();
+        assert!(held.len() > 200, "{}", held.len());
+        for (n, stream) in held.iter_mut().enumerate().take(200) {
+            let start = if n % 2 == 0 { "GET /v1.41/con" } else { "POST /v1.41/containers/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{" };
+            stream.write_all(start.as_bytes()).unwrap();
+        }
+        let begun = Instant::now();
+        assert_eq!(ask(t, "GET", "/v1.41/containers/json", "").0, 200);
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        drop(held);
+        comes_back(t, before);
+    }
+}
