@@ -136,6 +136,13 @@ impl Inner {
         cell.logging.send_replace(false);
         let written = self
             .write_status(cell, true, |status| {
+                if !status.state.is_alive() {
+                    // A whole run that no daemon saw: what its start would have written.
+                    status.started_at = Some(ending.at);
+                    status.error.clear();
+                    status.start_failure = 0;
+                    status.restart_count = 0;
+                }
                 status.state = ending.next;
                 status.pid = 0;
                 status.exit = ending.exit;
@@ -167,7 +174,7 @@ impl Inner {
         let ran = container.status.started_at.map(|s| ending.at.since(s)).unwrap_or_default().as_secs();
         let facts = [("exitCode", ending.exit.code.to_string()), ("execDuration", ran.to_string())];
         self.events.container(container, "die", facts);
-        if ending.answers.is_some() {
+        if ending.answers.is_some() && ending.by_user {
             self.events.container(container, "stop", []);
         }
     }

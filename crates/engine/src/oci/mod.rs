@@ -41,4 +41,4 @@ pub use user::{ResolvedUser, UserError};
 pub use validate::{Invalid, validate, validate_resources};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

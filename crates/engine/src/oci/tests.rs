@@ -11,7 +11,7 @@ use weft_model::{
 
 use super::*;
 
-fn spec() -> ContainerSpec {
+pub(crate) fn spec() -> ContainerSpec {
     ContainerSpec {
         id: ContainerId::from_bytes([0xab; 32]),
         name: Name::new("web").unwrap(),
