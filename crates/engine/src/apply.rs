@@ -140,6 +140,13 @@ impl Inner {
         let told = std::mem::take(&mut cell.state.lock().ooms_told) > 0;
         let written = self
             .write_status(cell, true, |status| {
+                if !status.state.is_alive() {
+                    // A whole run that no daemon saw: what its start would have written.
+                    status.started_at = Some(ending.at);
+                    status.error.clear();
+                    status.start_failure = 0;
+                    status.restart_count = 0;
+                }
                 status.state = ending.next;
                 status.pid = 0;
                 status.exit = ending.exit;
@@ -185,7 +192,7 @@ impl Inner {
         let run = &container.spec.run;
         let restarts =
             run.restart && run.want == weft_model::Want::Running && run.seq > container.status.answered;
-        if ending.answers.is_some() || restarts {
+        if (ending.answers.is_some() && ending.by_user) || restarts {
             self.events.container(container, "stop", []);
         }
     }

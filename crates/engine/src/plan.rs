@@ -264,25 +264,33 @@ fn ending(container: &Container, actual: &Actual, seen: Option<Seen>, now: Times
     let seen = seen.unwrap_or(Seen { exit: ExitStatus { code: UNSEEN, oom_killed: false }, at: now });
     let pending = run.seq > status.answered;
     let stop_asked = pending && run.want == Want::Stopped;
-    let start_asked = pending && run.want == Want::Running && (run.restart || !run.paused);
+    // Started for the request and ended, and no daemon lived to write either down: that run is the answer.
+    let unseen_run = ran_unseen(container);
+    let start_asked = pending && run.want == Want::Running && (run.restart || !run.paused) && !unseen_run;
+    let stopped = status.stopped_by_user && !unseen_run;
+    let restarts = if unseen_run { 0 } else { status.restart_count };
     let end = Ending {
         exit: seen.exit,
         at: seen.at,
         next: RunState::Exited,
         delay: None,
-        answers: stop_asked.then_some(run.seq),
-        by_user: stop_asked || status.stopped_by_user,
+        answers: (stop_asked || unseen_run).then_some(run.seq),
+        by_user: stop_asked || stopped,
     };
     let free = !stop_asked && !start_asked && container.meta.deleting.is_none();
     // A kill by people ends even `always`; its mark is in the status.
-    if !free
-        || status.stopped_by_user
-        || !policy_restarts(container.spec.restart, false, seen.exit.code, status.restart_count)
-    {
+    if !free || stopped || !policy_restarts(container.spec.restart, false, seen.exit.code, restarts) {
         return end;
     }
     let ran = status.started_at.map(|start| seen.at.since(start)).unwrap_or_default();
     Ending { next: RunState::Restarting, delay: Some(next_delay(actual.last_delay, ran)), ..end }
+}
+
+/// A start is asked for and the record knows of no run: an end that is found then is that start's.
+#[must_use]
+pub fn ran_unseen(container: &Container) -> bool {
+    let (run, status) = (&container.spec.run, &container.status);
+    run.seq > status.answered && run.want == Want::Running && !run.paused && !status.state.is_alive()
 }
 
 /// Docker's rule (`restartmanager.ShouldRestart`).
@@ -304,6 +312,9 @@ pub fn next_delay(last: Duration, ran: Duration) -> Duration {
     if last.is_zero() || ran >= SOUND { FIRST_DELAY } else { (last * 2).min(LONGEST_DELAY) }
 }
 
+#[cfg(test)]
+#[path = "plan_cases_tests.rs"]
+mod cases_tests;
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

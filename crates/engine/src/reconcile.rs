@@ -14,7 +14,7 @@ use crate::{
     cell::{self, Cell, Life},
     engine::Inner,
     oci::CgroupVersion,
-    plan::policy_restarts,
+    plan::{policy_restarts, ran_unseen},
     shim::{self, Phase, Shim},
 };
 
@@ -94,8 +94,16 @@ async fn find_life(inner: &Inner, container: &Container) -> Result<Life> {
         let paused = state.as_ref().is_some_and(|s| s.paused);
         return Ok(Life::Held { shim, unstarted, paused });
     }
-    let seen = shim::client::last_exit(&dir).as_ref().map(cell::seen);
-    Ok(if container.status.state.is_alive() { Life::Ended(seen) } else { Life::None })
+    let exit = shim::client::last_exit(&dir);
+    // An end that no record tells of: of a process that ran (one that was never let go has a fault), and not the last
+    // one's, whose files are still there.
+    let unseen = exit.as_ref().is_some_and(|exit| {
+        ran_unseen(container)
+            && exit.fault.is_none()
+            && container.status.finished_at != Some(exit.finished_at)
+    });
+    let seen = exit.as_ref().map(cell::seen);
+    Ok(if container.status.state.is_alive() || unseen { Life::Ended(seen) } else { Life::None })
 }
 
 /// Directories of containers that have no record: a removal that was cut off. Nothing of them can run, since a record

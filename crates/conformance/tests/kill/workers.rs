@@ -168,6 +168,31 @@ impl Teller {
         self.change(("container", name), request, &[204], &[304], |api, _| inspected(api, name)).map(drop)
     }
 
+    /// Starts it, and starts it again only when nothing came of the request that was cut off.
+    fn start_once(&self, name: &str) -> Result<(), String> {
+        let path = format!("/containers/{name}/start");
+        self.ledger.during(|| self.ledger.say("container", name, Fact::Unsure));
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            match self.ledger.during(|| self.api.call("POST", &path, None)) {
+                Ok(answer) if matches!(answer.status, 204 | 304) => return Ok(()),
+                Ok(answer) => return Err(format!("start {name}: {} {}", answer.status, answer.text())),
+                Err(Lost::Refused) => std::thread::sleep(Duration::from_millis(10)),
+                Err(Lost::Cut(_)) => {
+                    let cut = Instant::now();
+                    while cut.elapsed() < Duration::from_secs(4) {
+                        let (seen, _) = self.ask("GET", &format!("/containers/{name}/json"), None)?;
+                        if seen.json()["State"]["Status"] != "created" {
+                            return Ok(());
+                        }
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                }
+            }
+        }
+        Err(format!("start {name}: no answer for a minute"))
+    }
+
     fn remove(&self, name: &str) -> Result<(), String> {
         let path = format!("/containers/{name}?force=1&v=1");
         let request = ("DELETE", path.as_str(), None);
@@ -276,9 +301,7 @@ fn ends_by_itself(t: &mut Teller) -> Result<(), String> {
     let body =
         json!({"Image": "busybox", "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}});
     t.create(&name, &body)?;
-    let path = format!("/containers/{name}/start");
-    t.change(("container", &name), ("POST", &path, None), &[204], &[304], |_, _| Fact::Unsure)?;
-    // A start that was cut off before it was taken leaves it as it was created.
+    t.start_once(&name)?;
     let ended = t.until(&name, |a| a.json()["State"]["Status"] == "exited")?.json();
     if ended["State"]["ExitCode"] != 9 {
         return Err(format!("{name} ended with another code: {}", ended["State"]));

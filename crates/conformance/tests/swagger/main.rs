@@ -3,6 +3,12 @@
 //! The documents (`specs/docker/v1.*.json`) lie beside the checkout; the subject is `WEFT_CONFORMANCE_SUBJECT`, so that the
 //! judge can be judged on dockerd.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_arguments,
+    reason = "a test ends where it cannot go on; a request has many parts"
+)]
+
 mod schema;
 
 use std::{

@@ -90,15 +90,18 @@ impl Document {
             wrong.push(format!("{at}: {value} is not among {}", schema["enum"]));
         }
         match value {
-            Value::String(text) if schema["format"] == "dateTime" || schema["format"] == "date-time" => {
-                if !text.is_empty() && !is_date(text) {
-                    wrong.push(format!("{at}: {text:?} is no date"));
-                }
+            Value::String(text)
+                if (schema["format"] == "dateTime" || schema["format"] == "date-time")
+                    && !text.is_empty()
+                    && !is_date(text) =>
+            {
+                wrong.push(format!("{at}: {text:?} is no date"));
             }
-            Value::Number(number) if schema["format"] == "int32" => {
-                if number.as_i64().is_none_or(|n| i32::try_from(n).is_err()) {
-                    wrong.push(format!("{at}: {number} does not fit 32 bits"));
-                }
+            Value::Number(number)
+                if schema["format"] == "int32"
+                    && number.as_i64().is_none_or(|n| i32::try_from(n).is_err()) =>
+            {
+                wrong.push(format!("{at}: {number} does not fit 32 bits"));
             }
             Value::Array(items) if !schema["items"].is_null() => {
                 items.iter().for_each(|item| self.value(&schema["items"], item, &format!("{at}[]"), wrong));

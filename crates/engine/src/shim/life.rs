@@ -286,6 +286,7 @@ impl Monitor {
         if self.phase != Phase::Created || self.let_go || !self.starting.is_empty() {
             return Err(Fault::state("it has been started already"));
         }
+        self.asked = true;
         self.starting.extend(self.conns.get(n).map(|c| c.id));
         match (&mut self.helper, self.job.container()) {
             (Some(helper), _) => helper.go(),

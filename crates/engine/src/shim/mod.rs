@@ -155,6 +155,7 @@ fn prepare(dir: &Path, is_exec: bool, signals: SignalFd) -> io::Result<Monitor> 
         phase: Phase::Creating,
         starting: Vec::new(),
         let_go: false,
+        asked: false,
         init: None,
         strays: Vec::new(),
         status: None,

@@ -70,6 +70,8 @@ pub(super) struct Monitor {
     /// Connections that wait for the answer to `Start`.
     pub(super) starting: Vec<u64>,
     pub(super) let_go: bool,
+    /// Somebody asked for its start.
+    pub(super) asked: bool,
     pub(super) init: Option<ProcessId>,
     /// Children that ended before we knew which one is ours.
     pub(super) strays: Vec<(i32, RawStatus)>,
@@ -134,8 +136,8 @@ impl Monitor {
     /// A daemon that dies before it said `Start` told nobody of the process: it goes too. One that hangs in its
     /// creation is left for the next daemon to find.
     fn give_up_if_forsaken(&mut self) {
-        let begun = self.let_go || !self.starting.is_empty() || self.fault.is_some() || self.status.is_some();
-        if begun || self.conns.iter().any(|c| c.mode == Mode::Control) {
+        let settled = self.asked || self.fault.is_some() || self.status.is_some();
+        if settled || self.conns.iter().any(|c| c.mode == Mode::Control) {
             return;
         }
         match (self.init, &self.helper) {
@@ -379,7 +381,10 @@ impl Monitor {
             signal,
             oom_killed: self.oom_kills > 0,
             finished_at: self.finished_at.unwrap_or_else(now),
-            fault: self.fault.clone(),
+            // Who finds this must not take it for a run.
+            fault: self.fault.clone().or_else(|| {
+                (!self.asked).then(|| Fault::other("the process was ended before it was started"))
+            }),
         }
     }
 

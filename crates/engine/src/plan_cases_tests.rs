@@ -1,0 +1,51 @@
+//! Single cases of the planner that a kill of the daemon at the wrong moment once got wrong.
+
+use weft_base::Timestamp;
+use weft_model::{Container, ExitStatus, Labels, RestartMode, RestartPolicy, RunRequest, default_project};
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix(seconds, 0).unwrap()
+}
+
+/// Created, and asked to start by request 1.
+fn asked() -> Container {
+    let mut spec = crate::oci::tests::spec();
+    spec.run = RunRequest { want: Want::Running, seq: 1, ..RunRequest::default() };
+    Container::new(default_project(), at(0), Labels::new(), spec)
+}
+
+fn ended(code: i64) -> Actual {
+    let seen = Seen { exit: ExitStatus { code, oom_killed: false }, at: at(5) };
+    Actual { process: Process::Ended(Some(seen)), boot: true, residue: true, ..Actual::default() }
+}
+
+#[test]
+fn a_run_that_no_daemon_saw_answers_its_start_and_is_not_repeated() {
+    let mut container = asked();
+    let steps = plan(&container, &ended(9), at(9));
+    let [Step::RecordExit(end), Step::Clean] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!((end.exit.code, end.next, end.answers, end.by_user), (9, RunState::Exited, Some(1), false));
+
+    container.spec.restart = RestartPolicy { mode: RestartMode::OnFailure, max_retries: 2 };
+    let steps = plan(&container, &ended(9), at(9));
+    assert!(matches!(steps[0], Step::RecordExit(Ending { next: RunState::Restarting, .. })), "{steps:?}");
+}
+
+#[test]
+fn a_start_without_any_run_is_carried_out() {
+    let container = asked();
+    assert_eq!(plan(&container, &Actual { residue: true, ..Actual::default() }, at(9)), [Step::Clean]);
+    let steps = plan(&container, &Actual::default(), at(9));
+    assert_eq!(steps, [Step::Start { answers: Some(1), restart: false }]);
+}
+
+#[test]
+fn the_end_of_a_known_run_does_not_answer_a_restart() {
+    let mut container = asked();
+    container.spec.run.restart = true;
+    container.status.state = RunState::Running;
+    let steps = plan(&container, &ended(0), at(9));
+    assert!(matches!(steps[0], Step::RecordExit(Ending { answers: None, .. })), "{steps:?}");
+}
