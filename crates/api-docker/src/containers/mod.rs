@@ -64,5 +64,7 @@ pub(crate) fn routes() -> Router<Face> {
 /// From the bytes of a body to what is asked, for the fuzzer.
 #[cfg(test)]
 pub(crate) fn fuzz_create(body: &[u8], version: crate::ApiVersion) -> crate::error::Result<()> {
-    parse::draft(crate::respond::parse(body)?, Some("name".into()), None, version).map(drop)
+    let mut body = crate::respond::parse(body)?;
+    gates::gate(&mut body, version, gates::HostKind { unified: true })?;
+    parse::draft(body, Some("name".into()), None).map(drop)
 }

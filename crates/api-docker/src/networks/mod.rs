@@ -26,5 +26,5 @@ pub(crate) fn routes() -> Router<Face> {
 /// From the bytes of a body to what is asked, for the fuzzer.
 #[cfg(test)]
 pub(crate) fn fuzz_create(body: &[u8]) -> crate::error::Result<()> {
-    crate::respond::parse::<wire::CreateBody>(body)?.draft().map(drop)
+    crate::respond::parse::<wire::CreateBody>(body)?.draft(crate::MAXIMUM).map(drop)
 }

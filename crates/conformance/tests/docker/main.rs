@@ -37,7 +37,7 @@ use dsl::{Case, T, World};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 fn cases() -> Vec<(&'static str, &'static Case)> {
-    let groups: [(&str, &[Case]); 15] = [
+    let groups: &[(&str, &[Case])] = &[
         ("attacks", attacks::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
@@ -55,7 +55,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("volumes", volumes::CASES),
         ("wire", wire::CASES),
     ];
-    groups.into_iter().flat_map(|(group, cases)| cases.iter().map(move |case| (group, case))).collect()
+    groups.iter().flat_map(|(group, cases)| cases.iter().map(move |case| (*group, case))).collect()
 }
 
 fn main() -> ExitCode {
