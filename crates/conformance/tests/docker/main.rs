@@ -9,6 +9,8 @@
 //!
 //! Under nextest, which gives each test a process, the binary shows one test, `suite`, that runs all of them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod attacks;
 mod dsl;
 mod errors;
