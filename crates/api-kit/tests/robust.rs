@@ -1,5 +1,7 @@
 //! Clients that misbehave, over a real socket: slow ones, silent ones, greedy ones, and ones that go away.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     path::PathBuf,
     sync::{

@@ -49,9 +49,11 @@ impl Reaper {
         Ok(Self { pending, queue })
     }
 
-    /// Deletes a link some time soon.
+    /// Deletes a link some time soon. Once is enough: a second job would meet whoever has the name by then.
     pub(crate) fn bury(&self, name: &str) {
-        self.pending.names.lock().insert(name.to_owned());
+        if !self.pending.names.lock().insert(name.to_owned()) {
+            return;
+        }
         if self.queue.send(name.to_owned()).is_err() {
             self.pending.names.lock().remove(name);
         }

@@ -126,7 +126,7 @@ fn rows() -> Vec<Row> {
         (
             endpoints(json!({"a": {"GwPriority": 7}})),
             |b| json!(b.networking_config.endpoints_config["a"].gw_priority),
-            &[(24, "0"), (48, "7")],
+            &[(24, "null"), (48, "7")],
         ),
         (
             endpoints(json!({"a": {"MacAddress": "02:00:00:00:00:01"}})),
