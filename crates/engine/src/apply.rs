@@ -136,7 +136,7 @@ impl Inner {
         cell.logging.send_replace(false);
         let written = self
             .write_status(cell, true, |status| {
-                if !status.state.is_alive() {
+                if !status.state.is_alive() && ending.answers.is_some() && !ending.by_user {
                     // A whole run that no daemon saw: what its start would have written.
                     status.started_at = Some(ending.at);
                     status.error.clear();
