@@ -36,6 +36,8 @@ enum Task {
     Dockerpy(dockerpy::Args),
     /// testcontainers-python's basic use, against dockerd or Weft.
     Testcontainers(testcontainers::Args),
+    /// kill -9 of the daemon, round after round, while containers live.
+    Kill(KillArgs),
     /// The container tests on cgroup v2, in a small machine of qemu's.
     Vm(vm::Args),
     /// The real `docker` client through every command group, against dockerd or Weft.
@@ -54,6 +56,16 @@ struct ConformanceArgs {
     rest: Vec<String>,
 }
 
+#[derive(clap::Args)]
+struct KillArgs {
+    /// How often the daemon is killed.
+    #[arg(long, default_value_t = 100)]
+    rounds: u64,
+    /// Repeats the choices of an earlier run.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
 fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Check => check::run(),
@@ -62,9 +74,22 @@ fn main() -> Result<()> {
         Task::Dockerpy(args) => dockerpy::run(&args),
         Task::Testcontainers(args) => testcontainers::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Kill(args) => kill(&args),
         Task::Conformance(args) => conformance(&args),
         Task::Fuzz(args) => fuzz::run(&args),
     }
+}
+
+fn kill(args: &KillArgs) -> Result<()> {
+    let mut command = std::process::Command::new("cargo");
+    command.args(["test", "-p", "weft-conformance", "--test", "kill", "--", "--nocapture"]);
+    command.env("WEFT_KILL_ROUNDS", args.rounds.to_string());
+    if let Some(seed) = args.seed {
+        command.env("WEFT_KILL_SEED", seed.to_string());
+    }
+    let status = command.status()?;
+    anyhow::ensure!(status.success(), "kill -9: {status}");
+    Ok(())
 }
 
 fn conformance(args: &ConformanceArgs) -> Result<()> {

@@ -140,7 +140,7 @@ impl Inner {
         let told = std::mem::take(&mut cell.state.lock().ooms_told) > 0;
         let written = self
             .write_status(cell, true, |status| {
-                if !status.state.is_alive() {
+                if !status.state.is_alive() && ending.answers.is_some() && !ending.by_user {
                     // A whole run that no daemon saw: what its start would have written.
                     status.started_at = Some(ending.at);
                     status.error.clear();

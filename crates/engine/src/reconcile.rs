@@ -13,6 +13,7 @@ use crate::{
     actor::wake,
     cell::{self, Cell, Life},
     engine::Inner,
+    error::blocking,
     oci::CgroupVersion,
     plan::{policy_restarts, ran_unseen},
     shim::{self, Phase, Shim},
@@ -71,8 +72,14 @@ async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>, lives: bool) -> R
         busy = true;
     }
     if !busy {
-        // A container at rest needs no memory of ours.
-        return Ok(());
+        // A container at rest needs no memory of ours. A copy in or out may have been under way.
+        let snapshots = inner.images.snapshots().clone();
+        return blocking(
+            move || {
+                if snapshots.is_mounted(&id) { Ok(snapshots.unmount(&id)?) } else { Ok(()) }
+            },
+        )
+        .await;
     }
     inner.cells.lock().insert(id, Arc::clone(&cell));
     if cell.shim().is_some() && status.state.is_alive() {

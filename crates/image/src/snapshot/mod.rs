@@ -118,6 +118,8 @@ impl Snapshots {
             None => "snapshots".to_owned(),
         };
         let (root, mounts) = (root.join(name), root.join("containers"));
+        // Views of images may still be mounted there, when an earlier daemon died over them.
+        weft_sys::mount::unmount_below(&root.join("tmp"))?;
         crate::tree::remove(&root.join("tmp")).map_err(ImageError::os("sweeping", root.join("tmp")))?;
         for dir in ["layers", "rw", "tmp", "empty"] {
             let dir = root.join(dir);

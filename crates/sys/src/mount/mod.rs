@@ -194,6 +194,37 @@ pub fn unmount(target: &Path) -> Result<(), MountError> {
     }
 }
 
+/// Detaches all that is mounted below `dir`, the innermost first; `dir` itself stays. What a process that died left there
+/// would otherwise be in the way of removing the directory, or be emptied with it.
+pub fn unmount_below(dir: &Path) -> Result<(), MountError> {
+    let list = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let points = list.split(|byte| *byte == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4));
+    let mut points: Vec<PathBuf> =
+        points.map(unescape).filter(|at| at != dir && at.starts_with(dir)).collect();
+    points.reverse();
+    points.iter().try_for_each(|at| unmount(at))
+}
+
+/// A path as `/proc/PID/mountinfo` writes it: blanks and backslashes are `\` and three octal digits (proc(5)).
+fn unescape(text: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, more)) = rest.split_first() {
+        let digits = more.get(..3).and_then(|d| std::str::from_utf8(d).ok()).filter(|_| *first == b'\\');
+        match digits.and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &more[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = more;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(out).into()
+}
+
 /// Whether a mount is attached exactly at `path` (`statx`, `STATX_ATTR_MOUNT_ROOT`, Linux 5.8). A path that does not
 /// exist is none.
 #[must_use]
@@ -217,6 +248,25 @@ mod tests {
                 dir
             })
             .collect()
+    }
+
+    #[test]
+    fn what_is_mounted_below_goes_innermost_first() {
+        let dir = Path::new("/tmp").join(format!("weft below {}", std::process::id()));
+        let (a, b) = (dir.join("a"), dir.join("a/b"));
+        std::fs::create_dir_all(&a).unwrap();
+        bind(Path::new("/proc/self"), &a, false).unwrap();
+        unmount(&a).unwrap();
+        std::fs::create_dir_all(&b).unwrap();
+        bind(&dir, &a, false).unwrap();
+        std::fs::create_dir_all(&b).unwrap();
+        bind(&dir, &b, false).unwrap();
+        assert!(is_mount_point(&a) && is_mount_point(&b));
+        unmount_below(&dir).unwrap();
+        let left = is_mount_point(&a) || is_mount_point(&b);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(!left);
+        assert_eq!(unescape(b"/a\\040b\\134c\\0"), Path::new("/a b\\c\\0"));
     }
 
     #[test]
