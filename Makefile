@@ -2,10 +2,11 @@
 
 PACKAGES_RUN  := busybox-static clang mold pkg-config libseccomp-dev
 PACKAGES_TEST := $(PACKAGES_RUN) docker.io docker-registry nftables iproute2 iptables runc skopeo wrk jq procps \
-                 python3-venv apache2-utils
+                 python3-venv apache2-utils tini util-linux
+PACKAGES_VM   := $(PACKAGES_RUN) qemu-system-x86 binutils
 CARGO         ?= cargo
 
-.PHONY: run test build deps-run deps-test clean
+.PHONY: run test vm build deps-run deps-test clean
 
 run: deps-run build
 	@scripts/demo.sh target/release/weft
@@ -15,6 +16,11 @@ build:
 
 test: deps-test
 	@scripts/test.sh
+
+# The container tests on cgroup v2, in a small machine of qemu's without KVM.
+vm: build
+	@scripts/packages.sh $(PACKAGES_VM)
+	$(CARGO) xtask vm
 
 deps-run:
 	@scripts/packages.sh $(PACKAGES_RUN)

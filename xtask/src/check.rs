@@ -3,10 +3,7 @@
 //! Format, lints (a warning is a no), the table of layers, the sizes of files and functions, and, where `cargo deny` is
 //! installed, licences and advisories. The size of functions is clippy's (`clippy.toml`); files are counted here.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -77,5 +74,5 @@ fn is_test(path: &Path) -> bool {
         let stem = s.to_string_lossy();
         stem == "tests" || stem.ends_with("_tests")
     });
-    named || path.components().any(|c| PathBuf::from(c.as_os_str()) == Path::new("tests"))
+    named || path.components().any(|c| c.as_os_str() == "tests")
 }

@@ -198,7 +198,11 @@ fn what_contradicts_itself_and_what_is_old_is_refused() {
     };
     check(&twin, "two interfaces of");
     let publish = good.publishes.first().unwrap().clone();
-    let with = |p: Publish| move |d: &mut Desired| drop(d.publishes.insert(p.clone()));
+    let with = |p: Publish| {
+        move |d: &mut Desired| {
+            d.publishes.insert(p.clone());
+        }
+    };
     check(&with(Publish { target_port: 81, ..publish.clone() }), "is published twice");
     check(&with(Publish { host_ip: "::".parse().unwrap(), ..publish.clone() }), "is malformed");
     check(&with(Publish { host_ports: PortRange { start: 9, end: 8 }, ..publish.clone() }), "is malformed");
