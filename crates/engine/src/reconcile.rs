@@ -26,13 +26,9 @@ pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
     debug_assert!(matches!(inner.host.cgroup, CgroupVersion::V1 | CgroupVersion::V2));
     let containers = inner.all_containers().await?;
     let known: HashSet<String> = containers.iter().map(|c| c.spec.id.to_string()).collect();
-    let found: HashSet<String> = std::fs::read_dir(inner.config.run.join("containers"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    let strays = found.iter().filter(|name| !known.contains(*name)).cloned().collect();
+    let found = names_in(&inner.config.run.join("containers"));
+    let noted = names_in(&inner.config.run.join("runtime"));
+    let strays = found.union(&noted).filter(|name| !known.contains(*name)).cloned().collect();
     stream::iter(containers)
         .for_each_concurrent(AT_ONCE, |container| {
             let lives = found.contains(&container.spec.id.to_string());
@@ -46,6 +42,11 @@ pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
     inner.volumes.sweep(inner).await;
     clear_strays(inner, strays);
     Ok(())
+}
+
+fn names_in(dir: &std::path::Path) -> HashSet<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>, lives: bool) -> Result<()> {

@@ -300,12 +300,15 @@ impl Inner {
     /// Everything of this boot that belongs to a container that does not run.
     pub(crate) async fn clean_up(&self, id: ContainerId) -> Result<()> {
         let (live, snapshots) = (self.live(id), self.images.snapshots().clone());
+        // What the runtime noted of it; a helper that outlived its shim may have written it last.
+        let noted = self.config.run.join("runtime").join(id.to_string());
         blocking(move || {
             for at in mounts_below(&live) {
                 weft_sys::mount::unmount(&at).map_err(|e| EngineError::Internal(chain(&e)))?;
             }
             snapshots.unmount(&id)?;
-            volumes::remove_tree(&live)
+            volumes::remove_tree(&live)?;
+            volumes::remove_tree(&noted)
         })
         .await?;
         self.volumes.release(id).await
