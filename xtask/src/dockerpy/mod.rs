@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
     let missing = ids.len().saturating_sub(outcomes.len());
     let count = |what: &str| outcomes.iter().filter(|outcome| outcome.outcome == what).count();
     println!(
-        "{} passed, {} failed, {} skipped, {missing} not reported, in {:.0} s",
+        "{} pass, {} do not, {} skip, {missing} not reported, in {:.0} s",
         count("passed"),
         count("failed"),
         count("skipped"),
