@@ -32,7 +32,11 @@ pub fn split(ids: &[String], known: &BTreeMap<String, f64>, jobs: usize) -> Vec<
             shard.1.extend(tests);
         }
     }
-    shards.into_iter().map(|(_, tests)| tests).filter(|tests| !tests.is_empty()).collect()
+    let mut shards: Vec<Vec<String>> =
+        shards.into_iter().map(|(_, tests)| tests).filter(|tests| !tests.is_empty()).collect();
+    // It removes every image that no container uses, also those that later tests of the shard take for granted.
+    shards.iter_mut().for_each(|tests| tests.sort_by_key(|id| id.contains("PruneImagesTest")));
+    shards
 }
 
 /// Runs every shard on a thread and a subject of its own; gathers what they reported.
