@@ -1,6 +1,7 @@
 //! `userns-remap`: the subordinate ids of a user (subuid(5), subgid(5)).
 
 use anyhow::{Context, bail};
+use weft_dataplane::{IdMaps, IdRange};
 use weft_engine::oci::{IdMap, UserNamespace};
 
 /// The ranges of `user[:group]`; `default` is Docker's `dockremap`.
@@ -42,6 +43,14 @@ fn parse(text: &str, name: &str) -> Vec<IdMap> {
 pub(crate) fn shift(namespace: &UserNamespace) -> Option<weft_image::IdMap> {
     let (uid, gid) = (namespace.uids.first()?, namespace.gids.first()?);
     Some(weft_image::IdMap { uid: uid.outside, gid: gid.outside, length: uid.count.min(gid.count) })
+}
+
+/// The same for network namespaces.
+pub(crate) fn id_maps(namespace: &UserNamespace) -> IdMaps {
+    let ranges = |maps: &[IdMap]| {
+        maps.iter().map(|m| IdRange { inside: m.inside, outside: m.outside, count: m.count }).collect()
+    };
+    IdMaps { uids: ranges(&namespace.uids), gids: ranges(&namespace.gids) }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use weft_image::{
 use weft_model::{
     DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, SeccompChoice, Ulimit, default_project,
 };
-use weft_net::{Net, NetConfig, Pools, PredefinedConfig};
+use weft_net::{DEFAULT_MTU, HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
 use weft_store::{Embedded, Kv, Options, Table};
 
 use crate::{
@@ -248,8 +248,14 @@ async fn domains(
         .await
         .context("preparing the default networks")?;
     let driver = Arc::new(LinuxDriver::new(config.run.join("netns")).context("opening the data plane")?);
-    let mtu = config.network.mtu.unwrap_or(NetConfig::default().mtu);
-    let net = Net::start(kv, driver.clone(), tasks, NetConfig { mtu, ..NetConfig::default() });
+    let net_config = NetConfig {
+        host: HostDefaults {
+            mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),
+            users: engine_config.userns_remap.as_ref().map(userns::id_maps),
+        },
+        ..NetConfig::default()
+    };
+    let net = Net::start(kv, driver.clone(), tasks, net_config);
     let upstream = UpstreamConfig { servers: upstream_servers(config), ..UpstreamConfig::default() };
     let resolver = Arc::new(Resolver::new(kv, driver, upstream));
     if names {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Desired, Observed, PublishMap, Step};
+use crate::{Desired, Observed, PublishMap, Sandbox, Step, Users};
 
 /// The steps from `observed` to `desired`. `rules` is the digest the driver gives to the desired rules; with no
 /// segment there are none.
@@ -22,10 +22,12 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         }
     }
     removals(desired, observed, &mut steps);
-    for (id, sandbox) in &desired.sandboxes {
-        if !observed.sandboxes.contains(id) {
-            steps.push(Step::CreateSandbox { id: *id, sandbox: sandbox.clone() });
-        }
+    // Those that belong to another's user namespace come after it.
+    let later = |sandbox: &Sandbox| matches!(sandbox.users, Some(Users::Of(_)));
+    for now in [false, true] {
+        let missing =
+            desired.sandboxes.iter().filter(|(id, s)| later(s) == now && !observed.sandboxes.contains(id));
+        steps.extend(missing.map(|(id, s)| Step::CreateSandbox { id: *id, sandbox: s.clone() }));
     }
     for (id, segment) in &desired.segments {
         if observed.segments.get(&segment.link).is_none_or(|seen| seen.tag != segment.tag()) {

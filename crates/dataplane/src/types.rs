@@ -27,6 +27,38 @@ pub struct Sandbox {
     /// Further sysctls, dotted names below `net.` (such as `net.ipv4.ip_unprivileged_port_start`), set at creation.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    /// The user namespace it belongs to, so that who is root there is root over it; `None` for the host's.
+    #[serde(default)]
+    pub users: Option<Users>,
+}
+
+/// A user namespace that a sandbox belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Users {
+    /// Its own.
+    Own(IdMaps),
+    /// That of another sandbox.
+    Of(SandboxId),
+}
+
+/// Ids of a user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// Users.
+    pub uids: Vec<IdRange>,
+    /// Groups.
+    pub gids: Vec<IdRange>,
+}
+
+/// `inside..inside+count` is `outside..outside+count` on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// First id inside.
+    pub inside: u32,
+    /// First id on the host.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
 }
 
 /// A layer-2 segment with the host's own legs in it.

@@ -1,16 +1,17 @@
 //! The driver: each step handed to what makes it real.
 
-use std::{net::Ipv6Addr, path::PathBuf};
+use std::{net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, Observed, Publish, PublishMap, SandboxId, Step, Unsupported,
+    Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Step, Unsupported, Users,
 };
 use weft_sys::{
     conntrack::{self, Which},
     netlink::{Channel, Family, Socket},
     netns::{self, Netns},
     nft::Batch,
+    process,
 };
 
 use crate::{LinuxError, TABLE, host, links, observe, publish, reaper::Reaper, rules, sandbox};
@@ -63,8 +64,9 @@ impl LinuxDriver {
                 if netns::is_alive(&path) {
                     return Ok(());
                 }
+                let users = sandbox.users.as_ref().map(|users| self.users(users)).transpose()?;
                 let sandbox = sandbox.clone();
-                self.netns.create(&path, move || sandbox::setup(&sandbox))?
+                self.netns.create(&path, users, move || sandbox::setup(&sandbox))?
             }
             Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
             Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
@@ -95,6 +97,21 @@ impl LinuxDriver {
             }
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
         }
+    }
+
+    fn users(&self, users: &Users) -> Result<process::Users, LinuxError> {
+        let lines = |ranges: &[IdRange]| {
+            ranges.iter().map(|r| format!("{} {} {}\n", r.inside, r.outside, r.count)).collect()
+        };
+        Ok(match users {
+            Users::Own(maps) => process::Users::Fresh { uids: lines(&maps.uids), gids: lines(&maps.gids) },
+            Users::Of(other) => {
+                let path = self.path(*other);
+                let owner = process::owner(netns::open(&path)?.as_fd());
+                let owner = owner.map_err(|source| LinuxError::Owner { path: path.clone(), source })?;
+                process::Users::Of(owner.ok_or(LinuxError::NoOwner { path })?)
+            }
+        })
     }
 
     fn publish(&self, remove: &PublishMap, add: &PublishMap) -> Result<(), LinuxError> {

@@ -1,6 +1,6 @@
 //! What can go wrong below the driver.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use weft_sys::{netlink::NetlinkError, netns::NetnsError, sysctl::SysctlError};
 
@@ -16,6 +16,21 @@ pub enum LinuxError {
     /// Kernel parameters.
     #[error("kernel parameter")]
     Sysctl(#[from] SysctlError),
+    /// The kernel does not tell whose a namespace is.
+    #[error("asking for the user namespace of {}", path.display())]
+    Owner {
+        /// The namespace.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A sandbox was to share a user namespace where there is none.
+    #[error("{} has no user namespace of its own", path.display())]
+    NoOwner {
+        /// The namespace.
+        path: PathBuf,
+    },
     /// A link that we just made is not there.
     #[error("link {name} is not there")]
     NoLink {

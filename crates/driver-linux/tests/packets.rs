@@ -98,7 +98,7 @@ fn loopback_is_out_of_reach_by_wire() {
     host.converge();
     serve_tcp(&a, "0.0.0.0:80");
     let own = host.dir.path().join("own");
-    host.driver().netns().create(&own, || Ok::<(), ()>(())).unwrap().unwrap();
+    host.driver().netns().create(&own, None, || Ok::<(), ()>(())).unwrap().unwrap();
     std::thread::spawn(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:8083").unwrap();
         listener.incoming().for_each(drop);

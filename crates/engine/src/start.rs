@@ -166,8 +166,7 @@ impl Inner {
             facts.mounts = me.sources(&live, &mounts, &held, views)?;
             facts.devices = oci::devices::gather(spec)?;
             facts.default_ulimits.clone_from(&me.config.default_ulimits);
-            let own_users = spec.confine.user == weft_model::UserNs::Default && !spec.confine.privileged;
-            facts.userns = me.config.userns_remap.clone().filter(|_| own_users);
+            facts.userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
             facts.init.clone_from(&me.config.init_path);
             facts.init_by_default = me.config.init_by_default;
             facts.no_new_privileges = me.config.no_new_privileges;

@@ -33,7 +33,7 @@ mod fixtures;
 
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
 pub use ipam::{Cursors, Family, Ipam};
-pub use plan::{Compiled, DEFAULT_MTU, bridge_link, compile};
+pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
 pub use ports::{PortContext, build_ports, connect_port, disconnect_ports, elect_uplink};
 pub use predefined::{DEFAULT_BRIDGE_LINK, ensure_predefined};

@@ -13,7 +13,8 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    Desired, Gateway, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, link_name,
+    Desired, Gateway, IdMaps, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, Users,
+    link_name,
 };
 use weft_model::{
     Container, ContainerId, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Port, PortId,
@@ -32,13 +33,29 @@ pub struct Compiled {
 /// MTU of a network that does not say.
 pub const DEFAULT_MTU: u32 = 1500;
 
+/// What holds for all of this host where records do not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDefaults {
+    /// MTU of networks, in bytes.
+    pub mtu: u32,
+    /// Ids of containers' user namespaces; `None` leaves them in the host's.
+    pub users: Option<IdMaps>,
+}
+
+impl Default for HostDefaults {
+    fn default() -> Self {
+        Self { mtu: DEFAULT_MTU, users: None }
+    }
+}
+
 /// Compiles all records of this host.
 pub fn compile<'a>(
     networks: impl IntoIterator<Item = &'a Network>,
     ports: impl IntoIterator<Item = &'a Port>,
     containers: impl IntoIterator<Item = &'a Container>,
-    default_mtu: u32,
+    host: &HostDefaults,
 ) -> Compiled {
+    let default_mtu = host.mtu;
     let ports: Vec<&Port> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
     let networks: HashMap<NetworkId, &NetworkSpec> = networks
         .into_iter()
@@ -47,7 +64,11 @@ pub fn compile<'a>(
         .collect();
     let mut out = Compiled::default();
     out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu))).collect();
-    out.desired.sandboxes = sandboxes(containers, &ports);
+    let containers: Vec<&Container> = containers.into_iter().collect();
+    out.desired.sandboxes = sandboxes(&containers, &ports);
+    if let Some(maps) = &host.users {
+        give_users(&containers, maps, &mut out.desired.sandboxes);
+    }
     let routes = default_routes(&ports);
     let mut taken = Taken::default();
     for port in &ports {
@@ -112,10 +133,26 @@ fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
     }
 }
 
-fn sandboxes<'a>(
-    containers: impl IntoIterator<Item = &'a Container>,
-    ports: &[&Port],
-) -> BTreeMap<SandboxId, Sandbox> {
+/// Says whose user namespace each sandbox is in. A container that shares another's namespaces is in that one's user
+/// namespace, which lives as long as that one's sandbox.
+fn give_users(containers: &[&Container], maps: &IdMaps, sandboxes: &mut BTreeMap<SandboxId, Sandbox>) {
+    let specs: HashMap<_, _> = containers.iter().map(|c| (c.spec.id, &c.spec)).collect();
+    let known: BTreeSet<SandboxId> = sandboxes.keys().copied().collect();
+    sandboxes.retain(|id, sandbox| {
+        let Some(spec) = specs.get(id).filter(|spec| spec.remappable()) else { return true };
+        let mut root = *spec;
+        // As many steps as there are containers: records that lead in a circle end, too.
+        for _ in 0..specs.len() {
+            let Some(other) = root.shares_users_of() else { break };
+            let Some(other) = specs.get(&other) else { return false };
+            root = other;
+        }
+        sandbox.users = Some(if root.id == *id { Users::Own(maps.clone()) } else { Users::Of(root.id) });
+        root.id == *id || known.contains(&root.id)
+    });
+}
+
+fn sandboxes(containers: &[&Container], ports: &[&Port]) -> BTreeMap<SandboxId, Sandbox> {
     let mut plugged: HashMap<ContainerId, bool> = HashMap::new();
     for port in ports {
         let PortOwner::Container(owner) = port.spec.owner;

@@ -15,7 +15,7 @@ fn check(
     let nets: Vec<Network> = nets.iter().cloned().map(object).collect();
     let ports: Vec<Port> = ports.iter().cloned().map(object).collect();
     let containers: Vec<Container> = containers.iter().cloned().map(object).collect();
-    let compiled = compile(&nets, &ports, &containers, DEFAULT_MTU);
+    let compiled = compile(&nets, &ports, &containers, &HostDefaults::default());
     assert_eq!(compiled.desired.check(), Ok(()));
     let steps = weft_dataplane::plan(&compiled.desired, &Observed::default(), "rules");
     let mut seen = Observed::default();
@@ -67,7 +67,7 @@ fn who_has_a_sandbox() {
     let with = |change: fn(&mut Container)| {
         let mut c: Container = object(container("c", &[]));
         change(&mut c);
-        !compile([], [], [&c], 1500).desired.sandboxes.is_empty()
+        !compile([], [], [&c], &HostDefaults::default()).desired.sandboxes.is_empty()
     };
     assert!(with(|_| ()));
     assert!(with(|c| c.spec.network = NetworkMode::None));
@@ -125,4 +125,32 @@ fn each_family_finds_its_own_default_route() {
     assert_eq!(out.desired.ports[&one.id].gateways.len(), 1);
     assert_eq!(out.desired.ports[&two.id].gateways.len(), 1);
     assert!(out.desired.sandboxes[&c.id].ipv6);
+}
+
+#[test]
+fn sandboxes_belong_to_their_containers_users() {
+    let mut own = container("own", &[]);
+    own.network = NetworkMode::None;
+    let mut joined = own.clone();
+    joined.id = ContainerId::new();
+    joined.confine.pid = weft_model::Namespace::Container(own.id);
+    let mut host = own.clone();
+    host.id = ContainerId::new();
+    host.confine.user = weft_model::UserNs::Host;
+    let range = weft_dataplane::IdRange { inside: 0, outside: 100_000, count: 65_536 };
+    let maps = IdMaps { uids: vec![range], gids: vec![range] };
+    let defaults = HostDefaults { users: Some(maps.clone()), ..HostDefaults::default() };
+    let seen = |all: &[&weft_model::ContainerSpec]| {
+        let records: Vec<Container> = all.iter().map(|c| object((*c).clone())).collect();
+        let desired = compile([], [], &records, &defaults).desired;
+        desired.sandboxes.into_iter().map(|(id, s)| (id, s.users)).collect::<BTreeMap<_, _>>()
+    };
+    let all = seen(&[&own, &joined, &host]);
+    assert_eq!(all[&own.id], Some(Users::Own(maps)));
+    assert_eq!(all[&joined.id], Some(Users::Of(own.id)));
+    assert_eq!(all[&host.id], None);
+    // Without the one it shares them with it has none, and none of an earlier run stays.
+    assert!(!seen(&[&joined]).contains_key(&joined.id));
+    joined.confine.pid = weft_model::Namespace::Container(joined.id);
+    assert!(seen(&[&joined]).contains_key(&joined.id), "a circle ends");
 }

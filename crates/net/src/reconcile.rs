@@ -35,13 +35,13 @@ use weft_store::{
     reconcile::{Loop, Wake},
 };
 
-use crate::{Compiled, NetError, compile, driver::Shared, host_routes, plan::DEFAULT_MTU};
+use crate::{Compiled, NetError, compile, driver::Shared, host_routes, plan::HostDefaults};
 
 /// How the reconciler runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NetConfig {
-    /// MTU of networks that do not say, in bytes.
-    pub mtu: u32,
+    /// What records leave open.
+    pub host: HostDefaults,
     /// How often the kernel is looked at anew.
     pub every: Duration,
     /// Longest wait for a sandbox.
@@ -50,7 +50,11 @@ pub struct NetConfig {
 
 impl Default for NetConfig {
     fn default() -> Self {
-        Self { mtu: DEFAULT_MTU, every: Duration::from_secs(30), patience: Duration::from_secs(30) }
+        Self {
+            host: HostDefaults::default(),
+            every: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
+        }
     }
 }
 
@@ -238,7 +242,7 @@ impl Net {
             networks.iter().map(|n| &*n.value),
             ports.iter().map(|p| &*p.value),
             containers.iter().map(|c| &*c.value),
-            inner.config.mtu,
+            &inner.config.host,
         );
         leave_out_refused(inner.driver.as_ref(), &mut compiled);
         let result = self.converge(compiled.desired.clone()).await;

@@ -20,6 +20,8 @@ use nix::{
 };
 use parking_lot::Mutex;
 
+use crate::process::{Holder, Users};
+
 /// What went wrong with a namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
@@ -145,19 +147,25 @@ impl Netns {
     }
 
     /// Makes a namespace, runs `setup` in it, then gives it its name at `path`: what has the name is set up. A name that
-    /// is there already is replaced when it is no namespace.
+    /// is there already is replaced when it is no namespace. It belongs to our user namespace, or to `users`.
     ///
     /// # Errors
     /// Nothing is left behind then. `setup`'s own failure is inside the value.
     pub fn create<T: Send + 'static, E: Send + 'static>(
         &self,
         path: &Path,
+        users: Option<Users>,
         setup: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<Result<T, E>, NetnsError> {
         let at = path.to_owned();
         let enter = {
             let at = at.clone();
-            move || unshare(CloneFlags::CLONE_NEWNET).map_err(failed("creating", &at))
+            move || match users {
+                None => unshare(CloneFlags::CLONE_NEWNET).map_err(failed("creating", &at)),
+                Some(users) => Holder::start(&users)
+                    .and_then(|holder| Ok(setns(holder.network()?, CloneFlags::CLONE_NEWNET)?))
+                    .map_err(failed("creating", &at)),
+            }
         };
         self.visit(enter, move || match setup() {
             Ok(value) => name(&at).map(|()| Ok(value)),

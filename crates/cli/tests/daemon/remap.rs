@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
-use weft_testkit::Sandbox;
+use weft_testkit::{Registry, Sandbox};
 
 use crate::{Host, run};
 
@@ -25,8 +25,10 @@ fn remapped() -> Host {
     Host::with(json!({"userns-remap": "default"}), ranges, &[])
 }
 
-/// Its script has come to its end.
-fn ready(host: &Host) {
+/// Runs a container `c1` whose script has come to its end.
+fn script(host: &Host, script: &str) {
+    let script = format!("{script}; touch /tmp/ready; sleep 1000");
+    host.ok(&["run", "-d", "--name", "c1", "busybox", "sh", "-c", &script]);
     crate::until("the script", || host.weft(&["exec", "c1", "test", "-e", "/tmp/ready"]).status.success());
 }
 
@@ -37,17 +39,7 @@ fn ids_and_owners_are_shifted() {
     let words: Vec<&str> = map.split_whitespace().collect();
     assert_eq!(words, ["0", &BASE.to_string(), "65536"]);
     // The process, seen from the host.
-    host.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c1",
-        "busybox",
-        "sh",
-        "-c",
-        "touch /made; touch /tmp/ready; sleep 1000",
-    ]);
-    ready(&host);
+    script(&host, "touch /made");
     let pid = host.json(&["inspect", "c1"])[0]["State"]["Pid"].as_i64().unwrap();
     let owner = run(host.sandbox.command("stat").args(["-c", "%u:%g", &format!("/proc/{pid}")]));
     assert_eq!(owner.trim(), format!("{BASE}:{BASE}"));
@@ -92,17 +84,7 @@ fn volumes_can_be_written_by_the_remapped_root() {
 fn cp_commit_save_and_load_keep_owners() {
     let host = remapped();
     let dir = host.sandbox.dir().to_owned();
-    host.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c1",
-        "busybox",
-        "sh",
-        "-c",
-        "echo x > /own; chown 70:70 /own; touch /tmp/ready; sleep 1000",
-    ]);
-    ready(&host);
+    script(&host, "echo x > /own; chown 70:70 /own");
     std::fs::write(dir.join("in"), "hello").unwrap();
     let path = |name: &str| dir.join(name).display().to_string();
     host.ok(&["cp", &path("in"), "c1:/in"]);
@@ -117,4 +99,168 @@ fn cp_commit_save_and_load_keep_owners() {
     host.ok(&["rmi", "made"]);
     host.ok(&["load", "-i", &path("made.tar")]);
     assert_eq!(host.ok(&["run", "--rm", "made", "stat", "-c", "%u:%g", "/own", "/in"]), "70:70\n0:0");
+}
+
+/// Adds an address, a route, a rule to its own network, and reads what belongs to it.
+const ADMIN: &str = "ip link set lo mtu 1400 && ip addr add 192.0.2.1/32 dev lo && ip route add 198.51.100.0/24 dev lo \
+     && ls /sys/class/net/lo >/dev/null && echo done";
+
+#[test]
+fn the_network_is_theirs() {
+    let host = remapped();
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(host.home().join("run/netns")).into_iter().flatten().flatten();
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    };
+    for runtime in ["weft", "runc"] {
+        for network in ["bridge", "none"] {
+            let run = |cap: &[&str], script: &str| {
+                let mut args = vec!["run", "--rm", "--runtime", runtime, "--network", network];
+                args.extend(cap);
+                args.extend(["busybox", "sh", "-c", script]);
+                host.weft(&args)
+            };
+            let output = run(&["--cap-add", "NET_ADMIN"], ADMIN);
+            let said = crate::text(&output.stdout) + &crate::text(&output.stderr);
+            assert_eq!(said.trim(), "done", "{runtime} {network}: {}", host.daemon.log_tail());
+            assert!(!run(&[], ADMIN).status.success(), "{runtime} {network}: without the capability");
+        }
+        // Parameters of the network, a low port, a raw socket, names and the way out.
+        let sysctl = ["--sysctl", "net.ipv4.conf.all.forwarding=1", "--sysctl", "net.core.somaxconn=77"];
+        let look = "cat /proc/sys/net/ipv4/conf/all/forwarding /proc/sys/net/core/somaxconn";
+        let mut args = vec!["run", "--rm", "--runtime", runtime];
+        args.extend(sysctl);
+        args.extend(["busybox", "sh", "-c", look]);
+        assert_eq!(host.ok(&args), "1\n77", "{runtime}");
+    }
+    crate::until("the namespaces' end", || names().is_empty());
+}
+
+#[test]
+fn names_ports_and_shared_namespaces() {
+    let host = remapped();
+    host.ok(&["network", "create", "web"]);
+    for runtime in ["weft", "runc"] {
+        let serve = ["busybox", "sh", "-c", "mkdir -p /w && echo hello > /w/index.html && httpd -f -p 80 -h /w"];
+        let mut args =
+            vec!["run", "-d", "--name", "srv", "--runtime", runtime, "--network", "web", "-p", "8080:80"];
+        args.extend(serve);
+        host.ok(&args);
+        let get = |args: &[&str]| {
+            let mut all = vec!["run", "--rm", "--runtime", runtime];
+            all.extend(args);
+            host.weft(&all)
+        };
+        let asked = ["--network", "web", "busybox", "wget", "-qO-", "http://srv/"];
+        crate::until("the server", || crate::text(&get(&asked).stdout).trim() == "hello");
+        // Its network, its processes: in its user namespace.
+        let shared = ["--network", "container:srv", "busybox", "wget", "-qO-", "http://127.0.0.1/"];
+        assert_eq!(crate::text(&get(&shared).stdout).trim(), "hello", "{runtime}");
+        let seen = get(&[
+            "--pid",
+            "container:srv",
+            "--cap-add",
+            "NET_ADMIN",
+            "busybox",
+            "sh",
+            "-c",
+            &format!("ps; {ADMIN}"),
+        ]);
+        let text = crate::text(&seen.stdout) + &crate::text(&seen.stderr);
+        assert!(text.contains("httpd") && text.trim().ends_with("done"), "{runtime}: {text}");
+        let url = format!("http://{}:8080/", host.sandbox.address());
+        let outside = std::process::Command::new("busybox").args(["wget", "-qO-", &url]).output().unwrap();
+        assert_eq!(crate::text(&outside.stdout).trim(), "hello", "{runtime}");
+        // A restart, an exec, a crash of the daemon change nothing of that.
+        host.ok(&["restart", "-t", "0", "srv"]);
+        crate::until("the server", || crate::text(&get(&asked).stdout).trim() == "hello");
+        host.ok(&["exec", "srv", "sh", "-c", "test -e /w/index.html"]);
+        host.ok(&["rm", "-f", "srv"]);
+    }
+}
+
+#[test]
+fn a_crash_leaves_networks_as_they_are() {
+    let mut host = remapped();
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "c1",
+        "--cap-add",
+        "NET_ADMIN",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let before = host.ok(&["exec", "c1", "readlink", "/proc/self/ns/net"]);
+    host.daemon.kill9().unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    assert_eq!(host.ok(&["exec", "c1", "readlink", "/proc/self/ns/net"]), before);
+    assert_eq!(host.ok(&["exec", "c1", "sh", "-c", ADMIN]), "done");
+    // Its next run is on the same network, as root of it.
+    let pid = host.json(&["inspect", "c1"])[0]["State"]["Pid"].to_string();
+    run(host.sandbox.command("kill").args(["-9", &pid]));
+    crate::until("the next run", || host.json(&["inspect", "c1"])[0]["RestartCount"] == 1);
+    crate::until("the next run", || host.json(&["inspect", "c1"])[0]["State"]["Status"] == "running");
+    assert_eq!(host.ok(&["exec", "c1", "ip", "link", "set", "lo", "mtu", "1300"]), "");
+    host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
+fn images_are_pulled_and_pushed_with_the_images_owners() {
+    let host = remapped();
+    let registry = Registry::start(&host.sandbox, 5000, None).unwrap();
+    let name = format!("{}/busybox:own", registry.host());
+    script(&host, "echo x > /own; chown 70:71 /own; mkdir /d; chown 5:6 /d");
+    host.ok(&["commit", "c1", &name]);
+    host.ok(&["push", &name]);
+    host.ok(&["rm", "-f", "c1"]);
+    host.ok(&["rmi", &name, "busybox"]);
+    host.ok(&["pull", &name]);
+    let look = ["run", "--rm", &name, "stat", "-c", "%u:%g", "/own", "/d", "/bin/busybox"];
+    assert_eq!(host.ok(&look), "70:71\n5:6\n0:0");
+    // What is pushed has the ids of the image, not those of this host.
+    let config = host.json(&["inspect", &name])[0]["RootFS"]["Layers"].clone();
+    host.ok(&["tag", &name, &format!("{}/again:1", registry.host())]);
+    host.ok(&["push", &format!("{}/again:1", registry.host())]);
+    host.ok(&["rmi", "-f", &name, &format!("{}/again:1", registry.host())]);
+    host.ok(&["pull", &format!("{}/again:1", registry.host())]);
+    let again = host.json(&["inspect", &format!("{}/again:1", registry.host())]);
+    assert_eq!(again[0]["RootFS"]["Layers"], config);
+}
+
+#[test]
+fn the_hosts_users_where_asked() {
+    let host = remapped();
+    host.ok(&["run", "-d", "--name", "c1", "--userns", "host", "-v", "v1:/v", "busybox", "sleep", "1000"]);
+    let dir = host.sandbox.dir().to_owned();
+    std::fs::write(dir.join("in"), "hello").unwrap();
+    host.ok(&["cp", dir.join("in").to_str().unwrap(), "c1:/in"]);
+    assert_eq!(host.ok(&["exec", "c1", "cat", "/in"]), "hello");
+    host.ok(&["commit", "c1", "made"]);
+    assert_eq!(
+        host.ok(&["run", "--rm", "--userns", "host", "--network", "host", "made", "cat", "/in"]),
+        "hello"
+    );
+    assert_eq!(
+        host.ok(&[
+            "run",
+            "--rm",
+            "--userns",
+            "host",
+            "--privileged",
+            "made",
+            "ip",
+            "link",
+            "set",
+            "lo",
+            "up"
+        ]),
+        ""
+    );
+    assert!(host.refused(&["run", "--rm", "--network", "host", "busybox", "true"]).contains("host"));
+    host.ok(&["rm", "-f", "c1"]);
 }

@@ -60,7 +60,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let lan = dir.path().join("lan");
         let driver = LinuxDriver::new(dir.path().join("netns")).unwrap();
-        driver.netns().create(&lan, || Ok::<(), ()>(())).unwrap().unwrap();
+        driver.netns().create(&lan, None, || Ok::<(), ()>(())).unwrap().unwrap();
         let mut socket = Socket::open(Family::Route).unwrap();
         let target = netns::open(&lan).unwrap();
         let peer = Peer { name: "eth0", netns: target.as_fd(), change: Change::default() };

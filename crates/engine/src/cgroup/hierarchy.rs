@@ -90,6 +90,14 @@ impl Hierarchies {
         self.mounts.iter().all(|m| m.controllers.is_none())
     }
 
+    /// Where controllers of version 1 are mounted.
+    pub(crate) fn points(&self) -> Vec<&Path> {
+        let plain = |m: &&Mount| {
+            m.controllers.as_ref().is_some_and(|all| !all.iter().any(|c| c.starts_with("name=")))
+        };
+        self.mounts.iter().filter(plain).map(|m| m.point.as_path()).collect()
+    }
+
     /// The cgroup at `path` (such as `/weft/<id>`) in every hierarchy.
     pub fn cgroup(self: &Arc<Self>, path: &str) -> Result<Cgroup, CgroupError> {
         let mut parts = path.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/')).peekable();

@@ -8,7 +8,8 @@
 //! - `rlimits`: it fails where raising is not allowed;
 //! - limits and device rules on cgroup version 2: see `limits`;
 //! - the environment: it would ask the name service about `HOME` inside the container;
-//! - mounts on `/dev`: see `guard`.
+//! - mounts on `/dev`: see `guard`;
+//! - the view of cgroups in a joined process namespace: see `cgview`.
 //!
 //! The container's first process becomes a child of the shim, not of this helper (`as_sibling`).
 
@@ -30,6 +31,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, PosixRlimit};
 use weft_sys::process::{ProcessId, set_rlimit};
 
 use super::{
+    cgview,
     enter::{self, Entry},
     guard::{self, Late},
     helper::{Progress, Shim},
@@ -52,9 +54,6 @@ pub(super) fn run(
     shim: &mut Shim,
 ) -> Result<(), Fault> {
     let prepared = Prepared::new(dir, spec)?;
-    if let Some(net) = &prepared.net {
-        remap::enter_network(net, &dir.join(remap::SYS))?;
-    }
     if let ContainerSide::Pipes { .. } = &stdio {
         stdio.give_to(prepared.host_uid, |fd, uid| fchown(fd, Some(uid), None));
     }
@@ -122,8 +121,8 @@ struct Prepared {
     seccomp: Option<SeccompFile>,
     user_namespace: bool,
     host_uid: u32,
-    /// A network namespace to be in before the user namespace is made.
-    net: Option<remap::Network>,
+    /// Held until the container has joined it.
+    _users: Option<OwnedFd>,
 }
 
 impl Prepared {
@@ -154,7 +153,8 @@ impl Prepared {
         root.set_path(spec.bundle.join(root.path()));
         guard::check(root.path(), &oci)?;
         oci.set_root(Some(root));
-        let net = remap::take_network(&mut oci, &dir.join(remap::SYS));
+        let users = remap::join_owner(&mut oci)?;
+        cgview::spell_out(&mut oci, &spec.cgroup)?;
         let late = Late::take(&mut oci)?;
         let resources = if limits::ours() { take_resources(&mut oci) } else { None };
         let linux = oci.linux().as_ref();
@@ -170,13 +170,7 @@ impl Prepared {
                 })
             })
             .unwrap_or(uid);
-        let bundle = dir.join(RUNTIME_BUNDLE);
-        fs::create_dir_all(&bundle)
-            .map_err(|e| Fault::because("making the runtime's bundle directory", &e))
-            .and_then(|()| {
-                oci.save(bundle.join("config.json"))
-                    .map_err(|e| Fault::because("writing the runtime's config", &e))
-            })?;
+        let bundle = write_bundle(dir, &oci)?;
         Ok(Self {
             bundle,
             entry,
@@ -187,9 +181,17 @@ impl Prepared {
             seccomp,
             user_namespace,
             host_uid,
-            net,
+            _users: users,
         })
     }
+}
+
+/// Writes the specification as the runtime is to see it.
+pub(super) fn write_bundle(dir: &Path, oci: &Spec) -> Result<PathBuf, Fault> {
+    let bundle = dir.join(RUNTIME_BUNDLE);
+    fs::create_dir_all(&bundle).map_err(|e| Fault::because("making the runtime's bundle directory", &e))?;
+    oci.save(bundle.join("config.json")).map_err(|e| Fault::because("writing the runtime's config", &e))?;
+    Ok(bundle)
 }
 
 fn take_resources(oci: &mut Spec) -> Option<LinuxResources> {

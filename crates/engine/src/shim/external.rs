@@ -9,11 +9,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use oci_spec::runtime::Spec;
 use weft_sys::process::ProcessId;
 
 use super::{
-    builtin::CONSOLE_SOCKET,
+    builtin::{CONSOLE_SOCKET, write_bundle},
     helper::{Progress, Shim},
+    remap,
     stdio::ContainerSide,
     types::{Created, ExecSpec, Fault, FaultKind, ShimSpec},
 };
@@ -73,11 +75,19 @@ impl Program<'_> {
         stdio: ContainerSide,
         shim: &mut Shim,
     ) -> Result<(), Fault> {
+        let mut oci = Spec::load(spec.bundle.join("config.json"))
+            .map_err(|e| Fault::because("reading the bundle's config.json", &e))?;
+        let users = remap::join_owner(&mut oci)?;
+        let bundle = match users {
+            Some(_) => write_bundle(self.dir, &oci)?,
+            None => spec.bundle.clone(),
+        };
         let mut create = self.command("create");
-        create.arg("--bundle").arg(&spec.bundle).arg("--pid-file").arg(self.dir.join(RUNTIME_PID));
+        create.arg("--bundle").arg(bundle).arg("--pid-file").arg(self.dir.join(RUNTIME_PID));
         attach(&mut create, stdio, self.dir);
         create.arg(&spec.id);
         self.run(create)?;
+        drop(users);
         let init =
             ProcessId::of(self.pid()?).map_err(|e| Fault::because("the container's first process", &e))?;
         shim.tell(&Progress::Created(Created { init, seccomp: None, user_namespace: false }));

@@ -17,6 +17,7 @@
 
 mod builtin;
 mod cgroup;
+mod cgview;
 pub mod client;
 mod conn;
 mod devices;

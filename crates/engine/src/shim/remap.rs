@@ -1,83 +1,38 @@
 //! A container in a user namespace of its own, on a network that the daemon made.
 //!
-//! Once inside the new user namespace, a process may neither enter the daemon's network namespace nor mount its sysfs:
-//! both belong to the host's root. So the helper, still the host's root, does both first, in a mount namespace of its
-//! own from which the container's is copied: nothing of it shows elsewhere, and nothing is left.
+//! Whoever is root in a user namespace is root over the network namespaces that belong to it, and over no others. So the
+//! daemon makes a container's network namespace in a new user namespace, and the container is started in that one: the
+//! runtime, any runtime, joins it instead of making another. The kernel tells whose a network namespace is; nothing else
+//! keeps the user namespace, so nothing else is left of it.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    path::{Path, PathBuf},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, setns, unshare},
-};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::types::Fault;
 
-/// Where the network's sysfs is mounted, under the shim's directory.
-pub(super) const SYS: &str = "sys";
-
-/// What is done before the user namespace is made.
-pub(super) struct Network {
-    path: PathBuf,
-    sysctls: Vec<(String, String)>,
-}
-
-/// Takes the network namespace out of a specification that makes a user namespace, and has `/sys` bound from `sys`.
-/// `None` where the runtime can do it all by itself.
-pub(super) fn take_network(oci: &mut Spec, sys: &Path) -> Option<Network> {
-    let mut linux = oci.linux().clone()?;
-    let mut namespaces = linux.namespaces().clone()?;
-    let makes_user = namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::User && n.path().is_none());
-    let at = namespaces.iter().position(|n| n.typ() == LinuxNamespaceType::Network && n.path().is_some())?;
-    if !makes_user {
-        return None;
-    }
-    let path = namespaces.remove(at).path().clone()?;
-    let mut kept = linux.sysctl().clone().unwrap_or_default();
-    let ours = |name: &String| name.starts_with("net.");
-    let sysctls = kept.iter().filter(|(n, _)| ours(n)).map(|(n, v)| (n.clone(), v.clone())).collect();
-    kept.retain(|name, _| !ours(name));
-    linux.set_sysctl(Some(kept));
+/// Has a specification that would make a user namespace join the one that its network namespace belongs to, if that is
+/// not the host's. What is returned must stay open until the runtime has created the container.
+pub(super) fn join_owner(oci: &mut Spec) -> Result<Option<OwnedFd>, Fault> {
+    let Some(mut linux) = oci.linux().clone() else { return Ok(None) };
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    let network = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network);
+    let Some(path) = network.and_then(|n| n.path().clone()) else { return Ok(None) };
+    let makes = |n: &&mut oci_spec::runtime::LinuxNamespace| {
+        n.typ() == LinuxNamespaceType::User && n.path().is_none()
+    };
+    let Some(users) = namespaces.iter_mut().find(makes) else { return Ok(None) };
+    let fault = |e: io::Error| Fault::because(&format!("the owner of {}", path.display()), &e);
+    let network = File::open(&path).map_err(fault)?;
+    let Some(owner) = weft_sys::process::owner(network.as_fd()).map_err(fault)? else { return Ok(None) };
+    let at = format!("/proc/{}/fd/{}", std::process::id(), owner.as_raw_fd());
+    users.set_path(Some(PathBuf::from(at)));
     linux.set_namespaces(Some(namespaces));
     oci.set_linux(Some(linux));
-    let mut mounts = oci.mounts().clone().unwrap_or_default();
-    for mount in mounts.iter_mut().filter(|m| m.typ().as_deref() == Some("sysfs")) {
-        bind_instead(mount, sys);
-    }
-    oci.set_mounts(Some(mounts));
-    Some(Network { path, sysctls })
-}
-
-fn bind_instead(mount: &mut Mount, sys: &Path) {
-    let mut options = mount.options().clone().unwrap_or_default();
-    options.push("rbind".to_owned());
-    mount.set_typ(Some("bind".to_owned())).set_source(Some(sys.to_owned())).set_options(Some(options));
-}
-
-/// Enters the network namespace, sets its parameters and mounts its sysfs at `sys`.
-pub(super) fn enter_network(net: &Network, sys: &Path) -> Result<(), Fault> {
-    let fault = |doing: &str| {
-        let doing = format!("{doing} {}", net.path.display());
-        move |e: io::Error| Fault::because(&doing, &e)
-    };
-    File::open(&net.path)
-        .and_then(|file| setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from))
-        .map_err(fault("entering the network namespace"))?;
-    for (name, value) in &net.sysctls {
-        weft_sys::sysctl::write(name, value)
-            .map_err(|e| Fault::because(&format!("write sysctl key {name}"), &e))?;
-    }
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| fault("a mount namespace for")(e.into()))?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
-        .map_err(|e| fault("cutting mounts off for")(e.into()))?;
-    fs::create_dir_all(sys).map_err(fault("a directory for the sysfs of"))?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    mount(Some("sysfs"), sys, Some("sysfs"), flags, none)
-        .map_err(|e| fault("mounting the sysfs of")(e.into()))
+    Ok(Some(owner))
 }

@@ -134,6 +134,25 @@ pub struct DnsConfig {
     pub options: Vec<String>,
 }
 
+impl ContainerSpec {
+    /// Whether it gets a user namespace of its own where the host has one for containers.
+    #[must_use]
+    pub fn remappable(&self) -> bool {
+        self.confine.user == UserNs::Default && !self.confine.privileged
+    }
+
+    /// The container in whose user namespace it must be, since it shares a namespace that belongs to it.
+    #[must_use]
+    pub fn shares_users_of(&self) -> Option<ContainerId> {
+        match (&self.confine.ipc, &self.confine.pid, &self.network) {
+            (IpcMode::Container(other), ..)
+            | (_, Namespace::Container(other), _)
+            | (.., NetworkMode::Container(other)) => Some(*other),
+            _ => None,
+        }
+    }
+}
+
 impl Resource for Container {
     const KIND: &'static str = "container";
     const SCOPE: Scope = Scope::Host;

@@ -6,6 +6,7 @@
 //! steps (what a container's process must give up, and when) is the shim's.
 
 mod exe;
+mod holder;
 mod seccomp;
 mod state;
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use exe::ProtectedExe;
+pub use holder::{Holder, Users, owner};
 pub use seccomp::{SeccompProgram, load_seccomp};
 pub use state::{ProcessId, start_time};
 
