@@ -44,6 +44,8 @@ pub struct HostFacts {
     pub insecure: Vec<String>,
     /// Labels of the daemon.
     pub labels: Vec<String>,
+    /// Containers go on when the daemon stops.
+    pub live_restore: bool,
     /// What this host cannot do, in words for people.
     pub warnings: Vec<String>,
     /// `name=…` security options in force.

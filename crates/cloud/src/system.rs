@@ -48,6 +48,13 @@ impl Cloud {
         Ok(())
     }
 
+    /// Stops all containers for the end of this daemon, without anybody having asked for one; see
+    /// [`weft_engine::Engine::close`].
+    pub async fn containers_close(&self, caller: &Caller, seconds: i64) -> Result<usize> {
+        caller.authorise(Action::Host, caller.project)?;
+        Ok(self.engine().close(seconds).await)
+    }
+
     /// Kept events since `since`, when that is given, and those that come. Only the caller's.
     pub async fn events(
         &self,

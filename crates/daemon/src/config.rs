@@ -55,6 +55,16 @@ pub struct NetworkConfig {
     pub mtu: Option<u32>,
     /// Containers on the default bridge may talk to one another.
     pub icc: bool,
+    /// Address and IPv6 subnet of the default bridge.
+    pub bip6: Option<IpNet>,
+    /// A bridge that is there already, to be used as the default one and left as it is.
+    pub bridge: Option<String>,
+    /// Default route of containers on the default bridge, instead of the bridge.
+    pub gateway: Option<IpAddr>,
+    /// The same for IPv6.
+    pub gateway_v6: Option<IpAddr>,
+    /// The host is made to forward packets.
+    pub ip_forward: bool,
     /// Masquerade what leaves.
     pub ip_masq: bool,
     /// IPv6 on the default bridge.
@@ -72,6 +82,11 @@ impl Default for NetworkConfig {
             bip: None,
             fixed_cidr: None,
             fixed_cidr_v6: None,
+            bip6: None,
+            bridge: None,
+            gateway: None,
+            gateway_v6: None,
+            ip_forward: true,
             pools: Vec::new(),
             mtu: None,
             icc: true,
@@ -211,6 +226,10 @@ pub struct Config {
     pub wants_passed: bool,
     /// Certificates for docker listeners on TCP that `daemon.json` names.
     pub tls: DockerTls,
+    /// Containers are stopped with the daemon; they go on otherwise.
+    pub stop_containers: bool,
+    /// Seconds they are waited for then, if none has more patience; negative for ever.
+    pub shutdown_timeout: i64,
     /// Keys of `daemon.json` that are not acted upon and why, named at the start.
     pub ignored: Vec<(String, &'static str)>,
 }
@@ -233,6 +252,9 @@ impl Default for Config {
             group: None,
             wants_passed: false,
             tls: DockerTls::default(),
+            stop_containers: false,
+            // dockerd's.
+            shutdown_timeout: 15,
             ignored: Vec::new(),
         }
     }

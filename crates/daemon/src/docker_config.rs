@@ -8,51 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_model::{CgroupNs, IpcMode};
 
-use crate::config::{Config, ConfigError, DefaultUlimit};
-
-const SWARM: &str = "there is no swarm";
-const PLUGINS: &str = "there are no plugins";
-const ONE_STORE: &str = "images are kept in Weft's own store";
-const NFTABLES: &str = "Weft has a table of nftables of its own and no other rules";
-
-/// Keys that are accepted and not acted upon, and why.
-const MEANINGLESS: &[(&str, &str)] = &[
-    ("allow-nondistributable-artifacts", "such layers are refused"),
-    ("api-cors-header", "browsers are not served"),
-    ("authorization-plugins", PLUGINS),
-    ("cluster-advertise", SWARM),
-    ("cluster-store", SWARM),
-    ("cluster-store-opts", SWARM),
-    ("containerd", "there is no containerd"),
-    ("containerd-namespace", "there is no containerd"),
-    ("containerd-plugin-namespace", "there is no containerd"),
-    ("cpu-rt-period", "real-time budgets are the host's business"),
-    ("cpu-rt-runtime", "real-time budgets are the host's business"),
-    ("data-root-mode", "the data directory is root's"),
-    ("default-gateway", "containers' default route is the bridge's own address"),
-    ("default-gateway-v6", "containers' default route is the bridge's own address"),
-    ("default-network-opts", "give them to each network"),
-    ("exec-opts", "cgroups are managed directly (cgroupfs)"),
-    ("exec-root", "use --run"),
-    ("experimental", "there are no experimental parts"),
-    ("features", "use weft feature"),
-    ("init-path", "the small init is built in"),
-    ("ip-forward", NFTABLES),
-    ("ip6tables", NFTABLES),
-    ("iptables", NFTABLES),
-    ("network-control-plane-mtu", SWARM),
-    ("node-generic-resources", SWARM),
-    ("oom-score-adjust", "set OOMScoreAdjust= in the unit"),
-    ("pidfile", "it is RUN/weft.pid"),
-    ("raw-logs", "use --log-format"),
-    ("selinux-enabled", "SELinux labels are not applied"),
-    ("shutdown-timeout", "containers are not stopped with the daemon"),
-    ("storage-driver", ONE_STORE),
-    ("storage-opts", ONE_STORE),
-    ("swarm-default-advertise-addr", SWARM),
-    ("userland-proxy", "no proxy processes are used"),
-    ("userland-proxy-path", "no proxy processes are used"),
-];
+use crate::{
+    config::{Config, ConfigError, DefaultUlimit},
+    docker_inert::{self, Inert},
+};
 
 /// Reads the file at `path` into `config`.
 pub fn read(config: &mut Config, path: &Path) -> Result<(), ConfigError> {
@@ -74,7 +33,27 @@ pub fn apply(config: &mut Config, value: &Value) -> Result<(), ConfigError> {
     for (key, value) in map {
         one(config, key, value)?;
     }
+    agree(config)?;
     secure(config)
+}
+
+/// What may not be said together.
+fn agree(config: &Config) -> Result<(), ConfigError> {
+    let network = &config.network;
+    if network.bridge.is_some() && (network.bip.is_some() || network.bip6.is_some()) {
+        // dockerd's words.
+        let why = "You specified -b & --bip, mutually exclusive options. Please specify only one";
+        return Err(ConfigError::Value { key: "bridge".into(), why: why.into() });
+    }
+    for (key, gateway, v4) in
+        [("default-gateway", network.gateway, true), ("default-gateway-v6", network.gateway_v6, false)]
+    {
+        if gateway.is_some_and(|g| g.is_ipv4() != v4) {
+            let why = "an address of the other family is expected".to_owned();
+            return Err(ConfigError::Value { key: key.into(), why });
+        }
+    }
+    Ok(())
 }
 
 fn take<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, ConfigError> {
@@ -84,16 +63,18 @@ fn take<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, ConfigError>
 fn one(config: &mut Config, key: &str, value: &Value) -> Result<(), ConfigError> {
     match key {
         "debug" => config.debug = take(key, value)?,
-        "log-level" => config.debug = take::<String>(key, value)? == "debug",
+        "log-level" => {
+            let levels =
+                [("debug", true), ("info", false), ("warn", false), ("error", false), ("fatal", false)];
+            config.debug = choice(key, value, &levels)?;
+        }
         "data-root" | "graph" => config.root = take(key, value)?,
         "hosts" => hosts(config, &take::<Vec<String>>(key, value)?)?,
         "labels" => config.labels = take(key, value)?,
         "group" => config.group = Some(take::<String>(key, value)?).filter(|g| !g.is_empty()),
         "metrics-addr" => config.add_listener(&format!("metrics=http://{}", take::<String>(key, value)?))?,
-        "live-restore" if value == true => {}
-        "live-restore" => {
-            config.ignored.push((key.to_owned(), "containers always go on when the daemon stops"));
-        }
+        "live-restore" => config.stop_containers = !take::<bool>(key, value)?,
+        "shutdown-timeout" => config.shutdown_timeout = take(key, value)?,
         "registry-mirrors" => config.registry.mirrors = take(key, value)?,
         "insecure-registries" => config.registry.insecure = take(key, value)?,
         "max-concurrent-downloads" => config.registry.downloads = take::<usize>(key, value)?.max(1),
@@ -111,12 +92,14 @@ fn one(config: &mut Config, key: &str, value: &Value) -> Result<(), ConfigError>
             || containers(config, key, value)?
             || proxy(config, key, value)? => {}
         _ => {
-            if let Some((_, why)) = MEANINGLESS.iter().find(|(name, _)| *name == key) {
-                config.ignored.push((key.to_owned(), why));
-                return Ok(());
-            }
-            let why = "unknown key; it is none of Docker's daemon.json";
-            return Err(ConfigError::Value { key: key.to_owned(), why: why.into() });
+            return match docker_inert::judge(key, value) {
+                Inert::As => Ok(()),
+                Inert::Named(why) => {
+                    config.ignored.push((key.to_owned(), why));
+                    Ok(())
+                }
+                Inert::Refused(why) => Err(ConfigError::Value { key: key.to_owned(), why: why.into() }),
+            };
         }
     }
     Ok(())
@@ -193,13 +176,14 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "ip" => network.publish_ip = optional(key, value)?,
         "host-gateway-ip" => network.host_gateway = vec![take::<IpAddr>(key, value)?],
         "host-gateway-ips" => network.host_gateway = take(key, value)?,
-        "bridge" if value == "none" => network.default_bridge = false,
-        "bridge" if value == "" => {}
-        "bridge" => {
-            let why =
-                "another bridge cannot be used: the default network has its own, shaped by bip and its kin";
-            config.ignored.push((key.to_owned(), why));
-        }
+        "bip6" => network.bip6 = optional(key, value)?,
+        "default-gateway" => network.gateway = optional(key, value)?,
+        "default-gateway-v6" => network.gateway_v6 = optional(key, value)?,
+        "ip-forward" => network.ip_forward = take(key, value)?,
+        "bridge" => match take::<String>(key, value)?.as_str() {
+            "none" => network.default_bridge = false,
+            name => network.bridge = Some(name.to_owned()).filter(|n| !n.is_empty() && n != "docker0"),
+        },
         _ => return Ok(false),
     }
     Ok(true)
@@ -342,7 +326,7 @@ mod tests {
         assert_eq!(config.defaults.ulimits[0].hard, 20);
         assert_eq!(config.defaults.shm_size, 64 << 20);
         assert_eq!(config.listen, [("docker".to_owned(), "unix:///x.sock".to_owned())]);
-        assert_eq!(config.ignored, [("storage-driver".to_owned(), ONE_STORE)]);
+        assert_eq!(config.ignored[0].0, "storage-driver");
         assert!(config.wants_passed);
     }
 
@@ -360,7 +344,9 @@ mod tests {
         assert_eq!(listen[..2], ["docker=unix:///s", "docker=tls://0.0.0.0:2376?cert=/c&key=/k&ca=/ca"]);
         assert_eq!(listen[2], "metrics=http://127.0.0.1:9323");
         let ignored: Vec<&str> = config.ignored.iter().map(|(key, _)| key.as_str()).collect();
-        assert_eq!(ignored, ["bridge", "live-restore"]);
+        assert!(ignored.is_empty(), "{ignored:?}");
+        assert_eq!(config.network.bridge.as_deref(), Some("br0"));
+        assert!(config.stop_containers);
         assert_eq!((config.defaults.ipc, config.defaults.cgroup), (IpcMode::Shareable, CgroupNs::Host));
         assert_eq!((config.registry.proxies.https.as_str(), config.registry.attempts), ("http://p:1", 2));
         assert_eq!(config.group.as_deref(), Some("docker"));
@@ -370,6 +356,15 @@ mod tests {
     fn wrong_values_name_their_key() {
         for (value, key) in [
             (json!({"bip": "x"}), "bip"),
+            (json!({"bip": "10.0.0.1/24", "bridge": "br0"}), "bridge"),
+            (json!({"default-gateway": "fd00::1"}), "default-gateway"),
+            (json!({"live-restore": "no"}), "live-restore"),
+            (json!({"shutdown-timeout": "1"}), "shutdown-timeout"),
+            (json!({"log-level": "loud"}), "log-level"),
+            (json!({"iptables": false}), "iptables"),
+            (json!({"authorization-plugins": ["x"]}), "authorization-plugins"),
+            (json!({"exec-opts": ["native.x=y"]}), "exec-opts"),
+            (json!({"default-network-opts": {"bridge": {"a": "b"}}}), "default-network-opts"),
             (json!({"no-such-key": 1}), "no-such-key"),
             (
                 json!({"default-address-pools": [{"base": "10.0.0.0/24", "size": 16}]}),

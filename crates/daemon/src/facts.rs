@@ -82,6 +82,7 @@ pub(crate) fn gather(config: &Config, id: HostId, engine: &weft_engine::oci::Hos
         mirrors: config.registry.mirrors.clone(),
         insecure: config.registry.insecure.clone(),
         labels: config.labels.clone(),
+        live_restore: !config.stop_containers,
         warnings: warnings(config, engine),
         security,
         pools: config.network.pools.iter().map(|(net, size)| (net.to_string(), *size)).collect(),
@@ -113,6 +114,7 @@ pub(crate) fn reloaded(old: &HostFacts, config: &Config) -> HostFacts {
         mirrors: config.registry.mirrors.clone(),
         insecure: config.registry.insecure.clone(),
         labels: config.labels.clone(),
+        live_restore: !config.stop_containers,
         debug: config.debug,
         proxies: proxies(config),
         ..old.clone()

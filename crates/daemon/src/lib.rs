@@ -7,6 +7,7 @@ mod activation;
 pub mod config;
 mod control;
 pub mod docker_config;
+mod docker_inert;
 pub mod doctor;
 mod faces;
 mod facts;
@@ -79,19 +80,29 @@ async fn serve(mut config: Config, reread: &Reread) -> anyhow::Result<()> {
     };
     notify::ready();
     loop {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("stopping on SIGTERM; containers go on"),
-            _ = interrupt.recv() => tracing::info!("stopping on SIGINT; containers go on"),
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
             _ = hangup.recv() => {
                 notify::reloading();
                 reload::reload(&mut config, reread, &running.reload);
                 notify::reloaded();
                 continue;
             }
-        }
+        };
+        let containers = if config.stop_containers { "stop too" } else { "go on" };
+        tracing::info!("stopping on {signal}; containers {containers}");
         break;
     }
     notify::stopping();
+    if config.stop_containers {
+        // Who asks again does not want to wait.
+        tokio::select! {
+            () = running.close_containers(config.shutdown_timeout) => {}
+            _ = terminate.recv() => tracing::warn!("asked again; containers are left as they are"),
+            _ = interrupt.recv() => tracing::warn!("asked again; containers are left as they are"),
+        }
+    }
     running.stop().await;
     drop(lock);
     Ok(())

@@ -21,6 +21,7 @@ pub(crate) fn reload(config: &mut Config, reread: &Reread, parts: &Reloadable) {
     let mut next = config.clone();
     next.debug = fresh.debug;
     next.labels.clone_from(&fresh.labels);
+    (next.stop_containers, next.shutdown_timeout) = (fresh.stop_containers, fresh.shutdown_timeout);
     // Side by side transfers are counted by what the first start made.
     let (down, up) = (config.registry.downloads, config.registry.uploads);
     next.registry = crate::config::RegistryConfig { downloads: down, uploads: up, ..fresh.registry.clone() };

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use weft_base::{Clock, SystemClock, Tasks};
-use weft_cloud::{Cloud, Defaults, Parts};
+use weft_cloud::{Caller, Cloud, Defaults, Parts};
 use weft_dns::UpstreamConfig;
-use weft_driver_linux::LinuxDriver;
+use weft_driver_linux::{LinuxDriver, bridge_addresses};
 use weft_engine::{
     Engine, EngineConfig, oci,
     shim::{Launcher, Runtime},
@@ -51,6 +51,18 @@ pub(crate) struct Reloadable {
 }
 
 impl Running {
+    /// Stops the containers.
+    pub(crate) async fn close_containers(&self, seconds: i64) {
+        let caller = Caller::local_administrator("shutdown");
+        match self.reload.cloud.containers_close(&caller, seconds).await {
+            Ok(0) => {}
+            Ok(left) => tracing::warn!(left, "not all containers stopped in time; these go on"),
+            Err(error) => {
+                tracing::error!(error = weft_base::chain(&error), "containers are left as they are")
+            }
+        }
+    }
+
     /// Ends everything but the containers.
     pub(crate) async fn stop(self) {
         self.faces.close_all().await;
@@ -129,9 +141,20 @@ fn log_config(config: &Config) -> LogConfig {
     }
 }
 
-fn predefined(config: &Config) -> PredefinedConfig {
+fn predefined(config: &Config) -> anyhow::Result<PredefinedConfig> {
     let n = &config.network;
-    PredefinedConfig {
+    let borrow = |name: &String| {
+        let addresses = bridge_addresses(name)?;
+        // dockerd's words.
+        let addresses = addresses.with_context(|| {
+            format!("bridge device with non default name {name} must be created manually")
+        })?;
+        anyhow::Ok((name.clone(), addresses))
+    };
+    Ok(PredefinedConfig {
+        bridge: n.bridge.as_ref().map(borrow).transpose()?,
+        default_gateways: n.gateway.into_iter().chain(n.gateway_v6).collect(),
+        bip6: n.bip6,
         default_bridge: n.default_bridge,
         bip: n.bip,
         fixed_cidr: n.fixed_cidr,
@@ -141,8 +164,7 @@ fn predefined(config: &Config) -> PredefinedConfig {
         icc: n.icc,
         ip_masq: n.ip_masq,
         publish_ip: n.publish_ip,
-        ..PredefinedConfig::default()
-    }
+    })
 }
 
 /// How registries are reached.
@@ -244,10 +266,13 @@ async fn domains(
     let registry = RegistryClient::new(images.clone(), registry_options(config));
     let registry = registry.context("configuring registries")?;
     let pools = Pools::configured(&config.network.pools, id.as_bytes());
-    weft_cloud::ensure_networks(kv, &predefined(config), &pools)
+    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools)
         .await
         .context("preparing the default networks")?;
-    let driver = Arc::new(LinuxDriver::new(config.run.join("netns")).context("opening the data plane")?);
+    let driver = Arc::new(
+        LinuxDriver::new(config.run.join("netns"), config.network.ip_forward)
+            .context("opening the data plane")?,
+    );
     let net_config = NetConfig {
         host: HostDefaults {
             mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),

@@ -46,7 +46,8 @@ impl Segment {
     #[must_use]
     pub fn tag(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
-        digest(&format!("{}|{}|{}|{}", self.link, self.mac, self.mtu, addresses.join(",")))
+        let borrowed = if self.borrowed { "|borrowed" } else { "" };
+        digest(&format!("{}|{}|{}|{}{borrowed}", self.link, self.mac, self.mtu, addresses.join(",")))
     }
 }
 

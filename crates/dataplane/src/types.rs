@@ -79,6 +79,9 @@ pub struct Segment {
     pub inter_container: bool,
     /// What leaves by a link that is no segment takes that link's address.
     pub masquerade: bool,
+    /// The bridge is somebody else's: used as it is, never changed or removed.
+    #[serde(default)]
+    pub borrowed: bool,
 }
 
 impl Segment {

@@ -39,6 +39,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             internal: *internal,
             inter_container: true,
             masquerade: true,
+            borrowed: false,
         };
         desired.segments.insert(id, segment);
     }

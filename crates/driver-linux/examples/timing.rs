@@ -74,7 +74,7 @@ fn main() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let driver = LinuxDriver::new(dir.path()).unwrap();
+    let driver = LinuxDriver::new(dir.path(), true).unwrap();
     let mut desired = Desired::default();
     let segment = NetworkId::from_bytes(id(0));
     desired.segments.insert(
@@ -87,6 +87,7 @@ fn main() {
             internal: false,
             inter_container: true,
             masquerade: true,
+            borrowed: false,
         },
     );
     for nth in 1..=base {

@@ -1,10 +1,11 @@
 //! The driver: each step handed to what makes it real.
 
-use std::{net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
+use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Step, Unsupported, Users,
+    Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
+    Unsupported, Users,
 };
 use weft_sys::{
     conntrack::{self, Which},
@@ -24,21 +25,26 @@ pub struct LinuxDriver {
     pub(crate) netfilter: Mutex<Socket>,
     pub(crate) netns: Netns,
     pub(crate) reaper: Reaper,
+    /// Bridges of others that are in use, with what was checked of them. They bear no mark.
+    pub(crate) borrowed: Mutex<BTreeMap<String, String>>,
+    forward: bool,
 }
 
 impl LinuxDriver {
     /// A driver for the calling thread's network namespace, with sandboxes named in `directory` (`RUN/netns`), which
-    /// must be this daemon's alone. Changes nothing.
+    /// must be this daemon's alone. `forward`: the host is to forward packets. Changes nothing yet.
     ///
     /// # Errors
     /// Sockets or threads cannot be had.
-    pub fn new(directory: impl Into<PathBuf>) -> Result<Self, LinuxError> {
+    pub fn new(directory: impl Into<PathBuf>, forward: bool) -> Result<Self, LinuxError> {
         Ok(Self {
             directory: directory.into(),
             route: Mutex::new(Socket::open(Family::Route)?),
             netfilter: Mutex::new(Socket::open(Family::Netfilter)?),
             netns: Netns::new()?,
             reaper: Reaper::start()?,
+            borrowed: Mutex::default(),
+            forward,
         })
     }
 
@@ -70,8 +76,20 @@ impl LinuxDriver {
             }
             Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
             Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
-            Step::PutSegment { segment, .. } => links::put_segment(&mut self.route.lock(), segment),
-            Step::DeleteSegment { link } => links::delete_segment(&mut self.route.lock(), link),
+            Step::PutSegment { segment, .. } if segment.borrowed => {
+                links::borrow_segment(&mut self.route.lock(), segment)?;
+                self.let_through(segment)?;
+                self.borrowed.lock().insert(segment.link.clone(), segment.tag());
+                Ok(())
+            }
+            Step::PutSegment { segment, .. } => {
+                self.let_through(segment)?;
+                links::put_segment(&mut self.route.lock(), segment)
+            }
+            Step::DeleteSegment { link } => match self.borrowed.lock().remove(link) {
+                Some(_) => Ok(()),
+                None => links::delete_segment(&mut self.route.lock(), link),
+            },
             Step::CreatePort { port, bridge } => {
                 self.reaper.wait_for(&port.link);
                 links::create_port(self, port, bridge)
@@ -97,6 +115,10 @@ impl LinuxDriver {
             }
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
         }
+    }
+
+    fn let_through(&self, segment: &Segment) -> Result<(), LinuxError> {
+        if self.forward { Ok(host::forwarding(segment)?) } else { Ok(()) }
     }
 
     fn users(&self, users: &Users) -> Result<process::Users, LinuxError> {

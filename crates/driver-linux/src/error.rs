@@ -43,6 +43,14 @@ pub enum LinuxError {
         /// Its name.
         name: String,
     },
+    /// A bridge that was to be used as it is cannot be.
+    #[error("bridge {name} {why}")]
+    Borrowed {
+        /// Its name.
+        name: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]
     Reaper(#[source] io::Error),

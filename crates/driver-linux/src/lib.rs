@@ -29,6 +29,7 @@ mod sandbox;
 
 pub use driver::LinuxDriver;
 pub use error::LinuxError;
+pub use links::bridge_addresses;
 
 /// Our one nftables table, of the `inet` family.
 pub const TABLE: &str = "weft";

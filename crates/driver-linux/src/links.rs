@@ -31,7 +31,6 @@ pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), 
         }
     };
     host::bridge(name)?;
-    host::forwarding(segment)?;
     let have: BTreeSet<IpNet> = address::list(socket, found.index)?.into_iter().collect();
     let mut messages = Vec::new();
     messages.extend(have.difference(&segment.addresses).map(|a| address::remove(found.index, *a)));
@@ -43,6 +42,37 @@ pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), 
     let complete = Change { alias: Some(mark::segment(segment)), ..Change::default() };
     socket.transact(&[link::change(name, &complete)])?;
     Ok(())
+}
+
+/// Looks whether a bridge of somebody else is as the segment says. It is only looked at; what the host needs for its packets
+/// is set.
+pub(crate) fn borrow_segment(socket: &mut Socket, segment: &Segment) -> Result<(), LinuxError> {
+    let name = segment.link.as_str();
+    let wrong = |why: &'static str| LinuxError::Borrowed { name: name.to_owned(), why };
+    let found = link::get(socket, name)?.ok_or_else(|| wrong("is not there"))?;
+    if found.kind != Kind::Bridge {
+        return Err(wrong("is no bridge"));
+    }
+    let have = address::list(socket, found.index)?;
+    if !segment.addresses.iter().all(|a| have.contains(a)) {
+        return Err(wrong("has lost its address"));
+    }
+    Ok(host::bridge(name)?)
+}
+
+/// The addresses of a bridge, as it is; `None` where there is no link of that name.
+///
+/// # Errors
+/// The link is no bridge, or the kernel does not answer.
+pub fn bridge_addresses(name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
+    let mut socket = Socket::open(weft_sys::netlink::Family::Route)?;
+    match link::get(&mut socket, name)? {
+        None => Ok(None),
+        Some(found) if found.kind != Kind::Bridge => {
+            Err(LinuxError::Borrowed { name: name.to_owned(), why: "is no bridge" })
+        }
+        Some(found) => Ok(Some(address::list(&mut socket, found.index)?)),
+    }
 }
 
 /// Makes a veth pair with its far end in the sandbox, and configures both.

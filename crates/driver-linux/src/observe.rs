@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use weft_dataplane::{Observed, PublishMap};
+use weft_dataplane::{Observed, PublishMap, SeenSegment};
 use weft_sys::{
-    netlink::{Socket, link},
+    netlink::{
+        Socket,
+        link::{self, Kind},
+    },
     netns, nft,
 };
 
@@ -24,12 +27,15 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
         }
     }
     let hairpin = host::bridged_packets_are_filtered();
+    let borrowed = driver.borrowed.lock().clone();
     let buried = driver.reaper.names();
     for link in link::list(&mut *driver.route.lock())? {
         if buried.contains(&link.name) {
             continue;
         }
-        if let Some(segment) = mark::as_segment(&link) {
+        if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {
+            observed.segments.insert(link.name, SeenSegment { tag: tag.clone() });
+        } else if let Some(segment) = mark::as_segment(&link) {
             observed.segments.insert(link.name, segment);
         } else if let Some(port) = mark::as_port(&link, hairpin) {
             observed.ports.insert(link.name, port);

@@ -4,7 +4,10 @@
 //! A step that fails is logged and tried again with growing pauses; requests are answered with their failure by the step itself, so
 //! nobody waits for a retry.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use weft_base::{Backoff, Timestamp, chain};
 use weft_model::Container;
@@ -13,7 +16,7 @@ use crate::{
     EngineError,
     cell::{Cell, Life},
     engine::Inner,
-    plan::{next_look, plan},
+    plan::{Actual, next_look, plan},
 };
 
 /// Makes sure that somebody looks after the container soon.
@@ -118,7 +121,7 @@ async fn turn(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<Turn, EngineError>
         inner.write_status(cell, false, |status| status.exit.oom_killed = true).await?;
         return Ok(Turn::Again);
     }
-    let actual = cell.actual();
+    let actual = Actual { closing: inner.closing.load(Ordering::Acquire), ..cell.actual() };
     let steps = plan(&container, &actual, inner.clock.now());
     if steps.is_empty() {
         cell.state.lock().boot = false;

@@ -110,6 +110,7 @@ impl Cell {
             last_delay: state.last_delay,
             boot: state.boot,
             residue: state.residue,
+            closing: false,
         }
     }
 

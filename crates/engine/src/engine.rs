@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub cells: Mutex<HashMap<ContainerId, Arc<Cell>>>,
     pub execs: Mutex<HashMap<ExecId, Arc<ExecCell>>>,
     pub sampler: Sampler,
+    /// See [`Engine::close`].
+    pub closing: AtomicBool,
 }
 
 impl Engine {
@@ -76,6 +78,7 @@ impl Engine {
             host,
             cells: Mutex::default(),
             execs: Mutex::default(),
+            closing: AtomicBool::new(false),
         });
         crate::reconcile::adopt_all(&inner).await?;
         crate::exec::collect_garbage(&inner);

@@ -16,6 +16,7 @@
 
 pub mod attach;
 pub mod cgroup;
+mod close;
 pub mod detach;
 pub mod disk;
 pub mod error;

@@ -17,7 +17,7 @@
 use std::time::Duration;
 
 use weft_base::Timestamp;
-use weft_model::{Container, ExitStatus, RestartMode, RestartPolicy, RunState, Want};
+use weft_model::{Container, ExitStatus, RestartMode, RestartPolicy, RunState, StopRequest, Want};
 
 /// Delay before the first restart by policy.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -27,6 +27,8 @@ const LONGEST_DELAY: Duration = Duration::from_mins(1);
 const SOUND: Duration = Duration::from_secs(10);
 /// Seconds between stop signal and `SIGKILL` where nobody said.
 const STOP_TIMEOUT: i64 = 10;
+/// The request that the daemon's own end stands for.
+const CLOSING: u64 = u64::MAX - 1;
 /// What a container ended with when nobody saw its end (Docker's value).
 pub const UNSEEN: i64 = 255;
 
@@ -81,6 +83,9 @@ pub struct Actual {
     pub boot: bool,
     /// Mounts or files of an ended process are still there.
     pub residue: bool,
+    /// The daemon ends and takes its containers along: what runs is stopped, nothing is started, policies wait for the next
+    /// daemon.
+    pub closing: bool,
 }
 
 /// What is written down about an end.
@@ -162,9 +167,13 @@ pub fn plan(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step>
             vec![Step::RecordExit(ending(container, actual, None, now)), Step::Clean]
         }
         Process::None if actual.residue => vec![Step::Clean],
+        Process::None if actual.closing => Vec::new(),
         Process::None if pending => rest_request(container),
         Process::None => rest(container, actual, now),
         Process::Running | Process::Paused if container.meta.deleting.is_some() => kill(actual, u64::MAX),
+        Process::Running | Process::Paused if actual.closing => {
+            ask(container, actual, now, CLOSING, &StopRequest::default())
+        }
         Process::Running | Process::Paused => alive(container, actual, pending, now),
     }
 }
@@ -174,7 +183,7 @@ pub fn plan(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step>
 pub fn next_look(container: &Container, actual: &Actual) -> Option<Timestamp> {
     match actual.process {
         Process::Running | Process::Paused => actual.stopping.filter(|s| !s.killed).and_then(|s| s.kill_at),
-        Process::None if container.status.state == RunState::Restarting => actual.retry_at,
+        Process::None if container.status.state == RunState::Restarting && !actual.closing => actual.retry_at,
         _ => None,
     }
 }
@@ -241,17 +250,26 @@ fn alive(container: &Container, actual: &Actual, pending: bool, now: Timestamp) 
     }
 }
 
+/// Seconds between a container's stop signal and `SIGKILL`; negative for no end.
+#[must_use]
+pub fn stop_timeout(container: &Container) -> i64 {
+    container.spec.stop_timeout.unwrap_or(STOP_TIMEOUT)
+}
+
 fn stop(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step> {
-    let run = &container.spec.run;
-    if let Some(stopping) = actual.stopping.filter(|s| s.seq == run.seq) {
+    ask(container, actual, now, container.spec.run.seq, &container.spec.run.stop)
+}
+
+/// The stop signal, and `SIGKILL` when patience ends.
+fn ask(container: &Container, actual: &Actual, now: Timestamp, seq: u64, request: &StopRequest) -> Vec<Step> {
+    if let Some(stopping) = actual.stopping.filter(|s| s.seq == seq) {
         let over = !stopping.killed && stopping.kill_at.is_some_and(|at| at <= now);
-        return if over { vec![Step::Kill { seq: run.seq }] } else { Vec::new() };
+        return if over { vec![Step::Kill { seq }] } else { Vec::new() };
     }
-    let signal = run.stop.signal.clone().unwrap_or_else(|| container.spec.stop_signal.clone());
-    let seconds = run.stop.timeout.or(container.spec.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    let signal = request.signal.clone().unwrap_or_else(|| container.spec.stop_signal.clone());
+    let seconds = request.timeout.unwrap_or_else(|| stop_timeout(container));
     let kill_at = u64::try_from(seconds).ok().map(|s| now.plus(Duration::from_secs(s.min(1 << 32))));
-    let mut steps =
-        vec![Step::Signal { signal, stopping: Stopping { seq: run.seq, kill_at, killed: false } }];
+    let mut steps = vec![Step::Signal { signal, stopping: Stopping { seq, kill_at, killed: false } }];
     if actual.process == Process::Paused {
         // A frozen process hears nothing.
         steps.push(Step::Resume);
@@ -277,7 +295,7 @@ fn ending(container: &Container, actual: &Actual, seen: Option<Seen>, now: Times
         answers: (stop_asked || unseen_run).then_some(run.seq),
         by_user: stop_asked || stopped,
     };
-    let free = !stop_asked && !start_asked && container.meta.deleting.is_none();
+    let free = !actual.closing && !stop_asked && !start_asked && container.meta.deleting.is_none();
     // A kill by people ends even `always`; its mark is in the status.
     if !free || stopped || !policy_restarts(container.spec.restart, false, seen.exit.code, restarts) {
         return end;

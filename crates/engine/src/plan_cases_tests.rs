@@ -49,3 +49,27 @@ fn the_end_of_a_known_run_does_not_answer_a_restart() {
     let steps = plan(&container, &ended(0), at(9));
     assert!(matches!(steps[0], Step::RecordExit(Ending { answers: None, .. })), "{steps:?}");
 }
+
+#[test]
+fn a_daemon_that_takes_its_containers_along_asks_once_and_waits() {
+    let mut container = asked();
+    container.status.state = RunState::Running;
+    container.status.answered = 1;
+    container.spec.restart = RestartPolicy { mode: RestartMode::Always, max_retries: 0 };
+    let running = Actual { process: Process::Running, closing: true, ..Actual::default() };
+    let steps = plan(&container, &running, at(9));
+    let [Step::Signal { stopping, .. }] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!(stopping.kill_at, Some(at(19)));
+    let asked_for = Actual { stopping: Some(*stopping), ..running.clone() };
+    assert_eq!(plan(&container, &asked_for, at(18)), []);
+    assert_eq!(plan(&container, &asked_for, at(19)), [Step::Kill { seq: stopping.seq }]);
+    // Its end is nobody's wish: the next daemon's policies start it, this one's do not.
+    let over = Actual { closing: true, ..ended(0) };
+    let steps = plan(&container, &over, at(20));
+    let Step::RecordExit(end) = &steps[0] else { panic!("{steps:?}") };
+    assert_eq!((end.next, end.by_user, end.answers), (RunState::Exited, false, None));
+    container.status.state = RunState::Exited;
+    let rest = Actual { boot: true, ..Actual::default() };
+    assert_eq!(plan(&container, &Actual { closing: true, ..rest.clone() }, at(21)), []);
+    assert_eq!(plan(&container, &rest, at(21)), [Step::Start { answers: None, restart: false }]);
+}

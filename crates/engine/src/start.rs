@@ -165,6 +165,7 @@ impl Inner {
             let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));
             facts.mounts = me.sources(&live, &mounts, &held, views)?;
             facts.devices = oci::devices::gather(spec)?;
+            facts.shm_size = me.config.shm_size;
             facts.default_ulimits.clone_from(&me.config.default_ulimits);
             facts.userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
             facts.init.clone_from(&me.config.init_path);

@@ -38,6 +38,9 @@ pub struct SubnetSpec {
     pub cidr: IpNet,
     /// The gateway's address (the bridge's own), inside `cidr`.
     pub gateway: Option<IpAddr>,
+    /// Where its ports' default route leads, when not to the bridge's own address.
+    #[serde(default)]
+    pub router: Option<IpAddr>,
     /// Where automatic addresses come from, when narrower than `cidr`.
     #[serde(default)]
     pub range: Option<IpNet>,
@@ -96,6 +99,9 @@ pub struct NetworkSpec {
     /// Name of the bridge in the kernel, when people chose one.
     #[serde(default)]
     pub bridge: Option<String>,
+    /// That bridge is somebody else's: it is there already, is used as it is, and never changed or removed.
+    #[serde(default)]
+    pub borrowed: bool,
     /// Bytes; the underlay's 1500 when absent.
     #[serde(default)]
     pub mtu: Option<u32>,

@@ -15,6 +15,7 @@ pub fn subnet(cidr: &str) -> SubnetSpec {
     SubnetSpec {
         cidr,
         gateway,
+        router: None,
         range: None,
         reserved: Default::default(),
         explicit: true,
@@ -33,6 +34,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         subnets,
         isolation: Isolation::default(),
         bridge: None,
+        borrowed: false,
         mtu: None,
         host_binding: HostBinding::default(),
         attachable: false,

@@ -133,7 +133,7 @@ impl<'a> Ipam<'a> {
     }
 
     fn address(&self, subnet: &SubnetSpec, ip: IpAddr) -> PortAddress {
-        let gateway = subnet.gateway.filter(|_| !self.network.isolation.internal);
+        let gateway = subnet.router.or(subnet.gateway).filter(|_| !self.network.isolation.internal);
         PortAddress { ip, prefix: subnet.cidr.prefix_len(), gateway }
     }
 

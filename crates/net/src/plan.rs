@@ -130,6 +130,7 @@ fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
         internal: network.isolation.internal,
         inter_container: network.isolation.inter_container,
         masquerade: network.isolation.masquerade,
+        borrowed: network.borrowed,
     }
 }
 

@@ -4,6 +4,8 @@
 //! Their specs are made at the first start and made again at each one, because `bip` and its kin may have
 //! changed; ids stay. The caller (`cloud`, the only writer of specs) stores what is returned.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use weft_base::FreeName;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
@@ -49,6 +51,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         subnets: Vec::new(),
         isolation: Isolation::default(),
         bridge: None,
+        borrowed: false,
         mtu: None,
         host_binding: HostBinding::default(),
         attachable: false,
@@ -70,6 +73,18 @@ fn default_bridge(
         Some(spec) => spec.clone(),
         None => blank("bridge", NetworkKind::Bridge)?,
     };
+    spec.isolation = Isolation { internal: false, inter_container: config.icc, masquerade: config.ip_masq };
+    spec.mtu = config.mtu;
+    spec.host_binding = HostBinding { address: config.publish_ip };
+    spec.borrowed = config.bridge.is_some();
+    spec.bridge = Some(DEFAULT_BRIDGE_LINK.into());
+    if let Some((name, addresses)) = &config.bridge {
+        spec.bridge = Some(name.clone());
+        spec.subnets = borrow(config, name, addresses)?;
+        spec.ipv6 = spec.subnets.len() > 1;
+        route_by(&mut spec.subnets, &config.default_gateways)?;
+        return Ok(spec);
+    }
     let others: Vec<IpNet> =
         existing.iter().filter(|n| n.id != spec.id).flat_map(|n| n.subnets.iter().map(|s| s.cidr)).collect();
     let mut avoid = others.clone();
@@ -91,17 +106,19 @@ fn default_bridge(
     };
     let v4 = choose(Family::V4, config.bip.map(|b| b.trunc()))?;
     let mut subnets = vec![first_subnet(config, v4)?];
-    if config.ipv6 || config.fixed_cidr_v6.is_some() {
-        let cidr = choose(Family::V6, config.fixed_cidr_v6.map(|c| c.trunc()))?;
-        let explicit = config.fixed_cidr_v6.is_some();
-        subnets.push(subnet(cidr, explicit));
+    if config.ipv6 || config.fixed_cidr_v6.is_some() || config.bip6.is_some() {
+        let wanted = config.bip6.or(config.fixed_cidr_v6);
+        let mut second = subnet(choose(Family::V6, wanted.map(|c| c.trunc()))?, wanted.is_some());
+        if let Some(bip6) = config.bip6 {
+            (second.gateway, second.explicit_gateway) = (Some(bip6.addr()), true);
+            second.range = config.fixed_cidr_v6.map(|range| range.trunc());
+            inside(&second)?;
+        }
+        subnets.push(second);
     }
+    route_by(&mut subnets, &config.default_gateways)?;
     spec.ipv6 = subnets.len() > 1;
     spec.subnets = subnets;
-    spec.isolation = Isolation { internal: false, inter_container: config.icc, masquerade: config.ip_masq };
-    spec.bridge = Some(DEFAULT_BRIDGE_LINK.into());
-    spec.mtu = config.mtu;
-    spec.host_binding = HostBinding { address: config.publish_ip };
     Ok(spec)
 }
 
@@ -109,6 +126,7 @@ fn subnet(cidr: IpNet, explicit: bool) -> SubnetSpec {
     SubnetSpec {
         cidr,
         gateway: cidr.hosts().find(|ip| *ip != cidr.network()),
+        router: None,
         range: None,
         reserved: Default::default(),
         explicit,
@@ -131,13 +149,52 @@ fn first_subnet(config: &PredefinedConfig, cidr: IpNet) -> Result<SubnetSpec, Ne
         }
         spec.range = Some(range.trunc());
     }
-    if let Some(gateway) = config.default_gateway {
-        return Err(NetError::Unsupported {
-            driver: "bridge".into(),
-            reason: format!("a default gateway ({gateway}) other than the bridge is not built yet"),
-        });
-    }
     Ok(spec)
+}
+
+/// A range of addresses must be one of the subnet's.
+fn inside(subnet: &SubnetSpec) -> Result<(), NetError> {
+    match subnet.range.filter(|range| !subnet.cidr.contains(range)) {
+        Some(range) => Err(NetError::Invalid(format!("fixed-cidr-v6 {range} is no part of {}", subnet.cidr))),
+        None => Ok(()),
+    }
+}
+
+/// The default routes that configuration wants, kept from being given to anybody.
+fn route_by(subnets: &mut [SubnetSpec], gateways: &[IpAddr]) -> Result<(), NetError> {
+    for gateway in gateways {
+        let outside =
+            || NetError::Invalid(format!("default-gateway {gateway} is not in the bridge's subnet"));
+        let subnet = subnets.iter_mut().find(|s| s.cidr.contains(gateway)).ok_or_else(outside)?;
+        subnet.router = Some(*gateway).filter(|_| subnet.gateway != Some(*gateway));
+        let name = if gateway.is_ipv4() { "DefaultGatewayIPv4" } else { "DefaultGatewayIPv6" };
+        // The names that Docker's users know them by.
+        subnet.reserved.extend(subnet.router.map(|router| (name.to_owned(), router)));
+    }
+    Ok(())
+}
+
+/// A bridge of others: its own addresses say which subnets it has.
+fn borrow(config: &PredefinedConfig, name: &str, addresses: &[IpNet]) -> Result<Vec<SubnetSpec>, NetError> {
+    let of = |v4: bool| {
+        let usable = |a: &&IpNet| match a {
+            IpNet::V4(_) => v4,
+            IpNet::V6(net) => !v4 && !net.addr().is_unicast_link_local(),
+        };
+        addresses.iter().find(usable).copied()
+    };
+    let missing = |family| NetError::Invalid(format!("bridge {name} has no {family} address"));
+    let v4 = of(true).ok_or_else(|| missing("IPv4"))?;
+    let mut subnets = vec![first_subnet(&PredefinedConfig { bip: Some(v4), ..config.clone() }, v4.trunc())?];
+    if config.ipv6 || config.fixed_cidr_v6.is_some() {
+        let v6 = of(false).ok_or_else(|| missing("IPv6"))?;
+        let mut second = subnet(v6.trunc(), true);
+        (second.gateway, second.explicit_gateway) = (Some(v6.addr()), true);
+        second.range = config.fixed_cidr_v6.map(|range| range.trunc());
+        inside(&second)?;
+        subnets.push(second);
+    }
+    Ok(subnets)
 }
 
 #[cfg(test)]
@@ -174,6 +231,33 @@ mod tests {
 
         let bad = PredefinedConfig { fixed_cidr: Some("10.9.0.0/24".parse().unwrap()), ..config };
         assert!(ensure_predefined(&bad, &refs, &[], &pools).is_err());
+        let borrowed = PredefinedConfig {
+            bridge: Some((
+                "br0".into(),
+                vec!["192.0.2.9/24".parse().unwrap(), "fe80::1/64".parse().unwrap()],
+            )),
+            default_gateways: vec!["192.0.2.1".parse().unwrap()],
+            ..PredefinedConfig::default()
+        };
+        let spec = &ensure_predefined(&borrowed, &refs, &[], &pools).unwrap()[2];
+        assert_eq!((spec.bridge.as_deref(), spec.borrowed, spec.ipv6), (Some("br0"), true, false));
+        let subnet = &spec.subnets[0];
+        assert_eq!(
+            (subnet.gateway, subnet.cidr.to_string().as_str()),
+            (Some("192.0.2.9".parse().unwrap()), "192.0.2.0/24")
+        );
+        assert_eq!((subnet.router, subnet.reserved.len()), (Some("192.0.2.1".parse().unwrap()), 1));
+        for bad in [
+            PredefinedConfig { default_gateways: vec!["198.51.100.1".parse().unwrap()], ..borrowed.clone() },
+            PredefinedConfig { bridge: Some(("br0".into(), vec![])), ..borrowed.clone() },
+            PredefinedConfig { ipv6: true, ..borrowed.clone() },
+        ] {
+            assert!(ensure_predefined(&bad, &refs, &[], &pools).is_err(), "{bad:?}");
+        }
+        let back = ensure_predefined(&PredefinedConfig::default(), &[spec], &[], &pools).unwrap();
+        let back = back.iter().find(|n| n.name.as_str() == "bridge").unwrap();
+        assert_eq!((back.bridge.as_deref(), back.borrowed), (Some(DEFAULT_BRIDGE_LINK), false));
+
         let none = PredefinedConfig { default_bridge: false, ..PredefinedConfig::default() };
         assert_eq!(ensure_predefined(&none, &[], &[], &pools).unwrap().len(), 2);
     }

@@ -45,6 +45,7 @@ pub fn resolve_network(
             masquerade: draft.masquerade,
         },
         bridge: draft.bridge.clone(),
+        borrowed: false,
         mtu: draft.mtu,
         host_binding: HostBinding { address: draft.host_binding },
         attachable: draft.attachable,
@@ -221,6 +222,7 @@ impl Wish {
         Ok(SubnetSpec {
             cidr,
             gateway: Some(gateway),
+            router: None,
             range: self.range,
             reserved: self.aux.clone(),
             explicit: self.subnet.is_some(),

@@ -91,12 +91,16 @@ pub struct PredefinedConfig {
     pub bip: Option<IpNet>,
     /// Range of automatic addresses on it.
     pub fixed_cidr: Option<IpNet>,
+    /// Its IPv6 address and subnet.
+    pub bip6: Option<IpNet>,
     /// IPv6 on it.
     pub ipv6: bool,
     /// Its IPv6 subnet; from the pools when absent.
     pub fixed_cidr_v6: Option<IpNet>,
-    /// Default gateway handed to its containers instead of the bridge's address.
-    pub default_gateway: Option<IpAddr>,
+    /// A bridge of somebody else's to use instead of one of ours, with its addresses.
+    pub bridge: Option<(String, Vec<IpNet>)>,
+    /// Default gateways handed to its containers instead of the bridge's address, one of each family.
+    pub default_gateways: Vec<IpAddr>,
     /// Bytes.
     pub mtu: Option<u32>,
     /// Its containers may talk to one another.
@@ -112,10 +116,12 @@ impl Default for PredefinedConfig {
         Self {
             default_bridge: true,
             bip: None,
+            bip6: None,
             fixed_cidr: None,
             ipv6: false,
             fixed_cidr_v6: None,
-            default_gateway: None,
+            bridge: None,
+            default_gateways: Vec::new(),
             mtu: None,
             icc: true,
             ip_masq: true,

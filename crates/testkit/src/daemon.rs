@@ -171,6 +171,11 @@ impl Daemon {
         Ok(command)
     }
 
+    /// Changes the members of `daemon.json` for its next start.
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) {
+        change(&mut self.options.config);
+    }
+
     /// Which implementation this is.
     pub fn subject(&self) -> Subject {
         self.subject

@@ -223,6 +223,23 @@ fn ipam(spec: &NetworkSpec) -> Value {
     json!({"Driver": "default", "Options": options, "Config": pools})
 }
 
+/// Options as they were written; of the default bridge, which nobody wrote, as dockerd has them.
+fn options(spec: &NetworkSpec) -> Value {
+    if !spec.is_default_bridge() {
+        return json!(spec.options);
+    }
+    let isolation = &spec.isolation;
+    json!({
+        "com.docker.network.bridge.default_bridge": "true",
+        "com.docker.network.bridge.enable_icc": isolation.inter_container.to_string(),
+        "com.docker.network.bridge.enable_ip_masquerade": isolation.masquerade.to_string(),
+        "com.docker.network.bridge.host_binding_ipv4":
+            spec.host_binding.address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+        "com.docker.network.bridge.name": spec.bridge.clone().unwrap_or_default(),
+        "com.docker.network.driver.mtu": spec.mtu.unwrap_or(1500).to_string(),
+    })
+}
+
 /// A network; its containers only where one was asked for (a list shows none, as dockerd's since 1.28).
 pub(super) fn render(view: &NetworkView, with_containers: bool, version: ApiVersion) -> Value {
     let (meta, spec) = (&view.network.meta, &view.network.spec);
@@ -240,7 +257,7 @@ pub(super) fn render(view: &NetworkView, with_containers: bool, version: ApiVers
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": false,
         "Containers": if with_containers { containers(view) } else { json!({}) },
-        "Options": spec.options,
+        "Options": options(spec),
         "Labels": meta.labels,
     });
     if let Some(map) = value.as_object_mut()

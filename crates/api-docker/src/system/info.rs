@@ -78,7 +78,7 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         "Runtimes": runtimes(host),
         "DefaultRuntime": host.default_runtime,
         "Swarm": {"NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": null},
-        "LiveRestoreEnabled": true,
+        "LiveRestoreEnabled": host.live_restore,
         "Isolation": "",
         "InitBinary": "weft-init",
         "ContainerdCommit": commit(version),

@@ -6,6 +6,7 @@ mod activation;
 mod config;
 mod features;
 mod figures;
+mod keys;
 mod memory;
 mod remap;
 

@@ -141,7 +141,8 @@ fn names_ports_and_shared_namespaces() {
     let host = remapped();
     host.ok(&["network", "create", "web"]);
     for runtime in ["weft", "runc"] {
-        let serve = ["busybox", "sh", "-c", "mkdir -p /w && echo hello > /w/index.html && httpd -f -p 80 -h /w"];
+        let serve =
+            ["busybox", "sh", "-c", "mkdir -p /w && echo hello > /w/index.html && httpd -f -p 80 -h /w"];
         let mut args =
             vec!["run", "-d", "--name", "srv", "--runtime", runtime, "--network", "web", "-p", "8080:80"];
         args.extend(serve);

@@ -59,7 +59,7 @@ impl Host {
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let lan = dir.path().join("lan");
-        let driver = LinuxDriver::new(dir.path().join("netns")).unwrap();
+        let driver = LinuxDriver::new(dir.path().join("netns"), true).unwrap();
         driver.netns().create(&lan, None, || Ok::<(), ()>(())).unwrap().unwrap();
         let mut socket = Socket::open(Family::Route).unwrap();
         let target = netns::open(&lan).unwrap();
@@ -122,6 +122,7 @@ impl Host {
             internal: false,
             inter_container: true,
             masquerade: true,
+            borrowed: false,
         };
         self.desired.segments.insert(id, segment);
         id

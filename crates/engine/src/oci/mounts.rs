@@ -96,7 +96,8 @@ fn kernel(spec: &ContainerSpec, facts: &BundleFacts, taken: &dyn Fn(&str) -> boo
             let mut options = words(options);
             match target {
                 "/dev/shm" => {
-                    let size = if spec.resources.shm_size > 0 { spec.resources.shm_size } else { SHM_SIZE };
+                    let wanted = [spec.resources.shm_size, facts.shm_size];
+                    let size = wanted.into_iter().find(|size| *size > 0).unwrap_or(SHM_SIZE);
                     options.push(format!("size={size}"));
                 }
                 "/sys" if privileged => options.retain(|o| o != "ro"),

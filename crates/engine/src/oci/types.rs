@@ -81,6 +81,8 @@ pub struct BundleFacts {
     /// `/dev/shm` on the host: of the joined container, of the host, or this container's own when it is
     /// shareable. `None` makes a private one inside.
     pub shm: Option<PathBuf>,
+    /// Bytes of a `/dev/shm` that nobody gave a size; 0 for Docker's 64 MiB.
+    pub shm_size: i64,
     /// Mounts of the spec, sources found, in any order.
     pub mounts: Vec<ResolvedMount>,
     /// `/etc/hosts` on the host.
@@ -127,6 +129,7 @@ impl BundleFacts {
             ipc_of: None,
             net_of: None,
             shm: None,
+            shm_size: 0,
             mounts: Vec::new(),
             hosts: None,
             resolv_conf: None,
