@@ -19,4 +19,4 @@ pub use log::RequestId;
 pub use meter::{Meter, note_route};
 pub use serve::{ServeOptions, serve};
 pub use stream::{BodySender, body_channel, json_lines, receiver_body};
-pub use tls::{TlsError, TlsFiles};
+pub use tls::{Renewal, Tls, TlsError, TlsFiles};

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use weft_base::Tasks;
 use weft_cloud::Caller;
 
-use crate::{Listener, Meter, RequestId, linger::Linger};
+use crate::{Listener, Meter, RequestId, Tls, linger::Linger};
 
 /// What a listener allows.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub struct ServeOptions {
     /// Most connections at a time; further ones wait in the kernel's queue.
     pub connections: usize,
     /// TLS, when the listener has it.
-    pub tls: Option<tokio_rustls::TlsAcceptor>,
+    pub tls: Option<Arc<Tls>>,
     /// Where requests are counted.
     pub meter: Arc<Meter>,
     /// The face's name, for the counting.
@@ -94,8 +94,9 @@ impl Server {
         }
         match &self.options.tls {
             None => self.connection(stream).await,
-            Some(acceptor) => {
-                match tokio::time::timeout(self.options.header_timeout, acceptor.accept(stream)).await {
+            Some(tls) => {
+                let accepted = tls.acceptor().accept(stream);
+                match tokio::time::timeout(self.options.header_timeout, accepted).await {
                     Ok(Ok(stream)) => self.connection(stream).await,
                     Ok(Err(error)) => tracing::info!(%error, "TLS handshake failed"),
                     Err(_) => tracing::info!("TLS handshake timed out"),

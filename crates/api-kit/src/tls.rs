@@ -1,7 +1,11 @@
 //! TLS of listeners: certificate, key, and optionally the authority that client certificates must come from.
+//!
+//! The files may be read again while a listener works: connections that stand go on as they were made, new ones get what
+//! the files say now.
 
 use std::{path::PathBuf, sync::Arc};
 
+use parking_lot::RwLock;
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -42,8 +46,7 @@ pub enum TlsError {
 }
 
 impl TlsFiles {
-    /// Reads the files and makes an acceptor.
-    pub fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let certs = certificates(&self.cert)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|e| TlsError::Pem { path: self.key.clone(), why: e.to_string() })?;
@@ -60,8 +63,47 @@ impl TlsFiles {
                 ServerConfig::builder().with_client_cert_verifier(verifier)
             }
         };
-        let config = builder.with_single_cert(certs, key).map_err(TlsError::Config)?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok(Arc::new(builder.with_single_cert(certs, key).map_err(TlsError::Config)?))
+    }
+}
+
+/// What a listener does with new connections.
+#[derive(Debug)]
+pub struct Tls {
+    files: TlsFiles,
+    now: RwLock<Arc<ServerConfig>>,
+}
+
+/// Files that were read again and not put into use yet.
+#[derive(Debug)]
+pub struct Renewal(Arc<Tls>, Arc<ServerConfig>);
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them is missing or wrong, or they do not fit together.
+    pub fn new(files: &TlsFiles) -> Result<Self, TlsError> {
+        Ok(Self { files: files.clone(), now: RwLock::new(files.config()?) })
+    }
+
+    /// Reads the files again. Nothing changes before [`Renewal::apply`].
+    ///
+    /// # Errors
+    /// As [`Tls::new`].
+    pub fn renew(self: &Arc<Self>) -> Result<Renewal, TlsError> {
+        Ok(Renewal(Arc::clone(self), self.files.config()?))
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.now.read()))
+    }
+}
+
+impl Renewal {
+    /// New connections are made with them from now on.
+    pub fn apply(self) {
+        *self.0.now.write() = self.1;
     }
 }
 

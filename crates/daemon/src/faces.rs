@@ -5,7 +5,7 @@ use std::{collections::HashMap, os::unix::fs::PermissionsExt, path::PathBuf, syn
 use anyhow::{Context, bail};
 use axum::Router;
 use parking_lot::Mutex;
-use weft_api_kit::{ListenUri, Listener, Meter, ServeOptions, serve};
+use weft_api_kit::{ListenUri, Listener, Meter, Renewal, ServeOptions, Tls, TlsError, serve};
 use weft_base::Tasks;
 
 use crate::{Config, activation::Adopted};
@@ -22,6 +22,8 @@ struct Open {
     /// Socket files of ours; a service manager's are its own.
     files: Vec<PathBuf>,
     at: Vec<String>,
+    /// Those with certificates.
+    secured: Vec<Arc<Tls>>,
 }
 
 /// All faces of this daemon.
@@ -92,12 +94,13 @@ impl Faces {
     /// Serves what was bound.
     pub(crate) fn serve(&self, face: &'static str, bound: Vec<Bound>, router: &Router) -> anyhow::Result<()> {
         let tasks = Tasks::new();
-        let (files, mut at) = (files(&bound), Vec::new());
+        let (files, mut at, mut secured) = (files(&bound), Vec::new(), Vec::new());
         for Bound { listener, uri } in bound {
             let tls = match &uri {
-                Some(ListenUri::Tcp { tls: Some(files), .. }) => Some(files.acceptor()?),
+                Some(ListenUri::Tcp { tls: Some(files), .. }) => Some(Arc::new(Tls::new(files)?)),
                 _ => None,
             };
+            secured.extend(tls.clone());
             let scheme = if tls.is_some() { "tls" } else { "tcp" };
             at.extend(listener.path().map(|p| format!("unix://{}", p.display())));
             at.extend(listener.local_address().map(|a| format!("{scheme}://{a}")));
@@ -105,8 +108,17 @@ impl Faces {
                 ServeOptions { tls, face, meter: Arc::clone(&self.meter), ..ServeOptions::default() };
             serve(listener, router.clone(), options, &tasks);
         }
-        self.open.lock().insert(face, Open { tasks, files, at });
+        self.open.lock().insert(face, Open { tasks, files, at, secured });
         Ok(())
+    }
+
+    /// Reads the certificates of all open listeners again: all of them, or none when one is wrong. Connections stay.
+    pub(crate) fn renew_certificates(&self) -> Result<usize, TlsError> {
+        let open = self.open.lock();
+        let all = open.values().flat_map(|o| &o.secured).map(Tls::renew).collect::<Result<Vec<_>, _>>()?;
+        let count = all.len();
+        all.into_iter().for_each(Renewal::apply);
+        Ok(count)
     }
 
     /// Ends a face: its connections too. Nothing when it is not open.

@@ -29,6 +29,13 @@ pub(crate) fn reload(config: &mut Config, reread: &Reread, parts: &Reloadable) {
         tracing::error!(error = chain(&error), "the registries are wrong; nothing was changed");
         return;
     }
+    match parts.faces.renew_certificates() {
+        Ok(0) => {}
+        Ok(listeners) => tracing::info!(listeners, "certificates read again"),
+        Err(error) => {
+            tracing::error!(error = chain(&error), "the certificates are wrong; the old ones stay in use");
+        }
+    }
     let caller = Caller::local_administrator("reload");
     let shown = parts.cloud.host(&caller).and_then(|old| {
         let new = facts::reloaded(&old, &next);

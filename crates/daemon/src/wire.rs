@@ -48,6 +48,7 @@ pub(crate) struct Running {
 pub(crate) struct Reloadable {
     pub(crate) cloud: Cloud,
     pub(crate) registry: RegistryClient,
+    pub(crate) faces: Arc<Faces>,
 }
 
 impl Running {
@@ -245,7 +246,8 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
         let router = if face == "docker" { &switch.docker } else { &switch.metrics };
         faces.serve(face, bound, router)?;
     }
-    Ok(Running { tasks, faces, resolver, control, reload: Reloadable { cloud, registry } })
+    let reload = Reloadable { cloud, registry, faces: Arc::clone(&faces) };
+    Ok(Running { tasks, faces, resolver, control, reload })
 }
 
 /// Images, networks, names, containers, and the use cases on them.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod activation;
+mod certificates;
 mod config;
 mod features;
 mod figures;
