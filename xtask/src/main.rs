@@ -3,7 +3,7 @@
 //! `cargo xtask bench engine` measures Weft beside dockerd; `cargo xtask dockerpy` runs docker-py's own
 //! integration tests, `cargo xtask testcontainers` another client library's basic use; `cargo xtask conformance` runs
 //! the real `docker` client's suite; `cargo xtask vm` plays containers on cgroup v2. Each starts its subjects in sandboxes
-//! of its own and leaves nothing behind.
+//! of its own and leaves nothing behind. `cargo xtask net` keeps several hosts up, to try things on.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -13,6 +13,7 @@ mod check;
 mod dockerpy;
 mod fuzz;
 mod layers;
+mod net;
 mod testcontainers;
 mod vm;
 
@@ -36,6 +37,8 @@ enum Task {
     Dockerpy(dockerpy::Args),
     /// testcontainers-python's basic use, against dockerd or Weft.
     Testcontainers(testcontainers::Args),
+    /// Several pretended hosts on one wire, each with its daemon.
+    Net(net::Args),
     /// kill -9 of the daemon, round after round, while containers live.
     Kill(KillArgs),
     /// The container tests on cgroup v2, in a small machine of qemu's.
@@ -74,6 +77,7 @@ fn main() -> Result<()> {
         Task::Dockerpy(args) => dockerpy::run(&args),
         Task::Testcontainers(args) => testcontainers::run(&args),
         Task::Vm(args) => vm::run(&args),
+        Task::Net(args) => net::run(&args),
         Task::Kill(args) => kill(&args),
         Task::Conformance(args) => conformance(&args),
         Task::Fuzz(args) => fuzz::run(&args),

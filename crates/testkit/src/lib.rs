@@ -14,10 +14,12 @@ pub mod daemon;
 pub mod fuzz;
 pub mod http;
 pub mod image;
+pub mod lab;
 pub mod registry;
 pub mod sandbox;
 
 pub use daemon::{Daemon, DaemonOptions, Subject};
 pub use image::{ImageSpec, busybox_archive};
+pub use lab::{Lab, LabHost};
 pub use registry::Registry;
 pub use sandbox::Sandbox;

@@ -113,17 +113,7 @@ impl Sandbox {
 
     /// A command that runs inside, by `nsenter`; its working directory is the caller's.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        let at = |kind: &str| format!("/proc/{}/ns/{kind}", self.init);
-        command
-            .arg(format!("--net={}", at("net")))
-            .arg(format!("--mount={}", at("mnt")))
-            .arg(format!("--ipc={}", at("ipc")))
-            .arg(format!("--pid={}", at("pid_for_children")))
-            .arg(format!("--wd={}", std::env::current_dir().unwrap_or_else(|_| "/".into()).display()))
-            .arg("--")
-            .arg(program);
-        command
+        enter(self.init, program)
     }
 
     /// Every process of this sandbox, ids as the caller's namespace sees them.
@@ -150,6 +140,21 @@ impl Drop for Sandbox {
         let _ = Command::new("ip").args(["link", "del", &self.link]).stderr(Stdio::null()).status();
         remove_cgroups(&self.cgroup);
     }
+}
+
+/// A command that runs in the sandbox whose first process is `init`; see [`Sandbox::command`].
+pub fn enter(init: i32, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nsenter");
+    let at = |kind: &str| format!("/proc/{init}/ns/{kind}");
+    command
+        .arg(format!("--net={}", at("net")))
+        .arg(format!("--mount={}", at("mnt")))
+        .arg(format!("--ipc={}", at("ipc")))
+        .arg(format!("--pid={}", at("pid_for_children")))
+        .arg(format!("--wd={}", std::env::current_dir().unwrap_or_else(|_| "/".into()).display()))
+        .arg("--")
+        .arg(program);
+    command
 }
 
 /// Waits a little until a process that was killed is gone, or dead and left to be reaped by another; whether it is.

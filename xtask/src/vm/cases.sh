@@ -201,6 +201,126 @@ case_daemon_killed() {
     gone box
 }
 
+case_oom_told() {
+    # The kernel kills one of several: seen in the event, in inspect, and in the kernel's own count.
+    docker run -d --name box -m 24m --memory-swap 24m busybox sh -c 'tail /dev/zero; cat /sys/fs/cgroup/memory.events >/events; sleep 1000' >/dev/null
+    until_true docker exec box grep -q 'oom_kill 1' /events
+    until_true sh -c '[ "$(docker inspect -f "{{.State.OOMKilled}} {{.State.Running}}" box)" = "true true" ]'
+    docker restart -t 0 box
+    gone box
+}
+
+case_pause_stops_all() {
+    # A tree of processes, an exec among them; what is frozen uses no time and can be stopped.
+    sleeper
+    docker exec -d box sh -c 'while :; do :; done'
+    id=$(docker inspect -f '{{.Id}}' box)
+    until_true sh -c "[ \$(wc -l </sys/fs/cgroup/weft/$id/cgroup.procs) -ge 2 ]"
+    docker pause box
+    used() { grep usage_usec /sys/fs/cgroup/weft/$id/cpu.stat; }
+    before=$(used); sleep 1; is "$(used)" "$before"
+    refused "paused" docker exec box true
+    docker unpause box
+    before=$(used); sleep 1; [ "$(used)" != "$before" ]
+    docker pause box
+    docker stop -t 1 box
+    is "$(docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' box)" "exited 137"
+    gone box
+}
+
+case_update_both_ways() {
+    # Down below what is in use is refused or reclaimed, never half done; up again; without limits.
+    sleeper -m 64m --memory-swap 64m --pids-limit 50
+    docker update -m 32m --memory-swap 32m box
+    is "$(docker exec box cat $(inside memory.max) $(inside memory.swap.max))" "33554432
+0"
+    docker update --memory-swap -1 box
+    is "$(docker exec box cat $(inside memory.swap.max))" max
+    docker update --pids-limit -1 box
+    is "$(docker exec box cat $(inside pids.max))" max
+    docker update --cpus 2 box
+    is "$(docker exec box cat $(inside cpu.max))" "200000 100000"
+    docker update --restart on-failure:3 box
+    is "$(docker inspect -f '{{.HostConfig.RestartPolicy.MaximumRetryCount}} {{.HostConfig.Memory}}' box)" "3 33554432"
+    gone box
+}
+
+case_update_stopped() {
+    docker create --name box busybox cat $(inside memory.max) >/dev/null
+    docker update -m 48m --memory-swap 48m box
+    is "$(docker start -a box)" 50331648
+    gone box
+}
+
+case_stats_stream() {
+    docker run -d --name box -m 64m busybox sh -c 'while :; do dd if=/dev/zero of=/dev/null bs=64k count=64 2>/dev/null; done' >/dev/null
+    sleep 2
+    said=$(docker stats --no-stream --format '{{.CPUPerc}} {{.BlockIO}} {{.NetIO}} {{.PIDs}}' box)
+    case "$said" in 0.00%*) echo "no time was used: $said"; return 1 ;; esac
+    gone box
+}
+
+case_exec_limits() {
+    # What joins later is held by the same limits and rules, with another user and a terminal, too.
+    sleeper -m 24m --memory-swap 24m --pids-limit 6
+    code=0; docker exec box tail /dev/zero || code=$?
+    is $code 137
+    is "$(docker inspect -f '{{.State.Running}}' box)" true
+    has "$(docker exec box sh -c 'for i in 1 2 3 4 5 6 7; do sleep 3 & done; wait' 2>&1 || true)" "can't fork"
+    until_true docker exec -u 7:8 box id -u
+    is "$(docker exec -u 7:8 box id -u)" 7
+    is "$(docker exec -t box sh -c 'test -t 0 && cat /proc/self/cgroup' | tr -d '\r')" "0::/"
+    gone box
+}
+
+case_device_null() {
+    # The last rule that fits decides; a container of its own rules does not loosen another's.
+    sleeper --device /dev/vda
+    docker exec box dd if=/dev/vda of=/dev/null bs=512 count=1
+    refused "can't open" run busybox sh -c "mknod /d b $(disk) 0 && dd if=/d of=/dev/null bs=512 count=1"
+    docker restart -t 0 box
+    docker exec box dd if=/dev/vda of=/dev/null bs=512 count=1
+    gone box
+}
+
+case_parent_shared() {
+    # A parent of people's own, two levels deep, without systemd: its limits hold for all below, and it stays theirs.
+    mkdir -p /sys/fs/cgroup/mine/slice
+    docker run -d --name box --cgroup-parent /mine/slice -m 32m busybox sleep 1000 >/dev/null
+    docker run -d --name box2 --cgroup-parent /mine/slice busybox sleep 1000 >/dev/null
+    id=$(docker inspect -f '{{.Id}}' box)
+    is "$(cat /sys/fs/cgroup/mine/slice/$id/memory.max)" 33554432
+    echo 20 >/sys/fs/cgroup/mine/slice/pids.max
+    has "$(docker exec box2 sh -c 'for i in $(seq 30); do sleep 3 & done; wait' 2>&1 || true)" "can't fork"
+    docker stats --no-stream box box2 >/dev/null
+    docker pause box; docker unpause box
+    gone box box2
+    until_true test ! -e /sys/fs/cgroup/mine/slice/$id
+    test -d /sys/fs/cgroup/mine/slice
+    rmdir /sys/fs/cgroup/mine/slice /sys/fs/cgroup/mine
+}
+
+case_cgroupns_private() {
+    is "$(run --cgroupns private busybox cat /proc/self/cgroup)" "0::/"
+    # It sees itself as the root, and nothing above or beside.
+    sleeper --cgroupns private
+    has "$(docker exec box ls /sys/fs/cgroup)" cgroup.procs
+    refused "No such file" docker exec box ls /sys/fs/cgroup/weft
+    is "$(docker inspect -f '{{.HostConfig.CgroupnsMode}}' box)" private
+    gone box
+    # With the host's, the whole tree can be seen and not written.
+    has "$(run --cgroupns host busybox ls /sys/fs/cgroup)" weft
+    refused "Read-only file system" run --cgroupns host busybox sh -c 'echo 1 >/sys/fs/cgroup/weft/pids.max'
+    run --privileged --cgroupns private busybox sh -c 'mkdir /sys/fs/cgroup/x && rmdir /sys/fs/cgroup/x'
+}
+
+case_pid_shared() {
+    sleeper
+    has "$(run --pid container:box busybox ps)" "sleep 1000"
+    has "$(run --pid container:box --cgroupns host busybox cat /proc/self/cgroup)" "0::/weft/"
+    gone box
+}
+
 case_own_verbs() {
     is "$(weft run --rm busybox echo hello)" hello
     weft run -d --name box busybox sleep 1000
