@@ -49,7 +49,7 @@ fn cargo(args: &[&str]) -> Result<()> {
 
 fn sizes() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("workspace")?;
-    let mut todo = vec![root.join("crates"), root.join("xtask")];
+    let mut todo = ["bench", "crates", "xtask"].map(|part| root.join(part)).to_vec();
     let mut long = Vec::new();
     while let Some(dir) = todo.pop() {
         for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())?.flatten() {

@@ -40,6 +40,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cli", &["base", "model", "sys", "store", "engine", "daemon", "api-docker"]),
     ("testkit", &["base"]),
     ("conformance", &["testkit"]),
+    ("bench", &["testkit"]),
 ];
 
 /// Reads the metadata and compares.

@@ -8,7 +8,6 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-mod bench;
 mod check;
 mod dockerpy;
 mod fuzz;
@@ -32,7 +31,7 @@ enum Task {
     Layers,
     /// Measure, beside the original, on this machine.
     #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(weft_bench::Bench),
     /// docker-py's integration tests against dockerd or Weft.
     Dockerpy(dockerpy::Args),
     /// testcontainers-python's basic use, against dockerd or Weft.
@@ -73,7 +72,7 @@ fn main() -> Result<()> {
     match Cli::parse().task {
         Task::Check => check::run(),
         Task::Layers => layers::run(),
-        Task::Bench(bench) => bench::run(&bench),
+        Task::Bench(bench) => weft_bench::run(&bench),
         Task::Dockerpy(args) => dockerpy::run(&args),
         Task::Testcontainers(args) => testcontainers::run(&args),
         Task::Vm(args) => vm::run(&args),

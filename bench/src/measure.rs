@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use weft_testkit::{Daemon, DaemonOptions, ImageSpec, Sandbox, Subject, busybox_archive, sandbox};
 
-use super::rows::{ROWS, Row};
+use crate::rows::{ROWS, Row};
 
 /// Rest before each sample, so that the last one's clean-up is not measured.
 const PAUSE: Duration = Duration::from_millis(150);

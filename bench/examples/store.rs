@@ -1,4 +1,4 @@
-//! `cargo run --release -p weft-store --example bench [DIR]`: commits per second and latency by writers, range and list of
+//! `cargo run --release -p weft-bench --example store [DIR]`: commits per second and latency by writers, range and list of
 //! 1,000 records, memory.
 
 use std::{

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use weft_testkit::{ImageSpec, Subject, busybox_archive};
 
-use super::measure::{Bed, median};
+use crate::measure::{Bed, median};
 
 /// Clients at a time.
 const AT_ONCE: usize = 4;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use weft_testkit::{Daemon, DaemonOptions, Sandbox};
 
-use super::measure::{Bed, shell};
+use crate::measure::{Bed, shell};
 
 /// What the issue asks to reach.
 #[derive(Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use weft_testkit::Subject;
 
-use super::measure::Measured;
-use super::rows::{Row, Target};
+use crate::measure::Measured;
+use crate::rows::{Row, Target};
 
 /// One line for each row: the subjects' medians, their ratio, the target and whether it is reached.
 pub fn render(subjects: &[Subject], results: &[Measured]) -> String {
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let row = |target| Row { target, ..super::super::rows::ROWS[0] };
+        let row = |target| Row { target, ..crate::rows::ROWS[0] };
         for (target, dockerd, weft, expected) in [
             (Target::OfDockerd(0.25), Some(100.0), Some(25.0), "reached"),
             (Target::OfDockerd(0.25), Some(100.0), Some(26.0), "MISSED"),

@@ -1,7 +1,7 @@
 //! How long the driver takes, in a network namespace of its own: one sandbox with a port and a published port more on a host
 //! that has some, its end, and a look at everything. Prints medians in microseconds.
 //!
-//! `cargo run -p weft-driver-linux --example timing -- 200`
+//! `cargo run --release -p weft-bench --example driver -- 200`
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -1,5 +1,7 @@
-//! `cargo xtask bench engine`: this machine's figures, dockerd's beside Weft's.
+//! What is promised in numbers, measured: `cargo xtask bench engine | many`, and parts by themselves in `examples/`
+//! (`cargo run --release -p weft-bench --example store | driver`).
 //!
+//! `engine`: this machine's figures, dockerd's beside Weft's.
 //! Both daemons run in sandboxes of their own for the whole run. Samples are interleaved (dockerd, Weft,
 //! dockerd, …), each after a pause of 150 ms, and the median is told, so that a slow minute of the machine
 //! hits both. A row that cannot be measured says why and does not end the run.
