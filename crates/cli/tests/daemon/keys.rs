@@ -154,6 +154,30 @@ fn a_bridge_of_somebody_else() {
 }
 
 #[test]
+fn no_default_bridge() {
+    let mut host = Host::start(crate::plain());
+    host.ok(&["run", "-d", "--name", "c1", "busybox", "sleep", "1000"]);
+    let names = |host: &Host| host.json(&["network", "ls"]).to_string();
+    let restart = |host: &mut Host, value: &str| {
+        host.daemon.stop().unwrap();
+        host.daemon.reconfigure(|config| drop(config.insert("bridge".into(), json!(value))));
+        host.daemon.boot(&host.sandbox).unwrap();
+    };
+    restart(&mut host, "none");
+    assert!(names(&host).contains("\"bridge\""), "a container is on it: {}", names(&host));
+    host.ok(&["rm", "-f", "c1"]);
+    restart(&mut host, "none");
+    assert!(!names(&host).contains("\"Name\":\"bridge\""), "{}", names(&host));
+    assert!(!run(host.sandbox.command("ip").args(["-br", "link"])).contains("wf0"));
+    let seen = host.ok(&["run", "--rm", "busybox", "ip", "addr"]);
+    assert!(seen.contains("127.0.0.1") && !seen.contains("eth0"), "{seen}");
+    host.ok(&["network", "create", "own"]);
+    assert!(host.ok(&["run", "--rm", "--network", "own", "busybox", "ip", "addr"]).contains("eth0"));
+    restart(&mut host, "");
+    assert!(host.ok(&["run", "--rm", "busybox", "ip", "addr"]).contains("eth0"));
+}
+
+#[test]
 fn what_cannot_be_had_is_refused_by_name() {
     let sandbox = Sandbox::new().unwrap();
     run(sandbox

@@ -103,7 +103,11 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
         DraftNetwork::Named(name) => name.as_str(),
     };
     // Aliases and addresses on a network that will be made before the start are allowed only when it exists.
-    let network = cloud.network_find(caller, first).await?;
+    let network = match cloud.network_find(caller, first).await {
+        // Configuration wants no default bridge: then what asks for it has loopback only, as with dockerd.
+        Err(CloudError::NotFound { .. }) if first == "bridge" => return plain(NetworkMode::None),
+        found => found?,
+    };
     match network.spec.kind {
         NetworkKind::Host => return plain(NetworkMode::Host),
         NetworkKind::None => return plain(NetworkMode::None),
