@@ -15,6 +15,8 @@ mod census;
 mod chance;
 mod ledger;
 mod steady;
+mod stories;
+mod teller;
 mod workers;
 
 use std::sync::Arc;

@@ -1,16 +1,15 @@
 //! A mount that is nowhere yet: copied from a path, given its flags, and attached later, perhaps by a process that can no
 //! longer see the path it came from (`open_tree`, `mount_setattr`, `move_mount`; Linux 5.12).
 
-use std::{
-    os::fd::{AsRawFd, OwnedFd},
-    path::Path,
-};
+use std::{os::fd::OwnedFd, path::Path};
 
 use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags},
     io::Errno,
     mount::{MoveMountFlags, OpenTreeFlags},
 };
+
+use super::attr;
 
 /// What the copy will be, beside its content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,15 +28,6 @@ pub struct Flags {
 #[derive(Debug)]
 pub struct Detached(OwnedFd);
 
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns_fd: u64,
-}
-
 impl Detached {
     /// Copies what is at `path`.
     pub fn copy(path: &Path, flags: Flags) -> Result<Self, Errno> {
@@ -45,33 +35,11 @@ impl Detached {
         how.set(OpenTreeFlags::AT_RECURSIVE, flags.recursive);
         let copy = Self(rustix::mount::open_tree(CWD, path, how)?);
         let read_only = |on: bool| if on { libc::MOUNT_ATTR_RDONLY } else { 0 };
-        copy.set(read_only(flags.read_only), flags.propagation, false)?;
+        attr::set(&copy.0, read_only(flags.read_only), flags.propagation, false)?;
         if flags.recursive {
-            copy.set(read_only(flags.read_only_below), flags.propagation, true)?;
+            attr::set(&copy.0, read_only(flags.read_only_below), flags.propagation, true)?;
         }
         Ok(copy)
-    }
-
-    #[allow(unsafe_code)]
-    fn set(&self, set: u64, propagation: u64, recursive: bool) -> Result<(), Errno> {
-        let attr = MountAttr { set, clear: 0, propagation, userns_fd: 0 };
-        let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-        // SAFETY: `attr` has the kernel's layout and lives over the call; the path is a static empty C string.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                self.0.as_raw_fd(),
-                c"".as_ptr(),
-                flags,
-                &raw const attr,
-                size_of::<MountAttr>(),
-            )
-        };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
-        }
     }
 
     /// Attaches it at `target`, which must be there; no link on the way is followed.

@@ -5,6 +5,7 @@
 //! absolute layer paths fill. In the fallback, layers are named by `/proc/self/fd/N`, so that a page holds about 230.
 //! Everything here blocks for microseconds to milliseconds; nothing follows a symbolic link in the target's last part.
 
+pub(crate) mod attr;
 mod detached;
 
 use std::{

@@ -58,15 +58,6 @@ impl ProtectedExe {
     }
 }
 
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-struct MountAttr {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns_fd: u64,
-}
-
 fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
     use rustix::mount::OpenTreeFlags;
     // The magic link is followed: the mount is of the program's file itself.
@@ -75,25 +66,9 @@ fn read_only_mount(path: &Path) -> io::Result<OwnedFd> {
         path,
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
     )?;
-    let attr = MountAttr {
-        set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID,
-        clear: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
-    // SAFETY: `attr` has the kernel's layout and lives over the call; the path is a static empty C string.
-    #[expect(unsafe_code, reason = "mount_setattr has no safe wrapper")]
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attr,
-            size_of::<MountAttr>(),
-        )
-    };
-    if done == 0 { Ok(tree) } else { Err(io::Error::last_os_error()) }
+    let flags = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+    crate::mount::attr::set(&tree, flags, libc::MS_PRIVATE, false)?;
+    Ok(tree)
 }
 
 fn sealed_copy(path: &Path) -> io::Result<OwnedFd> {
