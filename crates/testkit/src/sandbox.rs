@@ -116,6 +116,16 @@ impl Sandbox {
         enter(self.init, program)
     }
 
+    /// An `/etc` of the sandbox's own where `dockremap`, the user of `userns-remap: default`, has 65,536 ids from `first`.
+    pub fn give_ids(&self, first: u32) -> Result<()> {
+        let script = format!(
+            "cp -a /etc {etc} && printf 'other:1:1\\ndockremap:{first}:65536\\n' > {etc}/subuid \
+             && cp {etc}/subuid {etc}/subgid && mount --bind {etc} /etc",
+            etc = self.dir().join("etc").display()
+        );
+        run(self.command("sh").args(["-c", &script]))
+    }
+
     /// Every process of this sandbox, ids as the caller's namespace sees them.
     pub fn processes(&self) -> Vec<i32> {
         let Ok(mine) = std::fs::read_link(format!("/proc/{}/ns/mnt", self.init)) else { return Vec::new() };

@@ -38,6 +38,12 @@ fn defaults_of_containers() {
     host.ok(&["rm", "-f", "c1"]);
 }
 
+/// A web server `c1` that says `hi`, published on port 8080.
+fn serve(host: &Host) {
+    let script = "echo hi > /index.html; httpd -f -h /";
+    host.ok(&["run", "-d", "--name", "c1", "-p", "8080:80", "busybox", "sh", "-c", script]);
+}
+
 #[test]
 fn the_default_bridge() {
     // A namespace begins with what the host has.
@@ -75,18 +81,7 @@ fn the_default_bridge() {
     let pooled = host.json(&["network", "inspect", "pooled"])[0]["IPAM"]["Config"][0]["Subnet"].to_string();
     assert_eq!(pooled, "\"10.99.0.0/26\"");
     // No talk between containers, and a port is published where `ip` says.
-    host.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c1",
-        "-p",
-        "8080:80",
-        "busybox",
-        "sh",
-        "-c",
-        "echo hi > /index.html; httpd -f -h /",
-    ]);
+    serve(&host);
     let made = host.json(&["inspect", "c1"]);
     assert_eq!(made[0]["NetworkSettings"]["Ports"]["80/tcp"][0]["HostIp"], "127.0.0.1");
     let ip = made[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().unwrap().to_owned();
@@ -111,18 +106,7 @@ fn a_bridge_of_somebody_else() {
         seen + &run(host.sandbox.command("ip").args(["link", "show", "dev", "br0"]))
     };
     let before = look(&host);
-    host.ok(&[
-        "run",
-        "-d",
-        "--name",
-        "c1",
-        "-p",
-        "8080:80",
-        "busybox",
-        "sh",
-        "-c",
-        "echo hi > /index.html; httpd -f -h /",
-    ]);
+    serve(&host);
     let settings = host.json(&["inspect", "c1"])[0]["NetworkSettings"]["Networks"]["bridge"].clone();
     assert_eq!(settings["Gateway"], "10.78.0.9");
     assert!(settings["IPAddress"].as_str().unwrap().starts_with("10.78.0."));

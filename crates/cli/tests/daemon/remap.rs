@@ -3,26 +3,15 @@
 use std::os::unix::fs::MetadataExt;
 
 use serde_json::json;
-use weft_testkit::{Registry, Sandbox};
+use weft_testkit::Registry;
 
 use crate::{Host, run};
 
 /// First host id of the range, and its length.
 const BASE: u32 = 231_072;
 
-/// An `/etc` of the sandbox's own, with the ranges of `dockremap`.
-fn ranges(sandbox: &Sandbox) {
-    let etc = sandbox.dir().join("etc");
-    let script = format!(
-        "cp -a /etc {etc} && printf 'other:1:1\\ndockremap:{BASE}:65536\\n' > {etc}/subuid && cp {etc}/subuid {etc}/subgid \
-         && mount --bind {etc} /etc",
-        etc = etc.display()
-    );
-    run(sandbox.command("sh").args(["-c", &script]));
-}
-
 fn remapped() -> Host {
-    Host::with(json!({"userns-remap": "default"}), ranges, &[])
+    Host::with(json!({"userns-remap": "default"}), |sandbox| sandbox.give_ids(BASE).unwrap(), &[])
 }
 
 /// Runs a container `c1` whose script has come to its end.

@@ -26,6 +26,7 @@ use api::Api;
 use census::Census;
 use chance::Chance;
 use ledger::Ledger;
+use serde_json::{Map, Value};
 use steady::Steady;
 use weft_testkit::{Daemon, DaemonOptions, ImageSpec, Sandbox, Subject, busybox_archive};
 
@@ -41,8 +42,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// A daemon with an image, after one container came and went, so that what is made once and kept is there.
-fn begin(sandbox: &Sandbox) -> (Daemon, Api) {
-    let mut config = serde_json::Map::new();
+fn begin(sandbox: &Sandbox, mut config: Map<String, Value>) -> (Daemon, Api) {
     config.insert("default-address-pools".into(), serde_json::json!([{"base": "10.201.0.0/16", "size": 26}]));
     let options = DaemonOptions { config, ..DaemonOptions::default() };
     let daemon = Daemon::start(sandbox, Subject::Weft, "weft", options).unwrap();
@@ -58,14 +58,26 @@ fn begin(sandbox: &Sandbox) -> (Daemon, Api) {
 #[test]
 fn nothing_acknowledged_is_lost() {
     let rounds = number("WEFT_KILL_ROUNDS").unwrap_or(ROUNDS);
+    play(&Sandbox::new().unwrap(), Map::new(), rounds);
+}
+
+/// The same where containers have user namespaces, and networks that belong to them.
+#[test]
+fn nor_with_userns_remap() {
+    let rounds = number("WEFT_KILL_ROUNDS").unwrap_or(ROUNDS / 2);
+    let sandbox = Sandbox::new().unwrap();
+    sandbox.give_ids(231_072).unwrap();
+    play(&sandbox, Map::from_iter([("userns-remap".to_owned(), "default".into())]), rounds);
+}
+
+fn play(sandbox: &Sandbox, config: Map<String, Value>, rounds: u64) {
     let seed = number("WEFT_KILL_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16 | rounds);
     eprintln!("{rounds} rounds, WEFT_KILL_SEED={seed}");
-    let sandbox = Sandbox::new().unwrap();
-    let (mut daemon, api) = begin(&sandbox);
-    let before = Census::take(&sandbox, &daemon);
+    let (mut daemon, api) = begin(sandbox, config);
+    let before = Census::take(sandbox, &daemon);
 
     let ledger = Arc::new(Ledger::default());
-    let steady = Steady::start(&api, &sandbox);
+    let steady = Steady::start(&api, sandbox);
     let workers = workers::start(&api, &ledger, seed);
     let mut chance = Chance::new(seed);
     let mut slowest = Duration::ZERO;
@@ -73,7 +85,7 @@ fn nothing_acknowledged_is_lost() {
         std::thread::sleep(Duration::from_millis(chance.below(LIFE)));
         ledger.killing();
         daemon.kill9().unwrap();
-        daemon.boot(&sandbox).unwrap();
+        daemon.boot(sandbox).unwrap();
         slowest = slowest.max(daemon.start_time());
         let trouble =
             ledger.quiet(|facts| [ledger::differences(&api, facts), steady.differences(&api)].concat());
@@ -87,14 +99,14 @@ fn nothing_acknowledged_is_lost() {
 
     workers::remove_all(&api);
     let begun = Instant::now();
-    let mut left = before.differences(&Census::take(&sandbox, &daemon));
+    let mut left = before.differences(&Census::take(sandbox, &daemon));
     // The dead need a moment to leave their cgroups, and what is swept on a timer its turn.
     while !left.is_empty() && begun.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(200));
-        left = before.differences(&Census::take(&sandbox, &daemon));
+        left = before.differences(&Census::take(sandbox, &daemon));
     }
     assert!(left.is_empty(), "left over: {left:#?}\n{}", daemon.log_tail());
     daemon.stop().unwrap();
-    let kept = census::store_keys(&sandbox, &daemon);
+    let kept = census::store_keys(sandbox, &daemon);
     assert!(kept.is_empty(), "records left: {kept:#?}");
 }
