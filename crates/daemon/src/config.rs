@@ -212,6 +212,10 @@ pub struct Config {
     pub features: Vec<String>,
     /// Log more.
     pub debug: bool,
+    /// The least that is logged, where not more is: `info`, `warn` or `error`.
+    pub log_level: &'static str,
+    /// Log JSON objects, whatever the command line says.
+    pub log_json: bool,
     /// Labels of the daemon, shown by `info`.
     pub labels: Vec<String>,
     /// Networks.
@@ -245,6 +249,8 @@ impl Default for Config {
             listen: Vec::new(),
             features: Vec::new(),
             debug: false,
+            log_level: "info",
+            log_json: false,
             labels: Vec::new(),
             network: NetworkConfig::default(),
             defaults: ContainerDefaults::default(),

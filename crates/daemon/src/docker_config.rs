@@ -64,10 +64,13 @@ fn one(config: &mut Config, key: &str, value: &Value) -> Result<(), ConfigError>
     match key {
         "debug" => config.debug = take(key, value)?,
         "log-level" => {
-            let levels =
-                [("debug", true), ("info", false), ("warn", false), ("error", false), ("fatal", false)];
-            config.debug = choice(key, value, &levels)?;
+            let levels = ["debug", "info", "warn", "error"].map(|level| (level, level));
+            let known = [&levels[..], &[("fatal", "error")]].concat();
+            let level = choice(key, value, &known)?;
+            config.debug |= level == "debug";
+            config.log_level = if level == "debug" { "info" } else { level };
         }
+        "log-format" => config.log_json = choice(key, value, &[("text", false), ("json", true)])?,
         "data-root" | "graph" => config.root = take(key, value)?,
         "hosts" => hosts(config, &take::<Vec<String>>(key, value)?)?,
         "labels" => config.labels = take(key, value)?,
@@ -361,6 +364,7 @@ mod tests {
             (json!({"live-restore": "no"}), "live-restore"),
             (json!({"shutdown-timeout": "1"}), "shutdown-timeout"),
             (json!({"log-level": "loud"}), "log-level"),
+            (json!({"log-format": "xml"}), "log-format"),
             (json!({"iptables": false}), "iptables"),
             (json!({"authorization-plugins": ["x"]}), "authorization-plugins"),
             (json!({"exec-opts": ["native.x=y"]}), "exec-opts"),

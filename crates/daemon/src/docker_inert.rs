@@ -46,7 +46,6 @@ const NAMED: &[(&str, &str)] = &[
     ("features", "use weft feature"),
     ("init-path", BUILT_IN),
     ("ip-forward-no-drop", "the policy of the host's FORWARD chain is not changed"),
-    ("log-format", "use --log-format"),
     ("min-api-version", "the oldest version served is 1.24"),
     ("network-control-plane-mtu", SWARM),
     ("network-diagnostic-port", "use weft doctor"),

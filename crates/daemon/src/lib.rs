@@ -48,7 +48,8 @@ pub type Reread = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
 /// # Errors
 /// When it cannot start. Nothing runs then, and what containers ran go on.
 pub fn run(config: Config, format: LogFormat, reread: Reread) -> anyhow::Result<()> {
-    log::init(config.debug, format);
+    let format = if config.log_json { LogFormat::Json } else { format };
+    log::init(config.debug, config.log_level, format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(8)))
         // Made when they are needed, gone after two idle seconds. Many, because one may hang in the kernel (a file

@@ -20,14 +20,14 @@ type SetFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
 static FILTER: OnceLock<SetFilter> = OnceLock::new();
 
 /// `WEFT_LOG` overrides the level (`debug`, `weft_net=trace`).
-fn filter(debug: bool) -> EnvFilter {
-    let level = if debug { "debug" } else { "info" };
+fn filter(debug: bool, level: &str) -> EnvFilter {
+    let level = if debug { "debug" } else { level };
     EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new(level))
 }
 
 /// Sets up logging.
-pub(crate) fn init(debug: bool, format: LogFormat) {
-    let builder = fmt().with_env_filter(filter(debug)).with_writer(std::io::stderr);
+pub(crate) fn init(debug: bool, level: &str, format: LogFormat) {
+    let builder = fmt().with_env_filter(filter(debug, level)).with_writer(std::io::stderr);
     macro_rules! install {
         ($builder:expr) => {{
             let builder = $builder.with_filter_reloading();
@@ -54,8 +54,8 @@ pub(crate) fn init(debug: bool, format: LogFormat) {
 }
 
 /// Logs more, or less.
-pub(crate) fn set(debug: bool) {
+pub(crate) fn set(debug: bool, level: &str) {
     if let Some(set) = FILTER.get() {
-        set(filter(debug));
+        set(filter(debug, level));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn reload(config: &mut Config, reread: &Reread, parts: &Reloadable) {
         }
     };
     let mut next = config.clone();
-    next.debug = fresh.debug;
+    (next.debug, next.log_level) = (fresh.debug, fresh.log_level);
     next.labels.clone_from(&fresh.labels);
     (next.stop_containers, next.shutdown_timeout) = (fresh.stop_containers, fresh.shutdown_timeout);
     // Side by side transfers are counted by what the first start made.
@@ -44,7 +44,7 @@ pub(crate) fn reload(config: &mut Config, reread: &Reread, parts: &Reloadable) {
     if let Err(error) = shown {
         tracing::error!(error = chain(&error), "the new facts cannot be shown");
     }
-    log::set(next.debug);
+    log::set(next.debug, next.log_level);
     let left = left(&next, &fresh);
     if left.is_empty() {
         tracing::info!("configuration read again");

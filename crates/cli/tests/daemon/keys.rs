@@ -220,7 +220,7 @@ fn without_live_restore_containers_stop_with_the_daemon() {
 }
 
 #[test]
-fn patience_at_the_end_has_a_limit() {
+fn live_restore_is_read_again() {
     let mut host = Host::start(json!({"live-restore": false, "shutdown-timeout": 1}));
     // Switched on while it runs: then nothing is stopped.
     host.ok(&["run", "-d", "--name", "c1", "--stop-timeout", "1", "busybox", "sleep", "1000"]);
@@ -235,4 +235,38 @@ fn patience_at_the_end_has_a_limit() {
     host.daemon.boot(&host.sandbox).unwrap();
     assert_eq!(host.json(&["inspect", "c1"])[0]["State"]["Pid"], pid);
     host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
+fn who_asks_twice_does_not_wait() {
+    let mut host = Host::start(json!({"live-restore": false}));
+    host.ok(&["run", "-d", "--name", "c1", "--stop-timeout", "-1", "busybox", "sleep", "1000"]);
+    let pid = host.json(&["inspect", "c1"])[0]["State"]["Pid"].clone();
+    run(std::process::Command::new("kill").args(["-TERM", &host.daemon.pid().to_string()]));
+    std::thread::sleep(Duration::from_secs(1));
+    let daemon = format!("/proc/{}/stat", host.daemon.pid());
+    assert!(std::path::Path::new(&daemon).exists(), "it waits for the container, which waits for ever");
+    host.daemon.stop().unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    assert_eq!(host.json(&["inspect", "c1"])[0]["State"]["Pid"], pid, "it went on");
+    host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
+fn the_daemons_log() {
+    let sandbox = Sandbox::new().unwrap();
+    let said = |config: serde_json::Value| {
+        let options =
+            DaemonOptions { config: config.as_object().cloned().unwrap(), ..DaemonOptions::default() };
+        let name = format!("d{}", config.to_string().len());
+        let mut daemon = Daemon::start(&sandbox, Subject::Weft, &name, options).unwrap();
+        daemon.stop().unwrap();
+        std::fs::read_to_string(daemon.log_path()).unwrap()
+    };
+    assert!(said(json!({})).contains("stopping on SIGTERM"));
+    let quiet = said(json!({"log-level": "error", "storage-driver": "overlay2"}));
+    assert!(!quiet.contains("SIGTERM") && !quiet.contains("storage-driver"), "{quiet}");
+    let structured = said(json!({"log-format": "json"}));
+    let line = structured.lines().find(|line| line.contains("SIGTERM")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["level"], "INFO");
 }
