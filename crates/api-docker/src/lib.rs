@@ -50,6 +50,8 @@ pub struct Facts {
     pub built: String,
     /// Commit it was built from, empty when unknown.
     pub commit: String,
+    /// Options for networks that name none themselves, by driver.
+    pub network_options: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
 }
 
 /// The router of this face. It expects a [`weft_cloud::Caller`] in each request's extensions.

@@ -65,6 +65,8 @@ pub struct NetworkConfig {
     pub gateway_v6: Option<IpAddr>,
     /// The host is made to forward packets.
     pub ip_forward: bool,
+    /// Options for networks that name none themselves, by driver.
+    pub options: BTreeMap<String, BTreeMap<String, String>>,
     /// Masquerade what leaves.
     pub ip_masq: bool,
     /// IPv6 on the default bridge.
@@ -87,6 +89,7 @@ impl Default for NetworkConfig {
             gateway: None,
             gateway_v6: None,
             ip_forward: true,
+            options: BTreeMap::new(),
             pools: Vec::new(),
             mtu: None,
             icc: true,

@@ -179,6 +179,7 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "ip" => network.publish_ip = optional(key, value)?,
         "host-gateway-ip" => network.host_gateway = vec![take::<IpAddr>(key, value)?],
         "host-gateway-ips" => network.host_gateway = take(key, value)?,
+        "default-network-opts" => network.options = take(key, value)?,
         "bip6" => network.bip6 = optional(key, value)?,
         "default-gateway" => network.gateway = optional(key, value)?,
         "default-gateway-v6" => network.gateway_v6 = optional(key, value)?,
@@ -368,7 +369,7 @@ mod tests {
             (json!({"iptables": false}), "iptables"),
             (json!({"authorization-plugins": ["x"]}), "authorization-plugins"),
             (json!({"exec-opts": ["native.x=y"]}), "exec-opts"),
-            (json!({"default-network-opts": {"bridge": {"a": "b"}}}), "default-network-opts"),
+            (json!({"default-network-opts": {"bridge": "x"}}), "default-network-opts"),
             (json!({"no-such-key": 1}), "no-such-key"),
             (
                 json!({"default-address-pools": [{"base": "10.0.0.0/24", "size": 16}]}),

@@ -78,11 +78,10 @@ pub(crate) fn judge(key: &str, value: &Value) -> Inert {
         ("iptables" | "ip6tables", _) => Inert::Refused(NO_SWITCH),
         ("firewall-backend", _) if empty || value == "nftables" => Inert::As,
         ("firewall-backend", _) => Inert::Named("Weft's rules are nftables"),
-        ("authorization-plugins" | "default-network-opts", _) if empty => Inert::As,
+        ("authorization-plugins", _) if empty => Inert::As,
         ("authorization-plugins", _) => {
             Inert::Refused("there are no plugins, and without them everybody would be let in")
         }
-        ("default-network-opts", _) => Inert::Refused("give the options to each network"),
         ("exec-opts", _) => exec_options(value),
         // Off, and that is so.
         (

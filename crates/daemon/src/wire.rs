@@ -226,7 +226,11 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     let kv = store(config).await?;
     let id = host(&kv, config).await?;
     let (cloud, registry, resolver) = domains(config, &kv, id, features.is_on("dns"), &tasks).await?;
-    let facts = weft_api_docker::Facts { built: crate::BUILT.into(), commit: crate::COMMIT.into() };
+    let facts = weft_api_docker::Facts {
+        built: crate::BUILT.into(),
+        commit: crate::COMMIT.into(),
+        network_options: config.network.options.clone(),
+    };
     let sources = Sources {
         cloud: cloud.clone(),
         kv,

@@ -67,7 +67,9 @@ pub(crate) fn bridged_packets_are_filtered() -> bool {
 pub(crate) fn bridge(name: &str) -> Result<(), SysctlError> {
     let name = name.replace('.', "/");
     sysctl::ensure(&format!("net.ipv4.conf.{name}.route_localnet"), "1")?;
-    if has_ipv6() {
+    // A link whose MTU is below 1280 bytes has no IPv6 at all (RFC 8200, section 5), and no parameters of it.
+    let ipv6 = fs::exists(format!("/proc/sys/net/ipv6/conf/{}", name.replace('/', "."))).unwrap_or_default();
+    if ipv6 {
         sysctl::ensure(&format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
     }
     Ok(())

@@ -17,7 +17,7 @@ pub(super) async fn create(
     Extension(version): Extension<ApiVersion>,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response> {
-    let (draft, labels) = body.draft(version)?;
+    let (draft, labels) = body.over(&face.facts.network_options).draft(version)?;
     let network = face.cloud.network_create(&caller, draft, labels).await?;
     respond::json(StatusCode::CREATED, &json!({"Id": network.spec.id, "Warning": ""}))
 }

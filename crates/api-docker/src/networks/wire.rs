@@ -153,6 +153,15 @@ fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
 }
 
 impl CreateBody {
+    /// With the options that the daemon has for its driver where it names none itself.
+    pub(super) fn over(mut self, defaults: &BTreeMap<String, BTreeMap<String, String>>) -> Self {
+        let driver = if matches!(self.driver.as_str(), "" | "default") { "bridge" } else { &self.driver };
+        for (name, value) in defaults.get(driver).into_iter().flatten() {
+            self.options.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self
+    }
+
     /// In the model's words.
     pub(super) fn draft(self, version: ApiVersion) -> Result<(NetworkDraft, Labels)> {
         if self.ingress || self.scope == "swarm" {

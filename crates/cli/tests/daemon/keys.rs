@@ -54,7 +54,8 @@ fn the_default_bridge() {
         "bip": "10.77.0.1/24", "fixed-cidr": "10.77.0.128/26", "mtu": 1321, "icc": false, "ip-masq": false,
         "default-gateway": "10.77.0.254", "bip6": "fd77::1/64", "default-gateway-v6": "fd77::fe",
         "ip": "127.0.0.1", "default-address-pools": [{"base": "10.99.0.0/16", "size": 26}],
-        "host-gateway-ip": "192.0.2.7", "ip-forward": false
+        "host-gateway-ip": "192.0.2.7", "ip-forward": false,
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1234"}}
     });
     let host = Host::with(keys, still, &[]);
     let look = "ip route; ip -6 route; cat /sys/class/net/eth0/mtu; ip addr show eth0; cat /etc/hosts";
@@ -78,8 +79,11 @@ fn the_default_bridge() {
     let forwards = run(host.sandbox.command("cat").arg("/proc/sys/net/ipv4/ip_forward"));
     assert_eq!(forwards.trim(), "0", "ip-forward: false");
     host.ok(&["network", "create", "pooled"]);
-    let pooled = host.json(&["network", "inspect", "pooled"])[0]["IPAM"]["Config"][0]["Subnet"].to_string();
-    assert_eq!(pooled, "\"10.99.0.0/26\"");
+    let pooled = host.json(&["network", "inspect", "pooled"])[0].clone();
+    assert_eq!(pooled["IPAM"]["Config"][0]["Subnet"], "10.99.0.0/26");
+    assert_eq!(pooled["Options"]["com.docker.network.driver.mtu"], "1234");
+    let mtu = ["run", "--rm", "--network", "pooled", "busybox", "cat", "/sys/class/net/eth0/mtu"];
+    assert_eq!(host.ok(&mtu), "1234");
     // No talk between containers, and a port is published where `ip` says.
     serve(&host);
     let made = host.json(&["inspect", "c1"]);
