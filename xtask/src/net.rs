@@ -267,5 +267,7 @@ fn down(file: &Path) -> Result<()> {
         ensure!(begun.elapsed() < PATIENCE, "process {} does not end", lab.pid);
         std::thread::sleep(Duration::from_millis(20));
     }
+    // What a detached one said; there is none of one in the foreground.
+    let _ = std::fs::remove_file(file.with_extension("log"));
     Ok(())
 }

@@ -56,4 +56,7 @@ fn hosts_stand_are_entered_cut_off_and_end() {
     ok(&["down"]);
     assert!(!std::path::Path::new(&dir).exists());
     assert!(fails(&["status"]).contains("no lab stands"));
+    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+    let left: Vec<_> = left.filter(|e| e.file_name().to_string_lossy().contains(&lab.0)).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
