@@ -117,7 +117,7 @@ struct Prepared {
     late: Late,
     rlimits: Vec<PosixRlimit>,
     oom_score_adj: Option<i32>,
-    /// Set by us, on cgroup version 2.
+    /// Set by us: all on cgroup version 2, what libcontainer misses on version 1.
     resources: Option<LinuxResources>,
     seccomp: Option<SeccompFile>,
     user_namespace: bool,
@@ -156,7 +156,8 @@ impl Prepared {
         oci.set_root(Some(root));
         let net = remap::take_network(&mut oci, &dir.join(remap::SYS));
         let late = Late::take(&mut oci)?;
-        let resources = if limits::ours() { take_resources(&mut oci) } else { None };
+        let resources =
+            if limits::ours() { take_resources(&mut oci) } else { limits::missed(oci.linux().as_ref()) };
         let linux = oci.linux().as_ref();
         let user_namespace = linux
             .and_then(|l| l.namespaces().as_ref())
