@@ -101,6 +101,12 @@ impl Cloud {
         if draft.bridge.is_some() {
             caller.authorise(Action::Host, caller.project)?;
         }
+        if matches!(draft.name.as_str(), "bridge" | "host" | "none" | "default") {
+            return Err(CloudError::Forbidden(format!(
+                "operation is not permitted on predefined {} network",
+                draft.name
+            )));
+        }
         let _turn = self.0.hints.turn().await;
         let existing = self.0.networks.list_shared().await?;
         if existing.iter().any(|n| n.spec.name == draft.name) {
@@ -247,10 +253,17 @@ impl Cloud {
         let found = self.container_find(caller, container).await?;
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = network.spec.name.to_string();
-        if matches!(network.spec.kind, NetworkKind::Host | NetworkKind::None) {
-            return Err(CloudError::Forbidden(format!(
-                "container cannot be connected to {shown} network: it is not a network that containers are attached to"
-            )));
+        let conflict = match network.spec.kind {
+            NetworkKind::Host => {
+                Some("container cannot be disconnected from host network or connected to host network")
+            }
+            NetworkKind::None => Some(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ),
+            _ => None,
+        };
+        if let Some(text) = conflict {
+            return Err(CloudError::Forbidden(text.into()));
         }
         match found.spec.network {
             NetworkMode::Host => {
