@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod activation;
+mod client;
 mod config;
 mod features;
 mod figures;

@@ -28,6 +28,7 @@ mod streams;
 mod system;
 mod transfer;
 mod tty;
+mod verbs;
 mod volumes;
 mod wire;
 
@@ -56,6 +57,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("system", system::CASES),
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
+        ("verbs", verbs::CASES),
         ("volumes", volumes::CASES),
         ("wire", wire::CASES),
     ];

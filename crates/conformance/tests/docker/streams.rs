@@ -16,6 +16,19 @@ fn send(t: &T, method: &str, path: &str) -> UnixStream {
     stream
 }
 
+/// A request of HTTP/1.1 with a body of JSON, the last on its connection unless it is upgraded.
+fn post(t: &T, path: &str, headers: &str, body: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(t.socket()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let headers = if headers.is_empty() { "Connection: close\r\n" } else { headers };
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
 /// Reads an answer to its end: status, and what follows the head.
 fn finish(mut stream: UnixStream) -> (u16, String) {
     let mut answer = String::new();
@@ -231,6 +244,27 @@ cases! {
         let c = t.sleeper("a", [""; 0]);
         assert_eq!(ask(t, "POST", &format!("/v1.41/containers/{c}/wait?condition=nosuch")), (400, "{\"message\":\"invalid condition: \\\"nosuch\\\"\"}".to_owned()));
         assert_eq!(ask(t, "POST", "/v1.41/containers/nosuch/wait").0, 404);
+    }
+    // The client looks for the keys itself and hangs up; here the daemon has to.
+    fn detach_keys_are_the_daemons_too(t) [newer = "20.10 detaches and does not tell"] {
+        let c = t.sleeper("a", ["-it"]);
+        let body = r#"{"Cmd":["sh"],"Tty":true,"AttachStdin":true,"AttachStdout":true,"DetachKeys":"ctrl-x,x"}"#;
+        let (status, made) = finish(post(t, &format!("/v1.41/containers/{c}/exec"), "", body));
+        assert_eq!(status, 201, "{made}");
+        let exec: serde_json::Value = serde_json::from_str(&made).unwrap();
+        let upgrade = "Upgrade: tcp\r\nConnection: Upgrade\r\n";
+        let path = format!("/v1.41/exec/{}/start", exec["Id"].as_str().unwrap());
+        let mut stream = post(t, &path, upgrade, r#"{"Tty":true}"#);
+        assert!(head(&mut stream).starts_with("HTTP/1.1 101 "));
+        stream.write_all(b"\x18x").unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        t.until("told", || {
+            let until = t.soon(1);
+            let filter = format!("container={c}");
+            let args = ["events", "--since", "10m", "--until", &until, "-f", &filter, "-f", "event=exec_detach", "--format", "{{.Action}}"];
+            t.docker(args).ok().text() == "exec_detach"
+        });
     }
     fn resize_of_a_container(t) {
         let c = t.sleeper("a", ["-t"]);
