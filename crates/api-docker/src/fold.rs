@@ -4,15 +4,17 @@
 //! fitted; keys of maps (labels, options) are people's data and stay as they are. `serde(flatten)` hides a struct's fields
 //! from a deserializer, so types that are read here do not use it for reading.
 
+mod error;
+
 use serde::{
     Deserialize,
-    de::{
-        DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor,
-        value::StrDeserializer,
-    },
+    de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor, value::StrDeserializer},
     forward_to_deserialize_any,
 };
-use serde_json::{Error, Map, Value};
+use serde_json::{Map, Value};
+
+pub(crate) use error::Error;
+use error::{Probe, kind};
 
 /// `value` as a `T`.
 pub(crate) fn from_value<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {
@@ -26,6 +28,20 @@ pub(crate) fn field<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 struct Folded(Value);
+
+macro_rules! numbers {
+    ($($method:ident $name:literal,)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self.0 {
+                // What is no whole number, or too large, is named with its digits.
+                Value::Number(number) => Value::Number(number.clone())
+                    .$method(visitor)
+                    .map_err(|_| Error::mismatch(format!("number {number}"), $name)),
+                other => Err(Error::mismatch(kind(&other), $name)),
+            }
+        }
+    )*};
+}
 
 /// Keys become the names of the fields they fit; what fits none is ignored later, as in dockerd.
 fn fit(map: Map<String, Value>, fields: &[&str]) -> Map<String, Value> {
@@ -51,10 +67,51 @@ impl<'de> Deserializer<'de> for Folded {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0 {
-            Value::Object(map) => visitor.visit_map(Entries { rest: map.into_iter(), value: None }),
+            Value::Object(map) => visitor.visit_map(Entries::of(map, None)),
             Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
-            plain => plain.deserialize_any(visitor),
+            plain => plain.deserialize_any(visitor).map_err(Error::from),
         }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::String(text) => visitor.visit_string(text),
+            other => Err(Error::mismatch(kind(&other), "string")),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::Bool(value) => visitor.visit_bool(value),
+            other => Err(Error::mismatch(kind(&other), "bool")),
+        }
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
+            other => Err(Error::mismatch(kind(&other), format!("[]{}", Probe::of_items(visitor)))),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _length: usize, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::Object(map) => visitor.visit_map(Entries::of(map, None)),
+            other => Err(Error::mismatch(kind(&other), format!("map[string]{}", Probe::of_entries(visitor)))),
+        }
+    }
+
+    numbers! {
+        deserialize_i32 "int", deserialize_i64 "int64", deserialize_u8 "int", deserialize_u16 "uint16",
+        deserialize_u32 "uint32", deserialize_u64 "uint64", deserialize_f64 "float64",
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -71,15 +128,14 @@ impl<'de> Deserializer<'de> for Folded {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.0 {
-            Value::Object(map) => Folded(Value::Object(fit(map, fields))).deserialize_any(visitor),
+            Value::Object(map) => visitor.visit_map(Entries::of(fit(map, fields), Some(name))),
             // serde would read a struct from a list as well, field by field; Go does not.
-            Value::Array(_) => Err(Error::invalid_type(Unexpected::Seq, &visitor)),
-            other => Folded(other).deserialize_any(visitor),
+            other => Err(Error::mismatch(kind(&other), error::go_type(name))),
         }
     }
 
@@ -89,18 +145,25 @@ impl<'de> Deserializer<'de> for Folded {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        self.0.deserialize_enum(name, variants, visitor).map_err(Error::from)
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq
-        tuple tuple_struct map identifier ignored_any
+        i8 i16 i128 u128 f32 char bytes byte_buf unit unit_struct tuple_struct identifier ignored_any
     }
 }
 
+/// The entries of an object; of a struct's, where its name is known.
 struct Entries {
     rest: serde_json::map::IntoIter,
-    value: Option<Value>,
+    value: Option<(String, Value)>,
+    of: Option<&'static str>,
+}
+
+impl Entries {
+    fn of(map: Map<String, Value>, of: Option<&'static str>) -> Self {
+        Self { rest: map.into_iter(), value: None, of }
+    }
 }
 
 impl<'de> MapAccess<'de> for Entries {
@@ -108,12 +171,17 @@ impl<'de> MapAccess<'de> for Entries {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
-        self.value = Some(value);
-        seed.deserialize(StrDeserializer::new(&key)).map(Some)
+        let read = seed.deserialize(StrDeserializer::new(&key)).map(Some);
+        self.value = Some((key, value));
+        read
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(Folded(self.value.take().unwrap_or_default()))
+        let (key, value) = self.value.take().unwrap_or_default();
+        seed.deserialize(Folded(value)).map_err(|error| match self.of {
+            Some(name) => error.within(name, &key),
+            None => error,
+        })
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -169,7 +237,23 @@ mod tests {
         assert_eq!(outer.list[0].detach_keys, "a");
         assert_eq!(outer.list[0].labels.len(), 2);
         assert_eq!(outer.one.map(|o| o.detach_keys).as_deref(), Some("exact"));
-        assert!(from_value::<Outer>(json!({"Count": "three"})).is_err());
-        assert!(from_value::<Outer>(json!([])).is_err());
+        for (value, text) in [
+            (json!([]), "array into Go value of type container.Outer"),
+            (json!({"Count": "three"}), "string into Go struct field Outer.Count of type int64"),
+            (json!({"Count": 1.5}), "number 1.5 into Go struct field Outer.Count of type int64"),
+            (json!({"List": {}}), "object into Go struct field Outer.List of type []container.Inner"),
+            (
+                json!({"one": {"labels": 1}}),
+                "number into Go struct field Inner.One.Labels of type map[string]string",
+            ),
+            (
+                json!({"One": {"Labels": {"a": true}}}),
+                "bool into Go struct field Inner.One.Labels of type string",
+            ),
+            (json!({"List": [{}, "x"]}), "string into Go struct field Outer.List of type container.Inner"),
+        ] {
+            let error = from_value::<Outer>(value.clone()).unwrap_err().to_string();
+            assert_eq!(error, format!("json: cannot unmarshal {text}"), "{value}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A process's streams over a WebSocket (RFC 6455): output as binary messages, messages in as input.
+//! A process's streams over a WebSocket (RFC 6455): output as messages, messages in as input.
 //!
 //! The handshake and framing of the server side are all that attach needs; they are small enough to stand here.
 
@@ -9,7 +9,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use weft_cloud::Attachment;
 
 use crate::{ApiError, error::Result};
@@ -18,8 +18,18 @@ const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The longest message taken, bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// Answers the handshake and joins the streams.
-pub(crate) fn answer(mut request: Request<Body>, attached: Attachment) -> Result<Response> {
+/// Kinds of frames that are sent or answered (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opcode {
+    Text = 1,
+    Binary = 2,
+    Close = 8,
+    Ping = 9,
+    Pong = 10,
+}
+
+/// Answers the handshake and joins the streams; output goes in messages of `kind`.
+pub(crate) fn answer(mut request: Request<Body>, attached: Attachment, kind: Opcode) -> Result<Response> {
     let bad = || ApiError::new(StatusCode::BAD_REQUEST, "malformed WebSocket handshake");
     let key = request.headers().get("sec-websocket-key").ok_or_else(bad)?;
     let accept = STANDARD.encode(Sha1::new().chain_update(key.as_bytes()).chain_update(MAGIC).finalize());
@@ -30,15 +40,17 @@ pub(crate) fn answer(mut request: Request<Body>, attached: Attachment) -> Result
     headers.insert("sec-websocket-accept", HeaderValue::from_str(&accept).map_err(|_| bad())?);
     tokio::spawn(async move {
         if let Ok(client) = connection.await {
-            let ended = join(client, attached).await;
+            let ended = join(client, attached, kind).await;
             tracing::debug!(?ended, "a WebSocket ended");
         }
     });
     Ok(response)
 }
 
-async fn join(client: weft_api_kit::Hijacked, attached: Attachment) -> std::io::Result<()> {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
+async fn join(client: weft_api_kit::Hijacked, attached: Attachment, kind: Opcode) -> std::io::Result<()> {
+    let (mut from_client, to_client) = tokio::io::split(client);
+    // Output and the answers to pings meet here; no frame is cut by another.
+    let to_client = tokio::sync::Mutex::new(to_client);
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     tokio::spawn(async move {
         let (input, output) = tokio::io::split(ours);
@@ -49,7 +61,10 @@ async fn join(client: weft_api_kit::Hijacked, attached: Attachment) -> std::io::
         while let Some((opcode, payload)) = read_frame(&mut from_client).await? {
             match opcode {
                 0..=2 => to_process.write_all(&payload).await?,
-                8 => break,
+                op if op == Opcode::Close as u8 => break,
+                op if op == Opcode::Ping as u8 => {
+                    send(&mut *to_client.lock().await, Opcode::Pong, &payload).await?;
+                }
                 _ => {}
             }
         }
@@ -59,21 +74,26 @@ async fn join(client: weft_api_kit::Hijacked, attached: Attachment) -> std::io::
         let mut buffer = vec![0; 32 << 10];
         loop {
             let n = from_process.read(&mut buffer).await?;
+            let mut to_client = to_client.lock().await;
             if n == 0 {
-                to_client.write_all(&[0x88, 0]).await?;
+                send(&mut *to_client, Opcode::Close, &[]).await?;
                 return to_client.shutdown().await;
             }
-            to_client.write_all(&header(n)).await?;
-            to_client.write_all(&buffer[..n]).await?;
-            to_client.flush().await?;
+            send(&mut *to_client, kind, &buffer[..n]).await?;
         }
     };
     tokio::select! { ended = input => ended, ended = output => ended }
 }
 
-/// The head of an unmasked binary message of `length` bytes.
-fn header(length: usize) -> Vec<u8> {
-    let mut head = vec![0x82];
+async fn send(to: &mut (impl AsyncWrite + Unpin), kind: Opcode, payload: &[u8]) -> std::io::Result<()> {
+    to.write_all(&header(kind, payload.len())).await?;
+    to.write_all(payload).await?;
+    to.flush().await
+}
+
+/// The head of an unmasked message of `length` bytes in one frame.
+fn header(kind: Opcode, length: usize) -> Vec<u8> {
+    let mut head = vec![0x80 | kind as u8];
     match u16::try_from(length) {
         Ok(short @ 0..=125) => head.push(short.to_be_bytes()[1]),
         Ok(medium) => {
@@ -127,8 +147,8 @@ mod tests {
 
     #[test]
     fn lengths_take_the_shortest_form() {
-        assert_eq!(header(5), [0x82, 5]);
-        assert_eq!(header(300), [0x82, 126, 1, 44]);
-        assert_eq!(header(70_000).len(), 10);
+        assert_eq!(header(Opcode::Binary, 5), [0x82, 5]);
+        assert_eq!(header(Opcode::Text, 300), [0x81, 126, 1, 44]);
+        assert_eq!(header(Opcode::Binary, 70_000).len(), 10);
     }
 }

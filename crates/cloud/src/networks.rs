@@ -119,6 +119,12 @@ impl Cloud {
         if draft.bridge.is_some() {
             caller.authorise(Action::Host, caller.project)?;
         }
+        if matches!(draft.name.as_str(), "bridge" | "host" | "none" | "default") {
+            return Err(CloudError::Forbidden(format!(
+                "operation is not permitted on predefined {} network",
+                draft.name
+            )));
+        }
         let _turn = self.0.hints.turn().await;
         let existing = self.0.networks.list_shared().await?;
         if existing.iter().any(|n| n.spec.name == draft.name) {

@@ -87,8 +87,9 @@ impl Cloud {
         anonymous: bool,
     ) -> Result<Volume> {
         if !matches!(draft.driver.as_str(), "" | "local") {
+            let subject = draft.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
             return Err(CloudError::Missing(format!(
-                "error looking up volume plugin {0}: plugin \"{0}\" not found",
+                "create{subject}: error looking up volume plugin {0}: plugin \"{0}\" not found",
                 draft.driver
             )));
         }

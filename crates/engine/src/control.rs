@@ -34,7 +34,11 @@ impl Waiter {
             WaitCondition::NotRunning => over || news.gone || news.ends > ends,
         };
         match self.news.wait_for(true_now).await {
-            Ok(news) => WaitResult { code: news.status.exit.code, error: news.status.error.clone() },
+            // A removal takes the error of a failed start with it (moby `SetRemoved`).
+            Ok(news) => {
+                let error = if news.gone { String::new() } else { news.status.error.clone() };
+                WaitResult { code: news.status.exit.code, error }
+            }
             Err(_) => WaitResult { code: 0, error: "the engine has ended".into() },
         }
     }
@@ -80,17 +84,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the terminal's size.
+    /// Sets the terminal's size; a container without one has nothing to set, which is no error to Docker.
     ///
     /// # Errors
-    /// `NotRunning`; `Conflict` without a terminal.
+    /// `NotRunning`.
     pub async fn resize(&self, id: ContainerId, rows: u16, columns: u16) -> Result<()> {
         let (_, shim) = self.0.running(id).await?;
-        shim.resize(ConsoleSize { height: rows, width: columns }).await.map_err(|e| match e {
-            ShimError::State(text) => EngineError::Conflict(text),
-            e => e.into(),
-        })?;
         let container = self.0.container(id).await?;
+        if container.spec.process.tty {
+            shim.resize(ConsoleSize { height: rows, width: columns }).await.map_err(|e| match e {
+                ShimError::State(text) => EngineError::Conflict(text),
+                e => e.into(),
+            })?;
+        }
         let facts = [("height", rows.to_string()), ("width", columns.to_string())];
         self.0.events.container(&container, "resize", facts);
         Ok(())

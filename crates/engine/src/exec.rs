@@ -119,6 +119,9 @@ impl Engine {
         let exec = self.0.exec(id)?;
         let shim = exec.state.lock().shim.clone();
         let shim = shim.ok_or_else(|| EngineError::Conflict(format!("exec {id} is not running")))?;
+        if !exec.spec.tty {
+            return Ok(());
+        }
         Ok(shim.resize(ConsoleSize { height: rows, width: columns }).await?)
     }
 

@@ -1,7 +1,7 @@
 //! The processes of a container, as `ps` would list them, without running one: columns read from `/proc`.
 //!
 //! Understood: nothing or `-ef` (full format), `-e`/`-A`/`ax` and the like (short), `-l` is refused, `aux`/`u` (user
-//! format), `-o`/`o` with a list of columns, `-o name=TITLE`, and the GNU long forms of them. Docker runs the host's `ps` and filters by pid;
+//! format), `-o`/`o` with a list of columns, `-o name=TITLE`, and the GNU long forms of them; `-L` shows threads. Docker runs the host's `ps` and filters by pid;
 //! what is asked of it in practice is this.
 
 use std::{collections::HashMap, fs};
@@ -15,6 +15,9 @@ const TICKS: u64 = 100;
 
 const FULL: &str = "user=UID,pid,ppid,c,stime,tty=TTY,time,cmd";
 const SHORT: &str = "pid,tty=TTY,time,comm=CMD";
+/// With `-L`, a row for each thread.
+const FULL_THREADS: &str = "user=UID,pid,ppid,lwp,c,nlwp,stime,tty=TTY,time,cmd";
+const SHORT_THREADS: &str = "pid,lwp,tty=TTY,time,comm=CMD";
 const USER: &str = "user,pid,%cpu,%mem,vsz,rss,tty=TTY,stat,start,bsdtime=TIME,args=COMMAND";
 
 impl Engine {
@@ -29,7 +32,7 @@ impl Engine {
             let text = format!("Container {id} is restarting, wait until the container is running");
             return Err(EngineError::Conflict(text));
         }
-        let columns = columns(args)?;
+        let (columns, threads) = columns(args)?;
         // dockerd finds a container's rows by it.
         if columns.iter().all(|(_, title)| title != "PID") {
             return Err(EngineError::Invalid("Couldn't find PID field in ps output".into()));
@@ -40,7 +43,8 @@ impl Engine {
             let mut pids = cgroup.pids().map_err(|e| EngineError::Internal(weft_base::chain(&e)))?;
             pids.sort_unstable();
             let host = Machine::look();
-            let rows = pids.into_iter().filter_map(|pid| Process::read(pid, &host));
+            let all = pids.into_iter().flat_map(|pid| if threads { tasks(pid) } else { vec![(pid, pid)] });
+            let rows = all.filter_map(|(pid, task)| Process::read(pid, task, &host));
             let rows = rows.map(|p| columns.iter().map(|(key, _)| p.column(key, &host)).collect()).collect();
             Ok(TopTable { titles: columns.into_iter().map(|(_, title)| title).collect(), rows })
         })
@@ -50,8 +54,18 @@ impl Engine {
     }
 }
 
-/// Keys and titles of the wanted columns.
-fn columns(args: &str) -> Result<Vec<(String, String)>> {
+/// The threads of a process, by process and thread.
+fn tasks(pid: u32) -> Vec<(u32, u32)> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut tasks: Vec<_> =
+        entries.filter_map(|entry| Some((pid, entry.file_name().to_str()?.parse().ok()?))).collect();
+    tasks.sort_unstable();
+    tasks
+}
+
+/// Keys and titles of the wanted columns, and whether threads have rows of their own.
+fn columns(args: &str) -> Result<(Vec<(String, String)>, bool)> {
+    let mut threads = false;
     let mut format = String::new();
     let mut words = args.split_whitespace();
     let mut base = if args.trim().is_empty() { FULL } else { SHORT };
@@ -78,12 +92,18 @@ fn columns(args: &str) -> Result<Vec<(String, String)>> {
                 'u' if bsd => base = USER,
                 'f' if !bsd => base = FULL,
                 'e' | 'A' | 'a' | 'x' | 'w' | 'f' | 'H' | 'd' => {}
-                'L' | 'T' | 'm' | 'l' | 'j' | 's' | 'v' => return Err(unknown(word)),
+                'L' if !bsd => threads = true,
+                'T' | 'm' | 'l' | 'j' | 's' | 'v' => return Err(unknown(word)),
                 _ => return Err(unknown(word)),
             }
         }
     }
-    parse_format(if format.is_empty() { base } else { &format })
+    let base = match base {
+        FULL if threads => FULL_THREADS,
+        SHORT if threads => SHORT_THREADS,
+        other => other,
+    };
+    Ok((parse_format(if format.is_empty() { base } else { &format })?, threads))
 }
 
 fn join(one: &str, two: &str) -> String {
@@ -111,6 +131,9 @@ fn title_of(key: &str) -> Option<&'static str> {
         "uid" | "euid" => "UID",
         "gid" | "egid" => "GID",
         "pid" | "tgid" => "PID",
+        "lwp" => "LWP",
+        "tid" => "TID",
+        "spid" => "SPID",
         "ppid" => "PPID",
         "pgid" | "pgrp" => "PGID",
         "sid" | "sess" => "SID",
@@ -169,9 +192,10 @@ impl Machine {
     }
 }
 
-/// One process, from `/proc/PID/{stat,status,cmdline}` (proc(5)).
+/// One thread of a process, the first where none is asked for, from `/proc/PID/task/TID/{stat,status,cmdline}` (proc(5)).
 struct Process {
     pid: u32,
+    task: u32,
     comm: String,
     args: String,
     stat: Vec<String>,
@@ -186,9 +210,11 @@ struct Process {
 }
 
 impl Process {
-    fn read(pid: u32, host: &Machine) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    fn read(pid: u32, task: u32, host: &Machine) -> Option<Self> {
+        // A process's own files sum up its threads' times.
+        let dir = if pid == task { format!("/proc/{pid}") } else { format!("/proc/{pid}/task/{task}") };
+        let text = fs::read_to_string(format!("{dir}/stat")).ok()?;
+        let status = fs::read_to_string(format!("{dir}/status")).ok()?;
         let (head, rest) = text.rsplit_once(')')?;
         let comm = head.split_once('(')?.1.to_owned();
         // Field 3 (state) is at index 0.
@@ -205,6 +231,7 @@ impl Process {
         let started = host.boot + number(22) / TICKS;
         Some(Self {
             pid,
+            task,
             args,
             uid: uids.get(1).copied().unwrap_or(0),
             ruid: uids.first().copied().unwrap_or(0),
@@ -238,6 +265,7 @@ impl Process {
             "uid" | "euid" => self.uid.to_string(),
             "gid" | "egid" => self.gid.to_string(),
             "pid" | "tgid" => self.pid.to_string(),
+            "lwp" | "tid" | "spid" => self.task.to_string(),
             "ppid" => self.field(4).to_owned(),
             "pgid" | "pgrp" => self.field(5).to_owned(),
             "sid" | "sess" => self.field(6).to_owned(),
@@ -330,7 +358,7 @@ mod tests {
     #[test]
     fn titles_follow_the_arguments() {
         let titles =
-            |args: &str| columns(args).unwrap().into_iter().map(|c| c.1).collect::<Vec<_>>().join(" ");
+            |args: &str| columns(args).unwrap().0.into_iter().map(|c| c.1).collect::<Vec<_>>().join(" ");
         for (args, expected) in [
             ("", "UID PID PPID C STIME TTY TIME CMD"),
             ("-ef", "UID PID PPID C STIME TTY TIME CMD"),
@@ -339,6 +367,9 @@ mod tests {
             ("-o pid,cmd", "PID CMD"),
             ("-eo pid,user=WHO", "PID WHO"),
             ("-o pid -o args", "PID COMMAND"),
+            ("-L", "PID LWP TTY TIME CMD"),
+            ("-eLf", "UID PID PPID LWP C NLWP STIME TTY TIME CMD"),
+            ("-eLo pid,tid,comm", "PID TID COMMAND"),
         ] {
             assert_eq!(titles(args), expected, "{args}");
         }
@@ -349,7 +380,7 @@ mod tests {
     #[test]
     fn this_process_is_listed() {
         let host = Machine::look();
-        let me = Process::read(std::process::id(), &host).unwrap();
+        let me = Process::read(std::process::id(), std::process::id(), &host).unwrap();
         assert_eq!(me.column("pid", &host), std::process::id().to_string());
         assert_eq!(me.column("user", &host), "root");
         assert!(me.rss() > 0);

@@ -9,7 +9,7 @@ use axum::{
 };
 use weft_cloud::{AttachOptions, Caller};
 
-use crate::{ApiError, ApiVersion, Face, error::Result, hijack, query::Params};
+use crate::{ApiError, ApiVersion, Face, error::Result, hijack, query::Params, websocket::Opcode};
 
 fn options(params: &Params) -> AttachOptions {
     AttachOptions {
@@ -34,10 +34,12 @@ pub(super) async fn attach(
     Ok(hijack::answer(request, attached, version))
 }
 
-/// WebSockets carry the raw stream in binary frames. No released Docker client uses them.
+/// WebSockets carry the stream as it is, without Docker's frames; before 1.28 in text messages. Which streams are wanted is
+/// asked since 1.42; before, all were meant (moby `wsContainersAttach`).
 pub(super) async fn websocket(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
     params: Params,
     request: Request<Body>,
@@ -45,12 +47,11 @@ pub(super) async fn websocket(
     if !request.headers().get("upgrade").is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket")) {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "a WebSocket upgrade is expected"));
     }
-    // Without words for standard input, output and error, everything is meant.
     let mut options = options(&params);
-    options.stream = true;
-    if !(options.stdin || options.stdout || options.stderr) {
+    if version < ApiVersion::v1(42) {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
-    let attached = face.cloud.container_attach(&caller, &id, options).await?;
-    crate::websocket::answer(request, attached)
+    let attached = face.cloud.container_attach(&caller, &id, options).await?.framed(false);
+    let kind = if version < ApiVersion::v1(28) { Opcode::Text } else { Opcode::Binary };
+    crate::websocket::answer(request, attached, kind)
 }

@@ -51,7 +51,10 @@ impl<'de> Deserialize<'de> for Body {
         }
         let body = Value::deserialize(deserializer)?;
         let Rest { restart } = fold::from_value(body.clone()).map_err(D::Error::custom)?;
-        Ok(Self { resources: fold::from_value(body).map_err(D::Error::custom)?, restart })
+        Ok(Self {
+            resources: fold::from_value(body).map_err(|e| D::Error::custom(e.embedded_in("UpdateConfig")))?,
+            restart,
+        })
     }
 }
 

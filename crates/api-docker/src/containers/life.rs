@@ -78,14 +78,20 @@ pub(super) async fn unpause(
     respond::no_content()
 }
 
-/// Rows and columns of a terminal, `h` and `w`.
+/// Rows and columns of a terminal, `h` and `w`, both needed (moby `Uint32Value`). The kernel keeps 16 bits of each.
 pub(crate) fn window(params: &Params) -> Result<(u16, u16)> {
-    let side = |name: &str| {
-        let number = params.number(name)?.unwrap_or(0);
-        u16::try_from(number)
-            .map_err(|_| ApiError::bad_request(format!("invalid terminal size {name}={number}")))
+    let side = |name: &str, noun: &str| {
+        let text = params.get(name).unwrap_or_default();
+        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let why = match digits.parse::<u32>() {
+            Ok(number) if plain && !negative => return Ok(u16::try_from(number).unwrap_or(u16::MAX)),
+            _ if plain => "value out of range",
+            _ => "invalid syntax",
+        };
+        Err(ApiError::bad_request(format!("invalid resize {noun} {text:?}: {why}")))
     };
-    Ok((side("h")?, side("w")?))
+    Ok((side("h", "height")?, side("w", "width")?))
 }
 
 pub(super) async fn resize(

@@ -1,23 +1,28 @@
 //! The body of a creation turned into a draft; every string that has a grammar is parsed here.
+//!
+//! The body as a whole is this file's; the parts of it that are an idea of their own have a file each.
 
-use std::net::IpAddr;
+mod confine;
+mod ports;
+mod resources;
+mod run;
 
 use weft_cloud::{ContainerDraft, DraftNetwork, ImageDefaults};
-use weft_model::{
-    BlkioDevice, BlkioRate, CgroupNs, Confinement, DeviceRequest, DeviceSpec, DnsConfig, HealthCheck,
-    HealthTest, IpcMode, LogConfig, MountSpec, Namespace, PortRange, ProcessSpec, Protocol, PublishSpec,
-    Resources, RestartMode, RestartPolicy, SeccompChoice, Ulimit, UserNs,
-};
+use weft_model::{DnsConfig, MountSpec, ProcessSpec};
 
 use super::{
     endpoint::endpoint,
     mounts,
-    wire::{
-        ContainerConfig, CreateBody, HealthConfig, HostConfig, PortMap, ResourcesWire, RestartPolicyWire,
-        ThrottleDevice, Words,
-    },
+    wire::{ContainerConfig, CreateBody, HostConfig, Words},
 };
 use crate::error::{ApiError, Result};
+
+use confine::confinement;
+use ports::{extra_hosts, publish};
+pub(super) use resources::limits;
+use resources::resources;
+pub(super) use run::restart_policy;
+use run::{health, log_config};
 
 /// The draft that `body` asks for.
 pub(super) fn draft(
@@ -53,7 +58,7 @@ pub(super) fn draft(
         network: if config.network_disabled { DraftNetwork::None } else { network_mode(&host.network_mode) },
         endpoints,
         mac: parse_optional(&config.mac_address)?,
-        exposed: config.exposed_ports.keys().map(|p| exposed(p)).collect::<Result<_>>()?,
+        exposed: config.exposed_ports.keys().map(|p| ports::exposed(p)).collect::<Result<_>>()?,
         publish: publish(&host.port_bindings)?,
         publish_all: host.publish_all_ports,
         dns: DnsConfig {
@@ -201,263 +206,6 @@ pub(super) fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text:
     text.parse().map(Some).map_err(|e: T::Err| ApiError::bad_request(e.to_string()))
 }
 
-fn namespace(mode: &str, kind: &str) -> Result<(Namespace, Option<String>)> {
-    match mode {
-        "" | "private" => Ok((Namespace::Private, None)),
-        "host" => Ok((Namespace::Host, None)),
-        other => match other.strip_prefix("container:") {
-            Some(target) if !target.is_empty() && kind != "UTS" => {
-                Ok((Namespace::Private, Some(target.to_owned())))
-            }
-            _ => Err(ApiError::bad_request(format!("invalid {kind} mode: {other}"))),
-        },
-    }
-}
-
-fn confinement(host: &HostConfig) -> Result<(Confinement, Option<String>, Option<String>)> {
-    let (pid, pid_of) = namespace(&host.pid_mode, "PID")?;
-    let (uts, _) = namespace(&host.uts_mode, "UTS")?;
-    let (ipc, ipc_of) = match host.ipc_mode.as_str() {
-        "" | "private" => (IpcMode::Private, None),
-        "shareable" => (IpcMode::Shareable, None),
-        "none" => (IpcMode::None, None),
-        "host" => (IpcMode::Host, None),
-        other => match other.strip_prefix("container:") {
-            Some(target) if !target.is_empty() => (IpcMode::Private, Some(target.to_owned())),
-            _ => return Err(ApiError::bad_request(format!("invalid IPC mode: {other}"))),
-        },
-    };
-    let cgroup = match host.cgroupns_mode.as_str() {
-        "" => CgroupNs::Default,
-        "private" => CgroupNs::Private,
-        "host" => CgroupNs::Host,
-        other => return Err(ApiError::bad_request(format!("invalid cgroup namespace mode: {other}"))),
-    };
-    let user = match host.userns_mode.as_str() {
-        "" => UserNs::Default,
-        "host" => UserNs::Host,
-        other => return Err(ApiError::bad_request(format!("invalid USER mode: {other}"))),
-    };
-    let mut confine = Confinement {
-        privileged: host.privileged,
-        cap_add: host.cap_add.clone().unwrap_or_default(),
-        cap_drop: host.cap_drop.clone().unwrap_or_default(),
-        read_only_root: host.readonly_rootfs,
-        security_opt: host.security_opt.clone().unwrap_or_default(),
-        masked_paths: host.masked_paths.clone(),
-        readonly_paths: host.readonly_paths.clone(),
-        pid,
-        uts,
-        ipc,
-        cgroup,
-        user,
-        sysctls: host.sysctls.clone(),
-        ..Confinement::default()
-    };
-    for option in host.security_opt.iter().flatten() {
-        security_option(option, &mut confine)?;
-    }
-    Ok((confine, pid_of, ipc_of))
-}
-
-fn security_option(option: &str, confine: &mut Confinement) -> Result<()> {
-    let invalid = || ApiError::bad_request(format!("invalid --security-opt 2: {option:?}"));
-    if option == "no-new-privileges" {
-        confine.no_new_privileges = true;
-        return Ok(());
-    }
-    // Older clients wrote a colon.
-    let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).ok_or_else(invalid)?;
-    match key {
-        "no-new-privileges" => confine.no_new_privileges = value.parse().map_err(|_| invalid())?,
-        "seccomp" if value == "unconfined" => confine.seccomp = SeccompChoice::Unconfined,
-        "seccomp" if value == "builtin" => confine.seccomp = SeccompChoice::Default,
-        "seccomp" => {
-            serde_json::from_str::<serde_json::Value>(value)
-                .map_err(|e| ApiError::bad_request(format!("Decoding seccomp profile failed: {e}")))?;
-            confine.seccomp = SeccompChoice::Profile(value.to_owned());
-        }
-        "systempaths" if value == "unconfined" => {
-            confine.masked_paths = Some(Vec::new());
-            confine.readonly_paths = Some(Vec::new());
-        }
-        // Without the module in the kernel these change nothing, as on a dockerd without it.
-        "label" | "apparmor" => {}
-        _ => return Err(invalid()),
-    }
-    Ok(())
-}
-
-fn rates(devices: Option<&Vec<ThrottleDevice>>) -> Vec<BlkioRate> {
-    devices.into_iter().flatten().map(|d| BlkioRate { path: d.path.clone(), rate: d.rate }).collect()
-}
-
-fn resources(host: &HostConfig) -> Result<Resources> {
-    let mut resources = limits(&host.resources)?;
-    resources.oom_score_adj = host.oom_score_adj;
-    resources.shm_size = host.shm_size;
-    if host.shm_size < 0 {
-        return Err(ApiError::bad_request("SHM size can not be less than 0".into()));
-    }
-    Ok(resources)
-}
-
-/// Limits alone; also the body of an update.
-pub(super) fn limits(r: &ResourcesWire) -> Result<Resources> {
-    let devices = r.devices.iter().flatten().map(|d| DeviceSpec {
-        host: d.path_on_host.clone(),
-        target: if d.path_in_container.is_empty() {
-            d.path_on_host.clone()
-        } else {
-            d.path_in_container.clone()
-        },
-        access: if d.cgroup_permissions.is_empty() { "rwm".into() } else { d.cgroup_permissions.clone() },
-    });
-    let requests = r.device_requests.iter().flatten().map(|d| DeviceRequest {
-        driver: d.driver.clone(),
-        count: d.count,
-        ids: d.device_ids.clone().unwrap_or_default(),
-        capabilities: d.capabilities.clone().unwrap_or_default(),
-    });
-    let weights = r.blkio_weight_device.iter().flatten();
-    Ok(Resources {
-        memory: r.memory,
-        memory_swap: r.memory_swap,
-        memory_reservation: r.memory_reservation,
-        kernel_memory: r.kernel_memory,
-        kernel_memory_tcp: r.kernel_memory_tcp,
-        swappiness: r.memory_swappiness.filter(|s| *s != -1),
-        oom_kill_disable: r.oom_kill_disable,
-        nano_cpus: r.nano_cpus,
-        cpu_shares: r.cpu_shares,
-        cpu_period: r.cpu_period,
-        cpu_quota: r.cpu_quota,
-        cpu_rt_period: r.cpu_realtime_period,
-        cpu_rt_runtime: r.cpu_realtime_runtime,
-        cpuset_cpus: r.cpuset_cpus.clone(),
-        cpuset_mems: r.cpuset_mems.clone(),
-        pids: r.pids_limit,
-        blkio_weight: r.blkio_weight,
-        blkio_weight_device: weights
-            .map(|w| BlkioDevice { path: w.path.clone(), weight: w.weight })
-            .collect(),
-        blkio_read_bps: rates(r.blkio_device_read_bps.as_ref()),
-        blkio_write_bps: rates(r.blkio_device_write_bps.as_ref()),
-        blkio_read_iops: rates(r.blkio_device_read_iops.as_ref()),
-        blkio_write_iops: rates(r.blkio_device_write_iops.as_ref()),
-        devices: devices.collect(),
-        device_cgroup_rules: r.device_cgroup_rules.clone().unwrap_or_default(),
-        device_requests: requests.collect(),
-        ulimits: r
-            .ulimits
-            .iter()
-            .flatten()
-            .map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard })
-            .collect(),
-        cgroup_parent: r.cgroup_parent.clone(),
-        ..Resources::default()
-    })
-}
-
-/// `80`, `80/tcp`, `80-82/udp` as declared by images and people.
-fn exposed(text: &str) -> Result<String> {
-    let (range, protocol) = split_port(text)?;
-    Ok(if range.start == range.end {
-        format!("{}/{}", range.start, protocol.as_str())
-    } else {
-        format!("{}-{}/{}", range.start, range.end, protocol.as_str())
-    })
-}
-
-fn split_port(text: &str) -> Result<(PortRange, Protocol)> {
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol
-        .parse()
-        .map_err(|e: String| ApiError::bad_request(format!("invalid port specification: {text:?}: {e}")))?;
-    Ok((port_range(ports)?, protocol))
-}
-
-fn port_range(text: &str) -> Result<PortRange> {
-    let invalid = || ApiError::bad_request(format!("invalid port specification: \"{text}\""));
-    let (start, end) = text.split_once('-').unwrap_or((text, text));
-    let range =
-        PortRange { start: start.parse().map_err(|_| invalid())?, end: end.parse().map_err(|_| invalid())? };
-    if range.end < range.start { Err(invalid()) } else { Ok(range) }
-}
-
-fn publish(map: &PortMap) -> Result<Vec<PublishSpec>> {
-    let mut all = Vec::new();
-    for (key, bindings) in map {
-        let (range, protocol) = split_port(key)?;
-        for binding in bindings.iter().flatten() {
-            if !binding.host_ip.is_empty() && binding.host_ip.parse::<IpAddr>().is_err() {
-                return Err(ApiError::bad_request(format!("invalid IP address: {}", binding.host_ip)));
-            }
-            let host_port = Some(binding.host_port.as_str()).filter(|p| !p.is_empty() && *p != "0");
-            let host_port = host_port.map(port_range).transpose()?;
-            for container_port in range.start..=range.end {
-                all.push(PublishSpec {
-                    protocol,
-                    container_port,
-                    host_ip: binding.host_ip.clone(),
-                    host_port,
-                });
-            }
-        }
-    }
-    Ok(all)
-}
-
-fn extra_hosts(hosts: &[String]) -> Result<Vec<String>> {
-    for host in hosts {
-        let valid = host.split_once([':', '=']).is_some_and(|(name, ip)| {
-            !name.is_empty()
-                && (ip == "host-gateway" || ip.trim_matches(['[', ']']).parse::<IpAddr>().is_ok())
-        });
-        if !valid {
-            return Err(ApiError::bad_request(format!("bad format for add-host: \"{host}\"")));
-        }
-    }
-    Ok(hosts.to_vec())
-}
-
-fn log_config(host: &HostConfig) -> Option<LogConfig> {
-    let log = &host.log_config;
-    (!log.kind.is_empty() || !log.config.is_empty())
-        .then(|| LogConfig { driver: log.kind.clone(), options: log.config.clone() })
-}
-
-/// A restart policy; also part of an update.
-pub(super) fn restart_policy(policy: &RestartPolicyWire, auto_remove: bool) -> Result<RestartPolicy> {
-    let mode = match policy.name.as_str() {
-        "" | "no" => RestartMode::No,
-        "always" => RestartMode::Always,
-        "unless-stopped" => RestartMode::UnlessStopped,
-        "on-failure" => RestartMode::OnFailure,
-        other => {
-            return Err(ApiError::bad_request(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or \
-                 'unless-stopped'"
-            )));
-        }
-    };
-    let retries = policy.maximum_retry_count;
-    if retries < 0 {
-        return Err(ApiError::bad_request(
-            "invalid restart policy: maximum retry count cannot be negative".into(),
-        ));
-    }
-    if retries > 0 && mode != RestartMode::OnFailure {
-        return Err(ApiError::bad_request(
-            "invalid restart policy: maximum retry count can only be used with 'on-failure'".into(),
-        ));
-    }
-    if auto_remove && mode != RestartMode::No {
-        return Err(ApiError::bad_request("can't create 'AutoRemove' container with restart policy".into()));
-    }
-    Ok(RestartPolicy { mode, max_retries: u32::try_from(retries).unwrap_or(u32::MAX) })
-}
-
 /// A configuration as an image carries it; the body of a commit.
 pub(crate) fn defaults(config: &ContainerConfig) -> Result<ImageDefaults> {
     Ok(ImageDefaults {
@@ -466,54 +214,13 @@ pub(crate) fn defaults(config: &ContainerConfig) -> Result<ImageDefaults> {
         env: config.env.clone().unwrap_or_default(),
         working_dir: config.working_dir.clone(),
         user: config.user.clone(),
-        exposed: config.exposed_ports.keys().map(|p| exposed(p)).collect::<Result<_>>()?,
+        exposed: config.exposed_ports.keys().map(|p| ports::exposed(p)).collect::<Result<_>>()?,
         volumes: config.volumes.iter().flat_map(|v| v.keys().cloned()).collect(),
         labels: config.labels.clone(),
         stop_signal: config.stop_signal.clone(),
         shell: words(config.shell.clone()),
         health: config.healthcheck.as_ref().map(health).transpose()?.flatten(),
     })
-}
-
-/// `None` means: the image's.
-fn health(config: &HealthConfig) -> Result<Option<HealthCheck>> {
-    const SHORTEST: i64 = 1_000_000;
-    for (name, value) in [
-        ("Interval", config.interval),
-        ("Timeout", config.timeout),
-        ("StartPeriod", config.start_period),
-        ("StartInterval", config.start_interval),
-    ] {
-        if value != 0 && value < SHORTEST {
-            return Err(ApiError::bad_request(format!("{name} in Healthcheck cannot be less than 1ms")));
-        }
-    }
-    if config.retries < 0 {
-        return Err(ApiError::bad_request("Retries in Healthcheck cannot be negative".into()));
-    }
-    let test = match config.test.split_first() {
-        None => None,
-        Some((kind, rest)) => Some(match kind.as_str() {
-            "NONE" => HealthTest::Disabled,
-            "CMD" => HealthTest::Exec(rest.to_vec()),
-            "CMD-SHELL" => HealthTest::Shell(rest.first().cloned().unwrap_or_default()),
-            other => return Err(ApiError::bad_request(format!("unknown type '{other}' in Healthcheck"))),
-        }),
-    };
-    let any_time =
-        config.interval | config.timeout | config.start_period | config.start_interval | config.retries;
-    if test.is_none() && any_time == 0 {
-        return Ok(None);
-    }
-    Ok(Some(HealthCheck {
-        // An empty exec form asks for the image's test with these times.
-        test: test.unwrap_or(HealthTest::Exec(Vec::new())),
-        interval: config.interval,
-        timeout: config.timeout,
-        retries: config.retries,
-        start_period: config.start_period,
-        start_interval: config.start_interval,
-    }))
 }
 
 #[cfg(test)]

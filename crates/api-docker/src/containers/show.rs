@@ -192,6 +192,12 @@ fn mount(point: &MountPoint) -> Value {
     Value::Object(map)
 }
 
+/// The manifest of the image, since 1.48.
+fn manifest_descriptor(view: &ContainerView, version: ApiVersion) -> Option<Value> {
+    let digest = view.image_manifest.filter(|_| version >= ApiVersion::v1(48))?;
+    Some(json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0}))
+}
+
 /// The whole container.
 pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value> {
     let (meta, spec, status) = (&view.container.meta, &view.container.spec, &view.container.status);
@@ -237,8 +243,7 @@ pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value
             map.insert("SizeRw".into(), size.writable.into());
             map.insert("SizeRootFs".into(), size.root.into());
         }
-        if let Some(digest) = view.image_manifest.filter(|_| version >= ApiVersion::v1(48)) {
-            let descriptor = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0});
+        if let Some(descriptor) = manifest_descriptor(view, version) {
             map.insert("ImageManifestDescriptor".into(), descriptor);
         }
     }
@@ -271,6 +276,12 @@ pub(crate) fn summary(view: &ContainerView, now: Timestamp, version: ApiVersion)
         "NetworkSettings": {"Networks": networks(view, version)},
         "Mounts": status.mounts.iter().map(mount).collect::<Vec<_>>(),
     });
+    if version >= ApiVersion::v1(46) && !spec.annotations.is_empty() {
+        row["HostConfig"]["Annotations"] = json!(spec.annotations);
+    }
+    if let Some(descriptor) = manifest_descriptor(view, version) {
+        row["ImageManifestDescriptor"] = descriptor;
+    }
     if let (Some(size), Some(map)) = (view.size, row.as_object_mut()) {
         map.insert("SizeRw".into(), size.writable.into());
         map.insert("SizeRootFs".into(), size.root.into());

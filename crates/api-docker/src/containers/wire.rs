@@ -17,13 +17,42 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// One string or a list of them, as `Cmd`, `Entrypoint` and `Shell` may be written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Words {
     /// A single word.
     One(String),
     /// A list.
     Many(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WordsVisitor)
+    }
+}
+
+struct WordsVisitor;
+
+impl<'de> serde::de::Visitor<'de> for WordsVisitor {
+    type Value = Words;
+
+    // Its Go type is a list that reads a single word too, and complains of the word.
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Words, E> {
+        Ok(Words::One(word.to_owned()))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+        let mut words = Vec::new();
+        while let Some(word) = items.next_element()? {
+            words.push(word);
+        }
+        Ok(Words::Many(words))
+    }
 }
 
 impl Words {
@@ -440,10 +469,12 @@ impl<'de> Deserialize<'de> for CreateBody {
         let body = Value::deserialize(deserializer)?;
         let resources = fold::field(&body, "HostConfig").cloned();
         let rest: Rest = fold::from_value(body.clone()).map_err(D::Error::custom)?;
-        let config = fold::from_value(body).map_err(D::Error::custom)?;
+        let config = fold::from_value(body).map_err(|e| D::Error::custom(e.embedded_in("CreateRequest")))?;
         let mut host_config = rest.host_config;
         if let Some(resources) = resources {
-            host_config.resources = fold::from_value(resources).map_err(D::Error::custom)?;
+            host_config.resources = fold::from_value(resources).map_err(|e| {
+                D::Error::custom(e.embedded_in("HostConfig").within("CreateRequest", "HostConfig"))
+            })?;
         }
         Ok(Self { config, runtime: rest.runtime, host_config, networking_config: rest.networking_config })
     }

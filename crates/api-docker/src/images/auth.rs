@@ -29,6 +29,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Option<Credentials>> {
         return Ok(None);
     }
     let config: AuthConfig = serde_json::from_slice(&json)
+        .map_err(crate::fold::Error::from)
         .and_then(crate::fold::from_value)
         .map_err(|e| ApiError::bad_request(format!("invalid X-Registry-Auth header: {e}")))?;
     Ok(config.credentials())

@@ -26,7 +26,7 @@ pub(super) async fn commit(
     let given = config.as_object().is_some_and(|map| !map.is_empty());
     let overrides = if given {
         let config: ContainerConfig = crate::fold::from_value(config)
-            .map_err(|e| ApiError::bad_request(format!("invalid JSON: {e}")))?;
+            .map_err(|e| ApiError::bad_request(format!("invalid JSON: {}", e.embedded_in("Config"))))?;
         Some(crate::containers::defaults(&config)?)
     } else {
         None

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use weft_cloud::Caller;
 
 use crate::{
-    Face,
+    ApiVersion, Face,
     containers::{EndpointSettings, endpoint},
     error::Result,
     respond::JsonBody,
@@ -27,9 +27,13 @@ pub(super) struct Body {
 pub(super) async fn connect(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(id): Path<String>,
-    JsonBody(body): JsonBody<Body>,
+    JsonBody(mut body): JsonBody<Body>,
 ) -> Result<Response> {
+    if version < ApiVersion::v1(48) {
+        body.endpoint_config.gw_priority = None;
+    }
     let wishes = endpoint(&id, &body.endpoint_config)?;
     face.cloud.network_connect(&caller, &id, &body.container, wishes).await?;
     Ok(().into_response())

@@ -179,7 +179,8 @@ impl CreateBody {
             ipam_driver: self.ipam.driver,
             internal: self.internal,
             attachable: self.attachable,
-            ipv4: self.ipv4.unwrap_or(true),
+            // Unknown before 1.48, so it was not looked at.
+            ipv4: self.ipv4.filter(|_| version >= ApiVersion::v1(48)).unwrap_or(true),
             ipv6: self.ipv6.unwrap_or(false),
             ipam: self.ipam.config.into_iter().map(|p| pool(p, version)).collect(),
             bridge: options.name,

@@ -47,7 +47,12 @@ pub(super) async fn events(
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
-        return Err(ApiError::bad_request("`since` time cannot be after `until` time".into()));
+        let text = |name: &str| params.text(name).unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "`since` time ({}) cannot be after `until` time ({})",
+            text("since"),
+            text("until")
+        )));
     }
     let mut feed = face.cloud.events(&caller, since, until).await?;
     let (sender, body) = weft_api_kit::body_channel();

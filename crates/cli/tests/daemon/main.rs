@@ -4,6 +4,7 @@
 
 mod activation;
 mod certificates;
+mod client;
 mod config;
 mod features;
 mod figures;

@@ -187,6 +187,7 @@ impl Cloud {
         let id = ContainerId::new();
         let confine = references::confinement(self, caller, &draft).await?;
         let networking = references::networking(self, caller, &draft).await?;
+        references::links(self, caller, &draft).await?;
         let (mounts, volumes) = references::mounts(self, caller, &draft).await?;
         let hostname = match (&draft.hostname, networking.mode) {
             (Some(name), _) => name.clone(),

@@ -45,6 +45,9 @@ pub(super) async fn confinement(
     draft: &ContainerDraft,
 ) -> Result<Confinement> {
     let mut confine = draft.confine.clone();
+    if confine.uts == Namespace::Host && draft.hostname.is_some() {
+        return Err(CloudError::Invalid("conflicting options: hostname and the UTS mode".into()));
+    }
     if let Some(name) = &draft.pid_of {
         confine.pid = Namespace::Container(joined(cloud, caller, name).await?);
     }
@@ -68,20 +71,41 @@ async fn joined(cloud: &Cloud, caller: &Caller, name: &str) -> Result<ContainerI
 fn refuse_with_container(draft: &ContainerDraft) -> Result<()> {
     let dns = &draft.dns;
     let conflicts = [
-        (draft.hostname.is_some(), "hostname"),
-        (!draft.links.is_empty(), "links"),
-        (!dns.servers.is_empty() || !dns.search.is_empty() || !dns.options.is_empty(), "dns"),
-        (!draft.extra_hosts.is_empty(), "custom host-to-IP mapping"),
-        (draft.mac.is_some(), "the container type network cannot be used with a mac address"),
-        (!draft.publish.is_empty() || draft.publish_all, "port publishing"),
-        (!draft.exposed.is_empty(), "port exposing"),
+        (draft.hostname.is_some(), "hostname and the network mode"),
+        (
+            !draft.links.is_empty(),
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
+        (
+            !dns.servers.is_empty() || !dns.search.is_empty() || !dns.options.is_empty(),
+            "dns and the network mode",
+        ),
+        (!draft.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (draft.mac.is_some(), "mac-address and the network mode"),
+        (
+            !draft.publish.is_empty() || draft.publish_all,
+            "port publishing and the container type network mode",
+        ),
+        (!draft.exposed.is_empty(), "port exposing and the container type network mode"),
     ];
     match conflicts.iter().find(|(given, _)| *given) {
-        Some((_, what)) => Err(CloudError::Invalid(format!(
-            "conflicting options: {what} and the container type network mode"
-        ))),
+        Some((_, what)) => Err(CloudError::Invalid(format!("conflicting options: {what}"))),
         None => Ok(()),
     }
+}
+
+/// A link to nobody is refused when it is made (moby `setupLinks`).
+pub(super) async fn links(cloud: &Cloud, caller: &Caller, draft: &ContainerDraft) -> Result<()> {
+    for written in &draft.links {
+        let target = written.split(':').next().unwrap_or_default().trim_start_matches('/');
+        cloud.container_find(caller, target).await.map_err(|e| match e {
+            CloudError::NotFound { .. } => {
+                CloudError::Invalid(format!("could not get container for {target}: {e}"))
+            }
+            e => e,
+        })?;
+    }
+    Ok(())
 }
 
 /// The network stack and the networks.

@@ -30,10 +30,17 @@ impl Cloud {
         let found = self.container_find(caller, container).await?;
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = network.spec.name.to_string();
-        if matches!(network.spec.kind, NetworkKind::Host | NetworkKind::None) {
-            return Err(CloudError::Forbidden(format!(
-                "container cannot be connected to {shown} network: it is not a network that containers are attached to"
-            )));
+        let conflict = match network.spec.kind {
+            NetworkKind::Host => {
+                Some("container cannot be disconnected from host network or connected to host network")
+            }
+            NetworkKind::None => Some(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ),
+            _ => None,
+        };
+        if let Some(text) = conflict {
+            return Err(CloudError::Forbidden(text.into()));
         }
         match found.spec.network {
             NetworkMode::Host => {

@@ -120,6 +120,16 @@ cases! {
         t.docker(["top", &name]).ok().has("PID").has("sleep 1000");
         t.docker(["top", &name, "-o", "pid,comm"]).ok().has("sleep").lines(2);
     }
+    fn top_of_threads(t) {
+        let name = t.sleeper("a", [""; 0]);
+        let pid = t.inspect(&name, "{{.State.Pid}}");
+        let row = t.docker(["top", &name, "-eLo", "pid,lwp,comm"]).ok().has("LWP").lines(2).text();
+        let words: Vec<&str> = row.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!((words[0] == words[1], words[2], pid.is_empty()), (true, "sleep", false));
+        t.docker(["top", &name, "-eLf"]).ok().has("NLWP").has("LWP").has("sleep 1000");
+        t.docker(["top", &name, "-o", "nosuch"]).fails().says("unknown user-defined format specifier \"nosuch\"");
+        t.docker(["top", &name, "-o", "comm"]).fails().says("Couldn't find PID field in ps output");
+    }
     fn update_restart_policy(t) {
         let name = t.sleeper("a", [""; 0]);
         t.docker(["update", "--restart", "unless-stopped", &name]).ok();

@@ -15,6 +15,7 @@ mod attacks;
 mod dsl;
 mod errors;
 mod exec;
+mod flags;
 mod images;
 mod isolation;
 mod life;
@@ -23,9 +24,11 @@ mod network;
 mod options;
 mod registry;
 mod run;
+mod streams;
 mod system;
 mod transfer;
 mod tty;
+mod verbs;
 mod volumes;
 mod wire;
 
@@ -41,6 +44,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("attacks", attacks::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
+        ("flags", flags::CASES),
         ("images", images::CASES),
         ("isolation", isolation::CASES),
         ("life", life::CASES),
@@ -49,9 +53,11 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("options", options::CASES),
         ("registry", registry::CASES),
         ("run", run::CASES),
+        ("streams", streams::CASES),
         ("system", system::CASES),
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
+        ("verbs", verbs::CASES),
         ("volumes", volumes::CASES),
         ("wire", wire::CASES),
     ];

@@ -70,6 +70,29 @@ cases! {
         assert_eq!(ask(t, "POST", "/v1.41/containers/create", &nested).0, 400);
         assert_eq!(ask(t, "GET", "/v1.41/containers/json", "").0, 200);
     }
+    fn types_are_named_as_by_go(t) {
+        for (body, value, field, target) in [
+            (r#"{"Image":5}"#, "number", ".Image", "string"),
+            (r#"{"Tty":"yes"}"#, "string", ".Tty", "bool"),
+            (r#"{"Cmd":{"a":1}}"#, "object", ".Cmd", "string"),
+            (r#"{"Env":"A=1"}"#, "string", ".Env", "[]string"),
+            (r#"{"Env":[1]}"#, "number", ".Env", "string"),
+            (r#"{"Labels":["a=b"]}"#, "array", ".Labels", "map[string]string"),
+            (r#"{"HostConfig":[]}"#, "array", ".HostConfig", "container.HostConfig"),
+            (r#"{"HostConfig":{"Memory":"1g"}}"#, "string", "HostConfig.HostConfig.Memory", "int64"),
+            (r#"{"HostConfig":{"Memory":1.5}}"#, "number 1.5", "HostConfig.HostConfig.Memory", "int64"),
+            (r#"{"HostConfig":{"BlkioWeight":70000}}"#, "number 70000", "HostConfig.HostConfig.BlkioWeight", "uint16"),
+            (r#"{"HostConfig":{"PortBindings":{"80/tcp":"x"}}}"#, "string", "HostConfig.HostConfig.PortBindings", "[]nat.PortBinding"),
+            (r#"{"HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":80}]}}}"#, "number", "PortBinding.HostConfig.PortBindings.HostPort", "string"),
+            (r#"{"HostConfig":{"Ulimits":[{"Soft":"a"}]}}"#, "string", "Ulimit.HostConfig.Ulimits.Soft", "int64"),
+        ] {
+            let (_, answer) = ask(t, "POST", "/v1.41/containers/create", body);
+            let told = format!("json: cannot unmarshal {value} into Go struct field ");
+            assert!(answer.contains(&told) && answer.contains(&format!("{field} of type {target}\"")), "{body}: {answer}");
+        }
+        let (_, answer) = ask(t, "POST", "/v1.41/containers/create", "[]");
+        assert!(answer.contains("json: cannot unmarshal array into Go value of type "), "{answer}");
+    }
     fn content_behind_the_body(t) [newer = "20.10 ignores it"] {
         let name = t.ctr("a");
         let (status, answer) = ask(t, "POST", &format!("/v1.44/containers/create?name={name}"), "{\"Image\":\"busybox\"} {}");

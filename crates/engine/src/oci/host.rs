@@ -34,6 +34,8 @@ pub struct HostFacts {
     pub oom_kill_disable: bool,
     /// Block devices can have weights.
     pub blkio_weight: bool,
+    /// Weights of single devices: one of the disks is scheduled by them.
+    pub blkio_weight_device: bool,
     /// Block devices can be throttled.
     pub blkio_throttle: bool,
     /// CPU bandwidth can be limited.
@@ -96,6 +98,8 @@ impl HostFacts {
             swappiness: memory("memory.swappiness"),
             oom_kill_disable: memory("memory.oom_control"),
             blkio_weight: groups.has("blkio", "blkio.weight") || groups.has("blkio", "blkio.bfq.weight"),
+            blkio_weight_device: groups.has("blkio", "blkio.weight_device")
+                || groups.has("blkio", "blkio.bfq.weight_device") && a_disk_has_bfq(),
             blkio_throttle: groups.version == CgroupVersion::V2
                 && groups.controllers().iter().any(|c| c == "blkio")
                 || groups.has("blkio", "blkio.throttle.read_bps_device"),
@@ -138,6 +142,14 @@ fn held(status: &str) -> Capabilities {
     };
     let both = mask("CapPrm:") & mask("CapBnd:");
     caps::ALL.into_iter().enumerate().filter(|(bit, _)| both & (1 << bit) != 0).map(|(_, c)| c).collect()
+}
+
+fn a_disk_has_bfq() -> bool {
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    disks.into_iter().any(|disk| {
+        let path = disk.path().join("queue/scheduler");
+        fs::read_to_string(path).is_ok_and(|text| text.contains("[bfq]"))
+    })
 }
 
 fn kernel() -> (u32, u32) {

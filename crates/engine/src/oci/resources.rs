@@ -144,7 +144,7 @@ fn grantable_block_io(r: &mut Resources, host: &HostFacts, warn: &mut dyn FnMut(
         warn(NO_WEIGHT.to_owned());
         r.blkio_weight = 0;
     }
-    if !r.blkio_weight_device.is_empty() && !weight {
+    if !r.blkio_weight_device.is_empty() && (host.cgroup == CgroupVersion::V2 || !host.blkio_weight_device) {
         warn(NO_WEIGHT_DEVICE.to_owned());
         r.blkio_weight_device.clear();
     }

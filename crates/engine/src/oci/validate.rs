@@ -37,6 +37,11 @@ pub fn validate(spec: &ContainerSpec, host: &HostFacts, remapped: bool) -> Resul
             spec.hostname
         ));
     }
+    let dir = &spec.process.working_dir;
+    if !dir.is_empty() && !dir.starts_with('/') {
+        return refuse(format!("the working directory '{dir}' is invalid, it needs to be an absolute path"));
+    }
+    crate::signal::parse(&spec.stop_signal).map_err(|e| Invalid(e.to_string()))?;
     let mut warnings = validate_resources(&spec.resources, host, false)?;
     ensure(spec.resources.shm_size >= 0, "SHM size can not be less than 0")?;
     let score = spec.resources.oom_score_adj;

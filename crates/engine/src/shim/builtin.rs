@@ -116,7 +116,7 @@ struct Prepared {
     late: Late,
     rlimits: Vec<PosixRlimit>,
     oom_score_adj: Option<i32>,
-    /// Set by us, on cgroup version 2.
+    /// Set by us: all on cgroup version 2, what libcontainer misses on version 1.
     resources: Option<LinuxResources>,
     seccomp: Option<SeccompFile>,
     user_namespace: bool,
@@ -156,7 +156,8 @@ impl Prepared {
         let users = remap::join_owner(&mut oci)?;
         cgview::spell_out(&mut oci, &spec.cgroup)?;
         let late = Late::take(&mut oci)?;
-        let resources = if limits::ours() { take_resources(&mut oci) } else { None };
+        let resources =
+            if limits::ours() { take_resources(&mut oci) } else { limits::missed(oci.linux().as_ref()) };
         let linux = oci.linux().as_ref();
         let user_namespace = linux
             .and_then(|l| l.namespaces().as_ref())
