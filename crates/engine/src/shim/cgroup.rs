@@ -60,15 +60,19 @@ impl Cgroup {
         found.0.is_dir().then_some(found)
     }
 
-    /// Moves the calling process to where `init` is, in every hierarchy in which `init` is at or below this cgroup.
+    /// Moves the calling process, which has one thread, to where `init` is, in every hierarchy in which `init` is at or
+    /// below this cgroup.
     pub(super) fn join_beside(&self, init: i32) -> io::Result<()> {
         let places = fs::read_to_string(format!("/proc/{init}/cgroup"))?;
         for hierarchy in &self.hierarchies {
             let Some(place) = place_in(&places, hierarchy.controllers.as_deref()) else { continue };
             if place == self.path || place.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'))
             {
-                let procs = hierarchy.mount.join(place.trim_start_matches('/')).join("cgroup.procs");
-                write_file(&procs, b"0")?;
+                // A thread that moves itself through `tasks` spares the kernel the lock that stops every fork of the
+                // machine, for which it waits some 10 ms (an RCU grace period). Version 2 has no such file for
+                // a cgroup that is not threaded.
+                let file = if hierarchy.controllers.is_some() { "tasks" } else { "cgroup.procs" };
+                write_file(&hierarchy.mount.join(place.trim_start_matches('/')).join(file), b"0")?;
             }
         }
         Ok(())
