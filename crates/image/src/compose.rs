@@ -64,7 +64,7 @@ impl ImageStore {
         self.blocking(move || {
             let mut writer = snapshots.receive(content.begin()?)?;
             writer.copy_from(&mut input, |_| {})?;
-            writer.finish(None, None)
+            writer.finish(None)
         })
         .await
     }
@@ -158,5 +158,5 @@ impl ImageStore {
 /// A container's changes as a staged layer.
 fn diff_layer(snapshots: &Snapshots, ingest: crate::content::Ingest, id: ContainerId) -> Result<StagedLayer> {
     let writer = snapshots.receive(ingest)?;
-    snapshots.diff_tar(&id, writer)?.finish(None, None)
+    snapshots.diff_tar(&id, writer)?.finish(None)
 }

@@ -78,7 +78,11 @@ impl Cloud {
             done
         };
         let (done, ()) = tokio::join!(work, forward);
-        done.map_err(error)?;
+        // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
+        done.map_err(|e| match error(e) {
+            CloudError::Unauthorized(text) => CloudError::Internal(text),
+            other => other,
+        })?;
         self.image_event(caller, "pull", &familiar, &name).await;
         Ok(())
     }

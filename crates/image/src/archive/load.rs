@@ -87,12 +87,12 @@ impl Loader<'_> {
         tar.by_ref().take(512).read_to_end(&mut head).map_err(|e| from_io("archive", e))?;
         let name = path.display().to_string();
         if Compression::sniff(&head)? != Compression::None || looks_like_tar(&head) {
-            let mut writer = self.snapshots.receive(self.content.begin()?)?;
+            let mut writer = self.snapshots.receive(self.content.begin()?)?.expecting(expected);
             let mut body = Cursor::new(head).chain(tar);
             writer.copy_from(&mut body, |current| {
                 progress(LoadProgress { member: name.clone(), current, total: entry.size });
             })?;
-            let layer = writer.finish(expected, None)?;
+            let layer = writer.finish(None)?;
             self.members.insert(path, Member::Layer { blob: layer.blob.clone(), diff_id: layer.diff_id });
             self.staged.entry(layer.diff_id).or_insert(layer);
             return Ok(());

@@ -78,6 +78,17 @@ pub enum RegistryError {
         /// A later try may work.
         transient: bool,
     },
+    /// A token server refused, or gave no answer; the request that needed the token was not sent.
+    #[error("{method} \"{url}\"")]
+    Authorize {
+        /// `Get`, `Head`, …
+        method: String,
+        /// Whole URL of that request.
+        url: String,
+        /// What became of the token.
+        #[source]
+        cause: Box<RegistryError>,
+    },
     /// The registry wants a password and there is none.
     #[error("{method} \"{url}\": no basic auth credentials")]
     NoCredentials {
@@ -97,6 +108,9 @@ pub enum RegistryError {
         /// `401 Unauthorized`.
         status: String,
     },
+    /// A token server refused a login.
+    #[error(transparent)]
+    LogInRefused(Box<RegistryError>),
     /// Nothing in the list fits.
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(Platform),
@@ -184,8 +198,12 @@ impl RegistryError {
             | Self::WrongPlatform { .. }
             | Self::NoSuchTag(_) => ErrorKind::NotFound,
             Self::LogIn { .. } => ErrorKind::Unauthorized,
+            Self::LogInRefused(refused) => match &**refused {
+                Self::Authorize { cause, .. } => cause.kind(),
+                other => other.kind(),
+            },
             // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
-            Self::NoCredentials { .. } | Self::NoPushCredentials => ErrorKind::Other,
+            Self::NoCredentials { .. } | Self::NoPushCredentials | Self::Authorize { .. } => ErrorKind::Other,
             Self::Refused { status: 401, .. } => ErrorKind::Unauthorized,
             Self::Refused { status: 403, .. } => ErrorKind::Forbidden,
             Self::Refused { status: 404, .. } => ErrorKind::NotFound,
@@ -201,6 +219,7 @@ impl RegistryError {
     pub(super) fn transient(&self) -> bool {
         match self {
             Self::Request { transient, .. } => *transient,
+            Self::Authorize { cause, .. } => cause.transient(),
             Self::Refused { status, .. } => is_transient(*status),
             _ => false,
         }
@@ -223,6 +242,7 @@ impl RegistryError {
     pub(super) fn for_push(self) -> Self {
         match self {
             Self::NoCredentials { .. } => Self::NoPushCredentials,
+            Self::Authorize { cause, .. } => *cause,
             other => other,
         }
     }

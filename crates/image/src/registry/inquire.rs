@@ -13,7 +13,7 @@ use super::{
     manifest::{Document, parse},
     platform::Platform,
     pull::sha256,
-    session::{Session, read_body},
+    session::{Session, read_body, unauthorised},
     transport::{authority, explain},
     types::{Credentials, Distribution, Found},
 };
@@ -42,13 +42,16 @@ impl RegistryClient {
         let sites = self.sites(&domain, false).await;
         let site = sites.first().ok_or_else(|| RegistryError::Unexpected("no endpoint".into()))?;
         let session = Session::open(&shared, site, Some(credentials)).await?;
+        let url = session.url("")?;
         let token = match session.challenge("bearer") {
             Some(challenge) if !matches!(credentials, Credentials::RegistryToken(_)) => {
-                log_in(&session.ask(challenge, &[], true)).await?
+                let token = log_in(&session.ask(challenge, &[], true)).await;
+                token.map_err(|cause| {
+                    RegistryError::LogInRefused(unauthorised(&Method::GET, &url, cause).into())
+                })?
             }
             _ => None,
         };
-        let url = session.url("")?;
         let response = session.send(&[], Method::GET, &url, Ok).await?;
         if response.status().is_success() {
             return Ok(token);
