@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, Cursor, Read},
+    io::{BufRead, BufReader, Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::ImageConfig,
     content::ContentStore,
-    decompress::{Compression, decompress},
+    decompress::{Compression, guarded},
     error::{ImageError, Result, from_io},
     layer::StagedLayer,
     pins::Pin,
@@ -52,7 +52,7 @@ pub(crate) fn load(
 ) -> Result<Vec<NewImage>> {
     let (members, staged, manifests) = (HashMap::new(), HashMap::new(), HashMap::new());
     let mut loader = Loader { content, snapshots, members, staged, manifests };
-    let (_, plain) = decompress(input)?;
+    let (_, plain) = guarded(input, snapshots.limits())?;
     let mut tar = TarReader::new(plain);
     while let Some(entry) = tar.next_entry().map_err(|e| from_io("archive", e))? {
         loader.member(&entry, &mut tar, progress)?;
@@ -65,7 +65,7 @@ fn json<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
 }
 
 impl Loader<'_> {
-    fn member<R: BufRead>(
+    fn member<R: BufRead + Send>(
         &mut self,
         entry: &Entry,
         tar: &mut TarReader<R>,
@@ -86,9 +86,13 @@ impl Loader<'_> {
         let mut head = Vec::new();
         tar.by_ref().take(512).read_to_end(&mut head).map_err(|e| from_io("archive", e))?;
         let name = path.display().to_string();
-        if Compression::sniff(&head)? != Compression::None || looks_like_tar(&head) {
+        let packing = Compression::sniff(&head);
+        if packing != Compression::None || looks_like_tar(&head) {
             let mut writer = self.snapshots.receive(self.content.begin()?)?.expecting(expected);
-            let mut body = Cursor::new(head).chain(tar);
+            let mut body: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(tar));
+            if expected.is_none() && !packing.is_of_layers() {
+                body = Box::new(guarded(BufReader::new(body), self.snapshots.limits())?.1);
+            }
             writer.copy_from(&mut body, |current| {
                 progress(LoadProgress { member: name.clone(), current, total: entry.size });
             })?;

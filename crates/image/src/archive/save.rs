@@ -18,6 +18,8 @@ use crate::{
     content::ContentStore,
     decompress::Compression,
     error::{ImageError, Result, from_io},
+    pins::Pin,
+    registry::pack,
     tar::{Entry, Kind, TarWriter},
 };
 
@@ -46,20 +48,21 @@ pub(crate) fn save<W: Write>(items: &[SaveItem], content: &ContentStore, out: W)
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for item in items {
         let spec = &item.image.spec;
-        for digest in std::iter::once(&spec.id).chain(&spec.layers) {
+        let layers = saver.layers(&item.image)?;
+        for digest in std::iter::once(&spec.id).chain(layers.iter().map(|l| &l.digest)) {
             saver.blob(digest)?;
         }
-        let manifest = saver.manifest(&item.image)?;
+        let manifest = saver.manifest(&item.image, &layers)?;
         index.extend(index_entries(&manifest, &item.names));
         for name in &item.names {
             let tag = name.pick.tag.clone().unwrap_or_else(|| "latest".into());
-            let top = spec.layers.last().map(Digest::hex).unwrap_or_default();
+            let top = layers.last().map(|l| l.digest.hex()).unwrap_or_default();
             repositories.entry(name.familiar_name()).or_default().insert(tag, top);
         }
         docker.push(DockerItem {
             config: path_of(&spec.id),
             repo_tags: (!item.names.is_empty()).then(|| item.names.iter().map(Reference::familiar).collect()),
-            layers: Some(spec.layers.iter().map(path_of).collect()),
+            layers: Some(layers.iter().map(|l| path_of(&l.digest)).collect()),
         });
     }
     let index = Index { schema_version: 2, media_type: OCI_INDEX.into(), manifests: index };
@@ -119,8 +122,26 @@ impl<W: Write> Saver<'_, W> {
         self.append(&entry, &mut file)
     }
 
+    /// The manifest under which the image was pulled.
+    fn kept_manifest(&self, image: &Image) -> Option<Digest> {
+        image.spec.manifest.filter(|d| self.content.contains(d))
+    }
+
+    /// The image's layers as they are saved: as they are stored, but for those that a new manifest has no word for.
+    fn layers(&self, image: &Image) -> Result<Vec<Layer>> {
+        let kept = self.kept_manifest(image).is_some();
+        let one = |digest: &Digest| {
+            if kept || packing(self.content, digest)?.is_of_layers() {
+                return Ok(Layer { digest: *digest, _held: None });
+            }
+            let packed = pack::pack(self.content, digest)?;
+            Ok(Layer { digest: packed.pin.digest(), _held: Some(packed.pin) })
+        };
+        image.spec.layers.iter().map(one).collect()
+    }
+
     /// The manifest under which the image was pulled, or a new one.
-    fn manifest(&mut self, image: &Image) -> Result<Descriptor> {
+    fn manifest(&mut self, image: &Image, layers: &[Layer]) -> Result<Descriptor> {
         let descriptor = |digest, size, media_type: &str| Descriptor {
             media_type: media_type.to_owned(),
             digest,
@@ -128,14 +149,14 @@ impl<W: Write> Saver<'_, W> {
             annotations: BTreeMap::new(),
             platform: None,
         };
-        if let Some(digest) = image.spec.manifest.filter(|d| self.content.contains(d)) {
+        if let Some(digest) = self.kept_manifest(image) {
             let bytes = self.content.read(&digest)?;
             let kind = serde_json::from_slice::<Manifest>(&bytes).map(|m| m.media_type).unwrap_or_default();
             let kind = if kind.is_empty() { OCI_MANIFEST } else { &kind };
             self.blob(&digest)?;
             return Ok(descriptor(digest, bytes.len() as u64, kind));
         }
-        let bytes = new_manifest(image, self.content)?;
+        let bytes = new_manifest(&image.spec.id, layers, self.content)?;
         let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
         if self.written.insert(digest) {
             self.bytes(&path_of(&digest), &bytes)?;
@@ -144,28 +165,39 @@ impl<W: Write> Saver<'_, W> {
     }
 }
 
+/// A layer that is saved; one that was packed for this archive is held until it is written.
+struct Layer {
+    digest: Digest,
+    _held: Option<Pin>,
+}
+
+/// How a stored layer is packed.
+fn packing(content: &ContentStore, digest: &Digest) -> Result<Compression> {
+    let mut head = Vec::new();
+    let mut file = content.open_blob(digest)?.take(6);
+    file.read_to_end(&mut head).map_err(ImageError::io("reading", content.path(digest)))?;
+    Ok(Compression::sniff(&head))
+}
+
 /// An OCI manifest of what is stored; the same image always gives the same bytes.
-pub(crate) fn new_manifest(image: &Image, content: &ContentStore) -> Result<Vec<u8>> {
+fn new_manifest(config: &Digest, layers: &[Layer], content: &ContentStore) -> Result<Vec<u8>> {
     let descriptor = |digest: &Digest, media_type: String| -> Result<Descriptor> {
         let size = content.size(digest)?;
         Ok(Descriptor { media_type, digest: *digest, size, annotations: BTreeMap::new(), platform: None })
     };
-    let layer = |digest: &Digest| {
-        let mut head = Vec::new();
-        let mut file = content.open_blob(digest)?.take(6);
-        file.read_to_end(&mut head).map_err(ImageError::io("reading", content.path(digest)))?;
-        let suffix = match Compression::sniff(&head)? {
-            Compression::None => "",
+    let layer = |layer: &Layer| {
+        let suffix = match packing(content, &layer.digest)? {
             Compression::Gzip => "+gzip",
             Compression::Zstd => "+zstd",
+            _ => "",
         };
-        descriptor(digest, format!("{OCI_LAYER}{suffix}"))
+        descriptor(&layer.digest, format!("{OCI_LAYER}{suffix}"))
     };
     let manifest = Manifest {
         schema_version: 2,
         media_type: OCI_MANIFEST.into(),
-        config: descriptor(&image.spec.id, OCI_CONFIG.into())?,
-        layers: image.spec.layers.iter().map(layer).collect::<Result<_>>()?,
+        config: descriptor(config, OCI_CONFIG.into())?,
+        layers: layers.iter().map(layer).collect::<Result<_>>()?,
     };
     serde_json::to_vec(&manifest).map_err(|e| ImageError::Internal(e.to_string()))
 }

@@ -21,7 +21,7 @@ mod error;
 mod fuzz_tests;
 mod inquire;
 mod manifest;
-mod pack;
+pub(crate) mod pack;
 mod platform;
 mod pull;
 mod push;

@@ -287,10 +287,10 @@ fn describe(content: &crate::ContentStore, stored: &Digest) -> crate::Result<Des
     let mut head = Vec::new();
     let mut file = content.open_blob(stored)?.take(6);
     file.read_to_end(&mut head).map_err(ImageError::io("reading", content.path(stored)))?;
-    let media_type = match Compression::sniff(&head)? {
+    let media_type = match Compression::sniff(&head) {
         Compression::Gzip => DOCKER_LAYER.to_owned(),
         Compression::Zstd => format!("{OCI_LAYER}+zstd"),
-        Compression::None => match pack::remembered(content, stored) {
+        Compression::None | Compression::Xz | Compression::Bzip2 => match pack::remembered(content, stored) {
             Some(at) => return Ok(at),
             None => return pack::pack(content, stored).map(|p| p.descriptor()),
         },

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod kit;
+mod packed;
 
 use std::{
     collections::BTreeMap,
@@ -60,9 +61,13 @@ fn two_layers() -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn layers_of_all_packings_make_the_same_tree() {
-    for (pack, driver) in
-        [(plain as fn(&[u8]) -> Vec<u8>, Driver::Overlay), (gzip, Driver::Overlay), (zst, Driver::Copy)]
-    {
+    for (pack, driver) in [
+        (plain as fn(&[u8]) -> Vec<u8>, Driver::Overlay),
+        (gzip, Driver::Overlay),
+        (zst, Driver::Copy),
+        (packed::xz, Driver::Overlay),
+        (packed::bzip2, Driver::Copy),
+    ] {
         let mut bed = Bed::new(Options { driver: Some(driver), ..Options::default() }).await;
         let image = bed.load(pack(&archive(&["a:1"], &two_layers(), pack))).await.unwrap().remove(0);
         assert_eq!(image.spec.tags, ["docker.io/library/a:1"]);
