@@ -45,9 +45,6 @@ async fn pull(
 }
 
 async fn import(face: Face, caller: Caller, params: &Params, source: &str, body: Body) -> Result<Response> {
-    if source != "-" {
-        return Err(ApiError::unsupported("importing from a URL: download it and import the file, which"));
-    }
     let target = params.text("repo").map(|repo| reference(repo, params.text("tag"))).transpose()?;
     let draft = ImportDraft {
         target,
@@ -55,8 +52,12 @@ async fn import(face: Face, caller: Caller, params: &Params, source: &str, body:
         changes: params.all("changes").map(str::to_owned).collect(),
         platform: params.text("platform").map(str::to_owned),
     };
+    let source = source.to_owned();
     progress::stream(move |sink| async move {
-        let id = face.cloud.image_import(&caller, draft, body.into_data_stream()).await?;
+        let id = match source.as_str() {
+            "-" => face.cloud.image_import(&caller, draft, body.into_data_stream()).await?,
+            url => face.cloud.image_import_url(&caller, draft, url, sink.clone()).await?,
+        };
         sink.status(id.to_string()).await;
         Ok(())
     })

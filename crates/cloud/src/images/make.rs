@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::io::AsyncRead;
 use weft_image::{CommitRequest, ImportRequest, config::RunConfig};
 use weft_model::{Container, Digest, HealthCheck, HealthTest, Reference};
 
@@ -159,6 +160,15 @@ impl Cloud {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         caller.authorise(Action::Write, caller.project)?;
+        self.import(caller, draft, reader(archive)).await
+    }
+
+    pub(super) async fn import(
+        &self,
+        caller: &Caller,
+        draft: ImportDraft,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Digest> {
         let platform = draft.platform.map(|p| {
             let mut parts = p.split('/').map(str::to_owned);
             let mut next = || parts.next().unwrap_or_default();
@@ -166,7 +176,7 @@ impl Cloud {
         });
         let message = if draft.message.is_empty() { "Imported from -".to_owned() } else { draft.message };
         let request = ImportRequest { changes: draft.changes, message, name: draft.target, platform };
-        let image = self.images().import(reader(archive), request).await?;
+        let image = self.images().import(archive, request).await?;
         let id = image.spec.id.to_string();
         self.image_event(caller, "import", &id, &id).await;
         Ok(image.spec.id)

@@ -2,6 +2,7 @@
 
 mod make;
 mod registry;
+mod remote;
 mod transfer;
 
 use std::{path::PathBuf, sync::Arc};

@@ -27,7 +27,7 @@ pub struct PullDraft {
 /// A push.
 pub type PushDraft = PushRequest;
 
-fn error(error: RegistryError) -> CloudError {
+pub(super) fn error(error: RegistryError) -> CloudError {
     let text = chain(&error);
     match error.kind() {
         ErrorKind::NotFound => CloudError::Missing(text),

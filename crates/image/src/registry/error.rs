@@ -153,6 +153,14 @@ pub enum RegistryError {
     /// The platform cannot be read.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// A web server that is no registry refused.
+    #[error("{message}")]
+    Remote {
+        /// HTTP status.
+        status: u16,
+        /// The whole text.
+        message: String,
+    },
     /// Storing failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -204,9 +212,10 @@ impl RegistryError {
             },
             // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
             Self::NoCredentials { .. } | Self::NoPushCredentials | Self::Authorize { .. } => ErrorKind::Other,
-            Self::Refused { status: 401, .. } => ErrorKind::Unauthorized,
-            Self::Refused { status: 403, .. } => ErrorKind::Forbidden,
-            Self::Refused { status: 404, .. } => ErrorKind::NotFound,
+            Self::Refused { status: 401, .. } | Self::Remote { status: 401, .. } => ErrorKind::Unauthorized,
+            Self::Refused { status: 403, .. } | Self::Remote { status: 403, .. } => ErrorKind::Forbidden,
+            Self::Refused { status: 404, .. } | Self::Remote { status: 404, .. } => ErrorKind::NotFound,
+            Self::Remote { status: 400, .. } => ErrorKind::Invalid,
             Self::Invalid(_) | Self::SchemaOne(_) | Self::Unsupported(_) | Self::Platform(_) => {
                 ErrorKind::Invalid
             }
