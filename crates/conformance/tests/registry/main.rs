@@ -14,6 +14,7 @@ mod import;
 mod list;
 mod mirror;
 mod proxy;
+mod search;
 mod tls;
 mod token;
 mod transfer;
