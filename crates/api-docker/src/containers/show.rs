@@ -237,12 +237,16 @@ pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value
             map.insert("SizeRw".into(), size.writable.into());
             map.insert("SizeRootFs".into(), size.root.into());
         }
-        if let Some(digest) = view.image_manifest.filter(|_| version >= ApiVersion::v1(48)) {
-            let descriptor = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0});
-            map.insert("ImageManifestDescriptor".into(), descriptor);
-        }
+        manifest(map, view, version);
     }
     Ok(all)
+}
+
+/// Which manifest the container runs, told since 1.48.
+fn manifest(map: &mut Map<String, Value>, view: &ContainerView, version: ApiVersion) {
+    if let Some(target) = view.image_manifest.as_ref().filter(|_| version >= ApiVersion::v1(48)) {
+        map.insert("ImageManifestDescriptor".into(), crate::images::descriptor(target));
+    }
 }
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
@@ -271,9 +275,12 @@ pub(crate) fn summary(view: &ContainerView, now: Timestamp, version: ApiVersion)
         "NetworkSettings": {"Networks": networks(view, version)},
         "Mounts": status.mounts.iter().map(mount).collect::<Vec<_>>(),
     });
-    if let (Some(size), Some(map)) = (view.size, row.as_object_mut()) {
-        map.insert("SizeRw".into(), size.writable.into());
-        map.insert("SizeRootFs".into(), size.root.into());
+    if let Some(map) = row.as_object_mut() {
+        if let Some(size) = view.size {
+            map.insert("SizeRw".into(), size.writable.into());
+            map.insert("SizeRootFs".into(), size.root.into());
+        }
+        manifest(map, view, version);
     }
     Ok(row)
 }

@@ -21,6 +21,7 @@ use crate::{
     layer::StagedLayer,
     pins::Pin,
     register::NewImage,
+    registry::Platform,
     snapshot::{Snapshots, chain_ids, layer_refs},
     tar::{Entry, Kind, TarReader, looks_like_tar},
     unpack::clean,
@@ -41,23 +42,42 @@ struct Loader<'a> {
     members: HashMap<PathBuf, Member>,
     staged: HashMap<Digest, StagedLayer>,
     manifests: HashMap<Digest, Digest>,
+    platform: Option<Platform>,
 }
 
-/// Loads all images of the archive; nothing is named yet.
+/// What an archive brought.
+pub(crate) struct Loaded {
+    pub images: Vec<NewImage>,
+    /// It holds layers that none of these images has: for other platforms.
+    pub more: bool,
+}
+
+/// Loads the images of the archive, all or those for `platform`; nothing is named yet.
 pub(crate) fn load(
     input: impl BufRead + Send,
     content: &ContentStore,
     snapshots: &Snapshots,
+    platform: Option<Platform>,
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Vec<NewImage>> {
+) -> Result<Loaded> {
     let (members, staged, manifests) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut loader = Loader { content, snapshots, members, staged, manifests };
+    let mut loader = Loader { content, snapshots, members, staged, manifests, platform };
     let (_, plain) = guarded(input, snapshots.limits())?;
     let mut tar = TarReader::new(plain);
     while let Some(entry) = tar.next_entry().map_err(|e| from_io("archive", e))? {
         loader.member(&entry, &mut tar, progress)?;
     }
-    loader.finish()
+    loader.read_manifests();
+    let images = loader.images()?;
+    if let Some(platform) = loader.platform.as_ref().filter(|_| images.is_empty()) {
+        // containerd's words.
+        let why = format!("no images providing the requested platform(s) found: [{platform}]");
+        return Err(ImageError::Invalid(why));
+    }
+    let used = |blob: &Digest| images.iter().any(|i| i.blobs.contains(blob));
+    let more =
+        loader.members.values().any(|m| matches!(m, Member::Layer { blob, .. } if !used(&blob.digest())));
+    Ok(Loaded { images, more })
 }
 
 fn json<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
@@ -139,7 +159,7 @@ impl Loader<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Vec<NewImage>> {
+    fn read_manifests(&mut self) {
         for member in self.members.values() {
             if let Member::Small { bytes, pin } = member
                 && let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes)
@@ -147,9 +167,15 @@ impl Loader<'_> {
                 self.manifests.insert(manifest.config.digest, pin.digest());
             }
         }
-        if let Ok((bytes, _)) = self.small("manifest.json") {
+    }
+
+    fn images(&mut self) -> Result<Vec<NewImage>> {
+        // `manifest.json` has no word for platforms: with one, the OCI index says more.
+        let index = self.platform.is_some() && self.small("index.json").is_ok();
+        if let Some((bytes, _)) = self.small("manifest.json").ok().filter(|_| !index) {
             let items: Vec<DockerItem> = json("manifest.json", bytes)?;
-            return items.into_iter().map(|item| self.docker_item(&item)).collect();
+            let images = items.into_iter().map(|item| self.docker_item(&item));
+            return images.filter_map(Result::transpose).collect();
         }
         if let Ok((bytes, _)) = self.small("index.json") {
             let index: Index = json("index.json", bytes)?;
@@ -166,13 +192,23 @@ impl Loader<'_> {
         Err(ImageError::corrupt("archive", "it holds neither manifest.json nor index.json nor repositories"))
     }
 
-    fn docker_item(&mut self, item: &DockerItem) -> Result<NewImage> {
+    /// Whether an image of this configuration is wanted.
+    fn wants(&self, config: &[u8]) -> Result<bool> {
+        let Some(platform) = &self.platform else { return Ok(true) };
+        let ImageConfig { os, architecture, variant, .. } = ImageConfig::parse(config)?;
+        Ok(platform.fits(&Platform { os, architecture, variant }))
+    }
+
+    fn docker_item(&mut self, item: &DockerItem) -> Result<Option<NewImage>> {
         let (bytes, config) = self.small(&item.config)?;
         let (bytes, config) = (bytes.to_vec(), config.clone());
+        if !self.wants(&bytes)? {
+            return Ok(None);
+        }
         let paths = item.layers.clone().unwrap_or_default();
         let layers = paths.iter().map(|p| self.layer(p)).collect::<Result<Vec<_>>>()?;
         let names = item.repo_tags.clone().unwrap_or_default();
-        self.image(config, &bytes, layers, &names)
+        self.image(config, &bytes, layers, &names).map(Some)
     }
 
     fn oci_item(
@@ -185,14 +221,15 @@ impl Loader<'_> {
         let path = format!("blobs/sha256/{}", at.digest.hex());
         let (bytes, _) = self.small(&path)?;
         if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
-            let ours = |d: &&Descriptor| {
-                d.platform
-                    .as_ref()
-                    .is_none_or(|p| p.os == "linux" && p.architecture == crate::config::architecture())
+            let offers: Vec<_> = index.manifests.iter().map(|d| d.platform.clone()).collect();
+            let wanted = self.platform.clone().unwrap_or_else(Platform::host);
+            let unsaid = || offers.iter().position(Option::is_none);
+            let picked = wanted.pick(&offers).or_else(unsaid).map(|at| index.manifests[at].clone());
+            let picked = match picked {
+                Some(picked) => picked,
+                None if self.platform.is_some() => return Ok(()),
+                None => return Err(ImageError::corrupt("archive", "no image in it is for this machine")),
             };
-            let picked = index.manifests.iter().find(ours).cloned();
-            let picked =
-                picked.ok_or_else(|| ImageError::corrupt("archive", "no image in it is for this machine"))?;
             if depth > 4 {
                 return Err(ImageError::corrupt("archive", "its indexes are nested too deeply"));
             }
@@ -200,9 +237,12 @@ impl Loader<'_> {
         }
         let manifest: Manifest = json(&path, bytes)?;
         let blob = |d: &Descriptor| format!("blobs/sha256/{}", d.digest.hex());
-        let layers = manifest.layers.iter().map(|d| self.layer(&blob(d))).collect::<Result<Vec<_>>>()?;
         let (bytes, config) = self.small(&blob(&manifest.config))?;
         let (bytes, config) = (bytes.to_vec(), config.clone());
+        if !self.wants(&bytes)? {
+            return Ok(());
+        }
+        let layers = manifest.layers.iter().map(|d| self.layer(&blob(d))).collect::<Result<Vec<_>>>()?;
         out.push(self.image(config, &bytes, layers, names)?);
         Ok(())
     }

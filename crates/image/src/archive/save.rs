@@ -122,14 +122,9 @@ impl<W: Write> Saver<'_, W> {
         self.append(&entry, &mut file)
     }
 
-    /// The manifest under which the image was pulled.
-    fn kept_manifest(&self, image: &Image) -> Option<Digest> {
-        image.spec.manifest.filter(|d| self.content.contains(d))
-    }
-
     /// The image's layers as they are saved: as they are stored, but for those that a new manifest has no word for.
     fn layers(&self, image: &Image) -> Result<Vec<Layer>> {
-        let kept = self.kept_manifest(image).is_some();
+        let kept = kept(image, self.content).is_some();
         let one = |digest: &Digest| {
             if kept || packing(self.content, digest)?.is_of_layers() {
                 return Ok(Layer { digest: *digest, _held: None });
@@ -142,27 +137,59 @@ impl<W: Write> Saver<'_, W> {
 
     /// The manifest under which the image was pulled, or a new one.
     fn manifest(&mut self, image: &Image, layers: &[Layer]) -> Result<Descriptor> {
-        let descriptor = |digest, size, media_type: &str| Descriptor {
-            media_type: media_type.to_owned(),
-            digest,
-            size,
+        let layers: Vec<Digest> = layers.iter().map(|l| l.digest).collect();
+        let manifest = manifest_of(image, &layers, self.content)?;
+        if manifest.stored {
+            self.blob(&manifest.digest)?;
+        } else if self.written.insert(manifest.digest) {
+            self.bytes(&path_of(&manifest.digest), &manifest.bytes)?;
+        }
+        Ok(Descriptor {
+            size: manifest.bytes.len() as u64,
+            media_type: manifest.media_type,
+            digest: manifest.digest,
             annotations: BTreeMap::new(),
             platform: None,
-        };
-        if let Some(digest) = self.kept_manifest(image) {
-            let bytes = self.content.read(&digest)?;
-            let kind = serde_json::from_slice::<Manifest>(&bytes).map(|m| m.media_type).unwrap_or_default();
-            let kind = if kind.is_empty() { OCI_MANIFEST } else { &kind };
-            self.blob(&digest)?;
-            return Ok(descriptor(digest, bytes.len() as u64, kind));
-        }
-        let bytes = new_manifest(&image.spec.id, layers, self.content)?;
-        let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
-        if self.written.insert(digest) {
-            self.bytes(&path_of(&digest), &bytes)?;
-        }
-        Ok(descriptor(digest, bytes.len() as u64, OCI_MANIFEST))
+        })
     }
+}
+
+/// An image's manifest.
+pub(crate) struct Made {
+    pub digest: Digest,
+    pub bytes: Vec<u8>,
+    pub media_type: String,
+    /// It is a blob of the store.
+    pub stored: bool,
+}
+
+fn kept(image: &Image, content: &ContentStore) -> Option<Digest> {
+    image.spec.manifest.filter(|d| content.contains(d))
+}
+
+/// The manifest under which the image was pulled, or a new one that names `layers`.
+pub(crate) fn manifest_of(image: &Image, layers: &[Digest], content: &ContentStore) -> Result<Made> {
+    if let Some(digest) = kept(image, content) {
+        let bytes = content.read(&digest)?;
+        let kind = serde_json::from_slice::<Manifest>(&bytes).map(|m| m.media_type).unwrap_or_default();
+        let media_type = if kind.is_empty() { OCI_MANIFEST.to_owned() } else { kind };
+        return Ok(Made { digest, bytes, media_type, stored: true });
+    }
+    let bytes = new_manifest(&image.spec.id, layers, content)?;
+    let digest = Digest::from_sha256(Sha256::digest(&bytes).into());
+    Ok(Made { digest, bytes, media_type: OCI_MANIFEST.to_owned(), stored: false })
+}
+
+/// The manifest without packing anything for it; `None` where a layer would have to be.
+pub(crate) fn manifest_as_stored(image: &Image, content: &ContentStore) -> Result<Option<Made>> {
+    if kept(image, content).is_none() {
+        for layer in &image.spec.layers {
+            if !packing(content, layer)?.is_of_layers() {
+                return Ok(None);
+            }
+        }
+    }
+    manifest_of(image, &image.spec.layers, content).map(Some)
 }
 
 /// A layer that is saved; one that was packed for this archive is held until it is written.
@@ -180,18 +207,18 @@ fn packing(content: &ContentStore, digest: &Digest) -> Result<Compression> {
 }
 
 /// An OCI manifest of what is stored; the same image always gives the same bytes.
-fn new_manifest(config: &Digest, layers: &[Layer], content: &ContentStore) -> Result<Vec<u8>> {
+fn new_manifest(config: &Digest, layers: &[Digest], content: &ContentStore) -> Result<Vec<u8>> {
     let descriptor = |digest: &Digest, media_type: String| -> Result<Descriptor> {
         let size = content.size(digest)?;
         Ok(Descriptor { media_type, digest: *digest, size, annotations: BTreeMap::new(), platform: None })
     };
-    let layer = |layer: &Layer| {
-        let suffix = match packing(content, &layer.digest)? {
+    let layer = |layer: &Digest| {
+        let suffix = match packing(content, layer)? {
             Compression::Gzip => "+gzip",
             Compression::Zstd => "+zstd",
             _ => "",
         };
-        descriptor(&layer.digest, format!("{OCI_LAYER}{suffix}"))
+        descriptor(layer, format!("{OCI_LAYER}{suffix}"))
     };
     let manifest = Manifest {
         schema_version: 2,

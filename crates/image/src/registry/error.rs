@@ -204,6 +204,7 @@ impl RegistryError {
             | Self::RepositoryUnknown { .. }
             | Self::NoPlatform(_)
             | Self::WrongPlatform { .. }
+            | Self::Image(ImageError::WrongPlatform { .. })
             | Self::NoSuchTag(_) => ErrorKind::NotFound,
             Self::LogIn { .. } => ErrorKind::Unauthorized,
             Self::LogInRefused(refused) => match &**refused {

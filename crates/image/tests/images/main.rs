@@ -3,6 +3,7 @@
 
 mod kit;
 mod packed;
+mod platform;
 
 use std::{
     collections::BTreeMap,
@@ -178,7 +179,7 @@ async fn load_save_load_keeps_ids_and_names() {
         ids.insert(tag, image.spec.id);
     }
     let mut saved = Vec::new();
-    let mut stream = bed.store.save(&["a:1".into(), "b:2".into()]).await.unwrap();
+    let mut stream = bed.store.save(&["a:1".into(), "b:2".into()], None).await.unwrap();
     while let Some(piece) = stream.recv().await {
         saved.extend_from_slice(&piece.unwrap());
     }

@@ -54,7 +54,7 @@ fn layout(layer: &[u8], packed: &[u8]) -> Vec<u8> {
 }
 
 async fn saved(bed: &Bed, image: &Image) -> Vec<u8> {
-    let mut stream = bed.store.save(&[image.spec.id.to_string()]).await.unwrap();
+    let mut stream = bed.store.save(&[image.spec.id.to_string()], None).await.unwrap();
     let mut out = Vec::new();
     while let Some(piece) = stream.recv().await {
         out.extend_from_slice(&piece.unwrap());
