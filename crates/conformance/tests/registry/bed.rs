@@ -200,6 +200,22 @@ impl<'a> Layer<'a> {
         Self { plain, packed, kind: "application/vnd.oci.image.layer.v1.tar+gzip" }
     }
 
+    /// Packed as no manifest has a word for, under the word for gzip, as some tools do it.
+    pub fn xz(plain: &'a [u8]) -> Self {
+        use std::io::Write as _;
+        let mut out = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+        out.write_all(plain).unwrap();
+        Self { packed: out.finish().unwrap(), ..Self::gzip(plain) }
+    }
+
+    /// The same by bzip2.
+    pub fn bzip2(plain: &'a [u8]) -> Self {
+        use std::io::Write as _;
+        let mut out = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        out.write_all(plain).unwrap();
+        Self { packed: out.finish().unwrap(), ..Self::gzip(plain) }
+    }
+
     pub fn zstd(plain: &'a [u8]) -> Self {
         let packed = zstd::encode_all(plain, 3).unwrap();
         Self { plain, packed, kind: "application/vnd.oci.image.layer.v1.tar+zstd" }

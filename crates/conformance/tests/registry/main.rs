@@ -15,6 +15,7 @@ mod list;
 mod mirror;
 mod proxy;
 mod search;
+mod spoiled;
 mod tls;
 mod token;
 mod transfer;
