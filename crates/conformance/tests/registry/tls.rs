@@ -23,7 +23,8 @@ pub fn own_etc(sandbox: &Sandbox) {
     assert!(output.status.success(), "{output:?}");
 }
 
-fn shell(sandbox: &Sandbox, script: &str) {
+/// Runs a script in the sandbox.
+pub fn shell(sandbox: &Sandbox, script: &str) {
     let output = sandbox.command("sh").args(["-ec", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {output:?}");
 }

@@ -219,3 +219,31 @@ fn layers_are_mounted_from_another_repository() {
     bed.docker(["rmi", &a, &b]).ok();
     bed.docker(["pull", &b]).ok();
 }
+
+#[test]
+fn a_remapped_daemon_pulls_and_pushes() {
+    let config = serde_json::json!({"userns-remap": "remap"}).as_object().unwrap().clone();
+    let bed = Bed::with(weft_testkit::DaemonOptions { config, ..Default::default() }, |sandbox| {
+        crate::tls::own_etc(sandbox);
+        let script = "echo remap:x:4242:4242::/:/bin/false >> /etc/passwd; echo remap:x:4242: >> /etc/group; \
+                      echo remap:200000:65536 > /etc/subuid; echo remap:200000:65536 > /etc/subgid";
+        crate::tls::shell(sandbox, script);
+    });
+    let _registry = bed.registry(5000);
+    let name = format!("{HOST}/a:1");
+    let id = bed.seed(&name, MIB);
+    bed.docker(["pull", &name]).ok();
+    assert_eq!(bed.docker(["inspect", "-f", "{{.Id}}", &name]).ok().text(), id);
+    // Root of the image is root in the container, and nobody on the host.
+    let script = "stat -c %u:%g /etc/passwd /var/opt/ballast0; cat /proc/self/uid_map; touch /made";
+    let out =
+        bed.docker(["run", "--name", "box", "--network", "none", &name, "sh", "-c", script]).ok().text();
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(words, ["0:0", "0:0", "0", "200000", "65536"]);
+    // What goes back has the owners of the image, not those of the host.
+    bed.docker(["commit", "box", &name]).ok();
+    bed.docker(["push", &name]).ok();
+    bed.docker(["rm", "box"]).ok();
+    bed.docker(["rmi", &name]).ok();
+    bed.docker(["run", "--rm", "--network", "none", &name, "stat", "-c", "%u:%g", "/made"]).ok().has("0:0");
+}
