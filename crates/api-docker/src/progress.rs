@@ -94,7 +94,12 @@ fn line(step: &Progress) -> Value {
             if let (Some(total), Some(map)) = (total, detail.as_object_mut()) {
                 map.insert("total".into(), (*total).into());
             }
-            json!({"status": action, "id": id, "progressDetail": detail, "progress": bar(*current, *total)})
+            let mut line =
+                json!({"status": action, "progressDetail": detail, "progress": bar(*current, *total)});
+            if let (false, Some(map)) = (id.is_empty(), line.as_object_mut()) {
+                map.insert("id".into(), id.clone().into());
+            }
+            line
         }
         Progress::Output(text) => json!({"stream": text}),
         Progress::Aux(value) => json!({"aux": value}),

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use weft_base::{Clock, SystemClock, Timestamp};
+use weft_cloud::Platform;
 
+use crate::ApiVersion;
 use crate::error::{ApiError, Result};
 
 /// The parameters of a request, by name; a name may come several times.
@@ -55,6 +57,29 @@ impl Params {
             Some(text) => text.parse().map(Some).map_err(|_| {
                 ApiError::bad_request(format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
             }),
+        }
+    }
+
+    /// Platforms as JSON objects, which come with API version `since`; older clients' are not looked at.
+    pub fn platforms(&self, name: &str, version: ApiVersion, since: u16) -> Result<Vec<Platform>> {
+        if version < ApiVersion::v1(since) {
+            return Ok(Vec::new());
+        }
+        self.all(name).filter(|text| !text.is_empty()).map(platform).collect()
+    }
+
+    /// At most one of them. `several` says what is wrong with more.
+    pub fn platform(
+        &self,
+        name: &str,
+        version: ApiVersion,
+        since: u16,
+        several: &str,
+    ) -> Result<Option<Platform>> {
+        let mut all = self.platforms(name, version, since)?;
+        match all.len() {
+            0 | 1 => Ok(all.pop()),
+            _ => Err(ApiError::bad_request(several.to_owned())),
         }
     }
 
@@ -157,6 +182,20 @@ impl Filters {
     }
 }
 
+/// `{"os": "linux", "architecture": "arm64"}` (moby `httputils.DecodePlatform`).
+fn platform(text: &str) -> Result<Platform> {
+    let bad = |why: String| ApiError::bad_request(why);
+    let found: Platform =
+        serde_json::from_str(text).map_err(|e| bad(format!("failed to parse platform: {e}")))?;
+    match (found.os.is_empty(), found.architecture.is_empty(), found.variant.is_empty()) {
+        (false, false, _) => Ok(found),
+        (true, true, false) => {
+            Err(bad("optional platform fields provided, but OS and Architecture are missing".into()))
+        }
+        _ => Err(bad("both OS and Architecture must be provided".into())),
+    }
+}
+
 /// The `until` filter of prunes: a moment before which things must have been made.
 pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     let mut values = filters.values("until");
@@ -233,6 +272,23 @@ mod tests {
         ] {
             assert_eq!(Params::parse(query).unwrap().flag("a"), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn platforms() {
+        let read = |json: &str| platform(json).map(|p| p.to_string()).map_err(|e| e.message().to_owned());
+        assert_eq!(read(r#"{"os":"linux","architecture":"arm","variant":"v7"}"#), Ok("linux/arm/v7".into()));
+        for (json, text) in [
+            ("{}", "both OS and Architecture must be provided"),
+            (r#"{"os":"linux"}"#, "both OS and Architecture must be provided"),
+            (r#"{"variant":"v7"}"#, "optional platform fields provided, but OS and Architecture are missing"),
+        ] {
+            assert_eq!(read(json), Err(text.to_owned()), "{json}");
+        }
+        assert!(read("linux/amd64").unwrap_err().starts_with("failed to parse platform: "));
+        let two = Params::parse("platform=%7B%22os%22:%22linux%22%7D&platform=x").unwrap();
+        assert_eq!(two.platforms("platform", ApiVersion::v1(47), 48).unwrap(), []);
+        assert!(two.platforms("platform", ApiVersion::v1(48), 48).is_err());
     }
 
     #[test]

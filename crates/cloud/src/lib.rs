@@ -37,8 +37,8 @@ pub use execs::ExecDraft;
 pub use figures::{ContainerFigures, Figures};
 pub use host::{ContainerCounts, HostFacts, HostLimits};
 pub use images::{
-    CommitDraft, Credentials, Distribution, ImageRemoved, ImageView, ImagesPruned, ImportDraft, Loaded,
-    PruneFilter, PullDraft, PushDraft, SearchHit,
+    CommitDraft, Credentials, Distribution, ImageDetail, ImageRemoval, ImageRemoved, ImageView, ImagesPruned,
+    ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
 };
 pub use networks::{NetworkView, ensure_networks};
 pub use progress::{Progress, ProgressSink};
@@ -107,6 +107,8 @@ struct Inner {
     hints: Hints,
     /// Configurations of images, which never change.
     configs: parking_lot::Mutex<HashMap<Digest, Arc<serde_json::Value>>>,
+    /// Manifests of images, by image and the manifest it came with.
+    targets: parking_lot::Mutex<images::Targets>,
 }
 
 impl Cloud {
@@ -122,6 +124,7 @@ impl Cloud {
             hints: Hints::from_kernel(),
             host: parking_lot::RwLock::new(Arc::new(parts.host.clone())),
             configs: parking_lot::Mutex::default(),
+            targets: parking_lot::Mutex::default(),
             parts,
         }));
         tidy::start(&cloud, tasks);

@@ -6,7 +6,9 @@ use weft_base::Timestamp;
 use weft_engine::events::Feed;
 use weft_model::{Event, EventKind};
 
-use crate::{Action, Caller, Cloud, ContainerView, HostFacts, ImageView, Result, VolumeUsage, VolumeView};
+use crate::{
+    Action, Caller, Cloud, ContainerView, HostFacts, ImageDetail, ImageView, Result, VolumeUsage, VolumeView,
+};
 
 /// Which kinds of things disk usage is asked of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +79,8 @@ impl Cloud {
             usage.containers = self.container_list(caller, true).await?;
         }
         if kinds.images {
-            usage.images = self.image_list(caller, true).await?;
+            let detail = ImageDetail { shared: true, containers: true, targets: false };
+            usage.images = self.image_list(caller, detail).await?;
             usage.layers = self.images().disk_usage().await?.layers_size;
         }
         if kinds.volumes {

@@ -17,11 +17,11 @@ async fn main() {
     let store = ImageStore::open(&root, kv, Options::default()).await.unwrap();
     println!("open {:?}", start.elapsed());
     let start = Instant::now();
-    let loaded = store.load(tokio::fs::File::open(archive).await.unwrap(), |_| {}).await.unwrap();
+    let loaded = store.load(tokio::fs::File::open(archive).await.unwrap(), None, |_| {}).await.unwrap();
     println!("load {:?}", start.elapsed());
     let names: Vec<String> = loaded.iter().map(|(image, _)| image.spec.id.to_string()).collect();
     let start = Instant::now();
-    let mut stream = store.save(&names).await.unwrap();
+    let mut stream = store.save(&names, None).await.unwrap();
     let mut sum = 0;
     while let Some(piece) = stream.recv().await {
         sum += piece.unwrap().len();

@@ -1,6 +1,6 @@
 //! New images out of what is here: a container's changes (`commit`), or a root file system (`import`).
 
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader};
 
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
@@ -8,6 +8,7 @@ use weft_model::{ContainerId, Digest, Image, Reference};
 
 use crate::{
     config::{History, ImageConfig, RunConfig},
+    decompress::{guarded, sniffed},
     error::Result,
     instructions,
     layer::StagedLayer,
@@ -59,12 +60,17 @@ fn change_all(config: &mut RunConfig, changes: &[String]) -> Result<()> {
 
 impl ImageStore {
     /// Stores a plain or packed layer from a blocking reader; for builds, too.
-    pub async fn stage(&self, mut input: impl Read + Send + 'static) -> Result<StagedLayer> {
+    pub async fn stage(&self, input: impl BufRead + Send + 'static) -> Result<StagedLayer> {
         let (content, snapshots) = (self.content().clone(), self.snapshots().clone());
         self.blocking(move || {
+            let (packing, input) = sniffed(input)?;
+            let mut input: Box<dyn BufRead + Send> = Box::new(input);
+            if !packing.is_of_layers() {
+                input = guarded(input, snapshots.limits())?.1;
+            }
             let mut writer = snapshots.receive(content.begin()?)?;
             writer.copy_from(&mut input, |_| {})?;
-            writer.finish(None, None)
+            writer.finish(None)
         })
         .await
     }
@@ -158,5 +164,5 @@ impl ImageStore {
 /// A container's changes as a staged layer.
 fn diff_layer(snapshots: &Snapshots, ingest: crate::content::Ingest, id: ContainerId) -> Result<StagedLayer> {
     let writer = snapshots.receive(ingest)?;
-    snapshots.diff_tar(&id, writer)?.finish(None, None)
+    snapshots.diff_tar(&id, writer)?.finish(None)
 }

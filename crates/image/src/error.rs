@@ -53,6 +53,22 @@ pub enum ImageError {
         /// The image.
         image: Digest,
     },
+    /// The image is made for something else than was asked for.
+    #[error(
+        "image with reference {reference} was found but its platform ({actual}) does not match the specified platform \
+         ({wanted})"
+    )]
+    WrongPlatform {
+        /// As people write it.
+        reference: String,
+        /// Asked for.
+        wanted: String,
+        /// Found.
+        actual: String,
+    },
+    /// The same, of an image that should be saved.
+    #[error("no suitable export target found for platform {0}")]
+    NoExport(String),
     /// Content is not what it says it is, cut short, or not of its format.
     #[error("{what} is corrupt: {why}")]
     Corrupt {

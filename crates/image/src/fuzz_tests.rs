@@ -110,11 +110,15 @@ fn fuzz_packed() {
     let plain = layers().remove(0);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).unwrap();
+    let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    bzip2.write_all(&plain).unwrap();
+    let mut xz = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).unwrap();
+    xz.write_all(&plain).unwrap();
     let seeds = [
         gzip.finish().unwrap(),
         zstd::encode_all(&plain[..], 1).unwrap(),
-        b"BZh9".to_vec(),
-        b"\xfd7zXZ\0".to_vec(),
+        bzip2.finish().unwrap(),
+        xz.finish().unwrap(),
     ];
     fuzz::run("image-packed", &seeds, &[], |input| {
         let Ok((_, mut stream)) = decompress(input) else { return };

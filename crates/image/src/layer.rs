@@ -90,6 +90,9 @@ pub struct LayerWriter {
     worker: Worker,
     dir: TempDir,
     pending: BytesMut,
+    expected: Option<Digest>,
+    /// Why unpacking gave up, while the rest still comes.
+    failed: Option<ImageError>,
 }
 
 struct Worker {
@@ -128,7 +131,14 @@ impl LayerWriter {
             .map_err(|e| ImageError::Internal(format!("starting a thread: {e}")))?;
         let pending = BytesMut::with_capacity(CHUNK);
         let worker = Worker { chunks: Some(chunks), thread: Some(thread) };
-        Ok(Self { ingest, packed, worker, dir, pending })
+        Ok(Self { ingest, packed, worker, dir, pending, expected: None, failed: None })
+    }
+
+    /// Promises the blob's digest: content that cannot be unpacked is then received to its end, to say whether it is
+    /// another content than was promised, or the promised one is damaged.
+    pub(crate) fn expecting(mut self, blob: Option<Digest>) -> Self {
+        self.expected = blob;
+        self
     }
 
     /// Adds bytes without copying them.
@@ -142,16 +152,24 @@ impl LayerWriter {
             return Ok(());
         }
         self.packed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let gone = self.worker.chunks.as_ref().is_none_or(|c| c.send(Some(bytes.clone())).is_err());
+        let gone = self.failed.is_none()
+            && self.worker.chunks.as_ref().is_none_or(|c| c.send(Some(bytes.clone())).is_err());
         if gone {
             // The unpacker gave up: its reason is the error.
-            return Err(self
-                .worker
-                .join()
-                .err()
-                .unwrap_or_else(|| ImageError::corrupt("layer", "data follows its end")));
+            let error = self.worker.join().err();
+            let error = error.unwrap_or_else(|| ImageError::corrupt("layer", "data follows its end"));
+            self.put_off(error)?;
         }
         self.ingest.write_all(&bytes).map_err(|e| from_io("layer", e))
+    }
+
+    /// Damage is told once the digest is known; everything else at once.
+    fn put_off(&mut self, error: ImageError) -> Result<()> {
+        if self.expected.is_none() || !matches!(error, ImageError::Corrupt { .. } | ImageError::Read { .. }) {
+            return Err(error);
+        }
+        self.failed = Some(error);
+        Ok(())
     }
 
     /// Feeds everything that `reader` has, in large pieces.
@@ -187,14 +205,20 @@ impl LayerWriter {
     }
 
     /// Waits for the unpacker; checks the blob's digest and the diff id where they are known.
-    pub fn finish(mut self, blob: Option<Digest>, diff_id: Option<Digest>) -> Result<StagedLayer> {
+    pub fn finish(mut self, diff_id: Option<Digest>) -> Result<StagedLayer> {
         self.flush_pending()?;
         let end = self.worker.chunks.as_ref().map(|c| c.send(None));
-        let done = self.worker.join()?;
-        if !matches!(end, Some(Ok(()))) {
-            return Err(ImageError::Internal("layer was cut off".into()));
-        }
-        let blob = self.ingest.commit(blob)?;
+        let done = match self.failed.take().map_or_else(|| self.worker.join(), Err) {
+            Ok(done) if matches!(end, Some(Ok(()))) => done,
+            Ok(_) => return Err(ImageError::Internal("layer was cut off".into())),
+            Err(error) => {
+                self.put_off(error)?;
+                let _as_promised = self.ingest.commit(self.expected)?;
+                let damaged = || ImageError::Internal("layer was cut off".into());
+                return Err(self.failed.take().unwrap_or_else(damaged));
+            }
+        };
+        let blob = self.ingest.commit(self.expected)?;
         let found = done.diff.map_or(blob.digest(), Digest::from_sha256);
         if let Some(expected) = diff_id.filter(|e| *e != found) {
             return Err(ImageError::DigestMismatch { what: "unpacked layer".into(), expected, found });

@@ -24,6 +24,7 @@ use crate::{
     diff::Change,
     error::{ImageError, Result},
     idmap::IdMap,
+    registry::Platform,
     snapshot::{Driver, Snapshots, chain_ids, layer_refs},
     unpack::Limits,
 };
@@ -150,30 +151,51 @@ impl ImageStore {
         Ok(freed)
     }
 
-    /// Loads an archive of images (docker-archive or OCI layout, packed or not); answers each image with the names
-    /// that it got.
+    /// Loads an archive of images (docker-archive or OCI layout, packed or not), all or those for `platform`; answers
+    /// each image with the names that it got. Of an archive that fails nothing stays.
     pub async fn load(
         &self,
         input: impl AsyncRead + Send + Unpin + 'static,
+        platform: Option<Platform>,
         mut progress: impl FnMut(LoadProgress) + Send + 'static,
     ) -> Result<Vec<(Image, Vec<Reference>)>> {
         let (content, snapshots) = (self.0.content.clone(), self.0.snapshots.clone());
         let input = BufReader::with_capacity(512 << 10, SyncIoBridge::new(input));
-        let loaded =
-            self.blocking(move || archive::load::load(input, &content, &snapshots, &mut progress)).await?;
+        let work = move || archive::load::load(input, &content, &snapshots, platform, &mut progress);
+        let loaded = match self.blocking(work).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.collect_quietly().await;
+                return Err(error);
+            }
+        };
         let mut out = Vec::new();
-        for new in loaded {
+        for new in loaded.images {
             let names = new.names.clone();
             out.push((self.register(new).await?, names));
+        }
+        if loaded.more {
+            self.collect_quietly().await;
         }
         Ok(out)
     }
 
-    /// Saves images as one archive. A name saves that tag, an id the image with all its tags.
-    pub async fn save(&self, names: &[String]) -> Result<ByteStream> {
+    /// Collects after something that has its own answer.
+    pub(crate) async fn collect_quietly(&self) {
+        if let Err(error) = self.collect().await {
+            tracing::warn!(error = weft_base::chain(&error), "content is left until the next collection");
+        }
+    }
+
+    /// Saves images as one archive. A name saves that tag, an id the image with all its tags. With `platform` they must
+    /// be made for it.
+    pub async fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<ByteStream> {
         let mut items: Vec<SaveItem> = Vec::new();
         for text in names {
-            let image = self.resolve(text).await?;
+            let image = self.resolve_for(text, platform).await.map_err(|error| match error {
+                ImageError::WrongPlatform { wanted, .. } => ImageError::NoExport(wanted),
+                error => error,
+            })?;
             let named = text.parse::<Reference>().ok().map(Reference::or_latest);
             let named = named.filter(|r| image.spec.tags.contains(&r.to_string()));
             let ours = match items.iter_mut().find(|i| i.image.spec.id == image.spec.id) {

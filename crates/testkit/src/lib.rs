@@ -21,5 +21,5 @@ pub mod sandbox;
 pub use daemon::{Daemon, DaemonOptions, Subject};
 pub use image::{ImageSpec, busybox_archive};
 pub use lab::{Lab, LabHost};
-pub use registry::Registry;
+pub use registry::{Registry, RegistrySetup, ServerTls, TokenAuth};
 pub use sandbox::Sandbox;

@@ -19,6 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -124,6 +125,20 @@ impl Sandbox {
             etc = self.dir().join("etc").display()
         );
         run(self.command("sh").args(["-c", &script]))
+    }
+
+    /// Runs `work` on a thread that has joined the sandbox's network: sockets made there stay in it wherever they are
+    /// used later. Only the network is joined; files are the caller's.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let path = format!("/proc/{}/ns/net", self.init);
+        let net = std::fs::File::open(&path).with_context(|| path.clone())?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || -> Result<T> {
+                setns(net, CloneFlags::CLONE_NEWNET).context("join the sandbox's network")?;
+                Ok(work())
+            });
+            thread.join().map_err(|_| anyhow::anyhow!("work in the sandbox's network panicked"))?
+        })
     }
 
     /// Every process of this sandbox, ids as the caller's namespace sees them.

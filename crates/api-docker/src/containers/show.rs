@@ -192,12 +192,6 @@ fn mount(point: &MountPoint) -> Value {
     Value::Object(map)
 }
 
-/// The manifest of the image, since 1.48.
-fn manifest_descriptor(view: &ContainerView, version: ApiVersion) -> Option<Value> {
-    let digest = view.image_manifest.filter(|_| version >= ApiVersion::v1(48))?;
-    Some(json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0}))
-}
-
 /// The whole container.
 pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value> {
     let (meta, spec, status) = (&view.container.meta, &view.container.spec, &view.container.status);
@@ -243,11 +237,16 @@ pub(super) fn inspect(view: &ContainerView, version: ApiVersion) -> Result<Value
             map.insert("SizeRw".into(), size.writable.into());
             map.insert("SizeRootFs".into(), size.root.into());
         }
-        if let Some(descriptor) = manifest_descriptor(view, version) {
-            map.insert("ImageManifestDescriptor".into(), descriptor);
-        }
+        manifest(map, view, version);
     }
     Ok(all)
+}
+
+/// Which manifest the container runs, told since 1.48.
+fn manifest(map: &mut Map<String, Value>, view: &ContainerView, version: ApiVersion) {
+    if let Some(target) = view.image_manifest.as_ref().filter(|_| version >= ApiVersion::v1(48)) {
+        map.insert("ImageManifestDescriptor".into(), crate::images::descriptor(target));
+    }
 }
 
 fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
@@ -279,12 +278,12 @@ pub(crate) fn summary(view: &ContainerView, now: Timestamp, version: ApiVersion)
     if version >= ApiVersion::v1(46) && !spec.annotations.is_empty() {
         row["HostConfig"]["Annotations"] = json!(spec.annotations);
     }
-    if let Some(descriptor) = manifest_descriptor(view, version) {
-        row["ImageManifestDescriptor"] = descriptor;
-    }
-    if let (Some(size), Some(map)) = (view.size, row.as_object_mut()) {
-        map.insert("SizeRw".into(), size.writable.into());
-        map.insert("SizeRootFs".into(), size.root.into());
+    if let Some(map) = row.as_object_mut() {
+        if let Some(size) = view.size {
+            map.insert("SizeRw".into(), size.writable.into());
+            map.insert("SizeRootFs".into(), size.root.into());
+        }
+        manifest(map, view, version);
     }
     Ok(row)
 }

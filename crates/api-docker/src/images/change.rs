@@ -7,10 +7,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use weft_cloud::{Caller, ImageRemoved, PruneFilter};
+use weft_cloud::{Caller, ImageRemoval, ImageRemoved, PruneFilter};
 use weft_model::Reference;
 
-use crate::{ApiError, Face, error::Result, query::Params, respond};
+use crate::{ApiError, ApiVersion, Face, error::Result, query::Params, respond};
 
 /// `POST /images/{name}/tag`.
 pub(super) async fn tag(
@@ -57,13 +57,16 @@ fn removed(items: &[ImageRemoved]) -> Vec<Value> {
 pub(super) async fn remove(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
     params: Params,
 ) -> Result<Response> {
     if name.trim().is_empty() {
         return Err(ApiError::bad_request("image name cannot be blank".into()));
     }
-    let done = face.cloud.image_remove(&caller, &name, params.flag("force"), !params.flag("noprune")).await?;
+    let platform = params.platform("platforms", version, 50, "multiple platforms are not supported")?;
+    let options = ImageRemoval { force: params.flag("force"), no_prune: params.flag("noprune") };
+    let done = face.cloud.image_remove(&caller, &name, options, platform.as_ref()).await?;
     respond::ok(&removed(&done))
 }
 

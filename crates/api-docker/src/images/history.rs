@@ -10,15 +10,19 @@ use weft_base::Timestamp;
 use weft_cloud::Caller;
 
 use super::wire::familiar;
-use crate::{Face, error::Result, respond};
+use crate::{ApiVersion, Face, error::Result, query::Params, respond};
 
 /// The image's steps, newest first. Only the newest has an id and names, as in dockerd.
 pub(super) async fn history(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
+    params: Params,
 ) -> Result<Response> {
-    let view = face.cloud.image_view(&caller, &name).await?;
+    // Of several, dockerd takes the first.
+    let platform = params.platforms("platform", version, 48)?.into_iter().next();
+    let view = face.cloud.image_view(&caller, &name, platform.as_ref()).await?;
     let steps = view.config.get("history").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut sizes = view.layer_sizes.iter();
     let mut rows: Vec<Value> = steps

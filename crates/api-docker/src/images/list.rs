@@ -2,10 +2,13 @@
 
 use axum::{Extension, extract::State, response::Response};
 use serde_json::Value;
-use weft_cloud::{Caller, ImageView};
+use weft_cloud::{Caller, ImageDetail, ImageView};
 use weft_model::Reference;
 
-use super::{show::created, wire::summary};
+use super::{
+    show::created,
+    wire::{self, descriptor, summary},
+};
 use crate::{
     ApiVersion, Face,
     error::Result,
@@ -28,12 +31,19 @@ pub(super) async fn list(
     let until = crate::query::until(&filters)?;
     let bound = async |key: &str| -> Result<Option<_>> {
         match filters.values(key).next() {
-            Some(name) => Ok(created(&face.cloud.image_view(&caller, name).await?)),
+            Some(name) => Ok(created(&face.cloud.image_view(&caller, name, None).await?)),
             None => Ok(None),
         }
     };
     let (before, since) = (bound("before").await?, bound("since").await?);
-    let mut images = face.cloud.image_list(&caller, params.flag("shared-size")).await?;
+    let manifests = version >= ApiVersion::v1(47) && params.flag("manifests");
+    let detail = ImageDetail {
+        shared: version >= ApiVersion::v1(42) && params.flag("shared-size"),
+        // Before, the list did not say who uses an image.
+        containers: manifests || version >= ApiVersion::v1(51),
+        targets: manifests || version >= ApiVersion::v1(48),
+    };
+    let mut images = face.cloud.image_list(&caller, detail).await?;
     images.sort_by_key(|i| std::cmp::Reverse(created(i)));
     let rows: Vec<Value> = images
         .iter()
@@ -43,9 +53,25 @@ pub(super) async fn list(
         .filter(|i| since.is_none_or(|s| created(i).is_some_and(|c| c > s)))
         .filter(|i| filters.labels("label", &super::show::labels(i)))
         .filter(|i| by_reference(i, &filters))
-        .map(|i| summary(i, version))
+        .map(|i| row(i, manifests, version))
         .collect();
     respond::ok(&rows)
+}
+
+fn row(view: &ImageView, manifests: bool, version: ApiVersion) -> Value {
+    let mut row = summary(view, version);
+    if let Some(map) = row.as_object_mut() {
+        if version < ApiVersion::v1(51) {
+            map.insert("Containers".into(), (-1).into());
+        }
+        if let Some(target) = view.target.as_ref().filter(|_| version >= ApiVersion::v1(48)) {
+            map.insert("Descriptor".into(), descriptor(target));
+        }
+        if manifests {
+            map.insert("Manifests".into(), wire::manifests(view));
+        }
+    }
+    row
 }
 
 /// `reference=alp*:3` matches the familiar name with or without its tag.

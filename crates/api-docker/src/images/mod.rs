@@ -21,7 +21,7 @@ use axum::{
 use crate::Face;
 
 pub(crate) use auth::LogIn;
-pub(crate) use wire::summary;
+pub(crate) use wire::{descriptor, summary};
 
 pub(crate) fn routes() -> Router<Face> {
     Router::new()

@@ -4,18 +4,20 @@ use axum::{Extension, body::Body, extract::State, http::HeaderMap, response::Res
 use weft_cloud::{Caller, ImportDraft, PullDraft};
 
 use super::{auth, change::reference};
-use crate::{ApiError, Face, error::Result, progress, query::Params};
+use crate::{ApiError, ApiVersion, Face, error::Result, progress, query::Params};
 
 pub(super) async fn create(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     headers: HeaderMap,
     params: Params,
     body: Body,
 ) -> Result<Response> {
+    let platform = params.text("platform").filter(|_| version >= ApiVersion::v1(32)).map(str::to_owned);
     match (params.text("fromImage"), params.text("fromSrc")) {
-        (Some(image), _) => pull(face, caller, &headers, &params, image).await,
-        (None, Some(source)) => import(face, caller, &params, source, body).await,
+        (Some(image), _) => pull(face, caller, &headers, &params, platform, image).await,
+        (None, Some(source)) => import(face, caller, &params, platform, source, body).await,
         (None, None) => Err(ApiError::bad_request("either fromImage or fromSrc is needed".into())),
     }
 }
@@ -25,6 +27,7 @@ async fn pull(
     caller: Caller,
     headers: &HeaderMap,
     params: &Params,
+    platform: Option<String>,
     image: &str,
 ) -> Result<Response> {
     let tag = params.text("tag");
@@ -38,25 +41,33 @@ async fn pull(
     let draft = PullDraft {
         all_tags: reference.pick.tag.is_none() && reference.pick.digest.is_none(),
         reference,
-        platform: params.text("platform").map(str::to_owned),
+        platform,
         credentials: auth::credentials(headers)?,
     };
     progress::stream(move |sink| async move { face.cloud.image_pull(&caller, draft, sink).await }).await
 }
 
-async fn import(face: Face, caller: Caller, params: &Params, source: &str, body: Body) -> Result<Response> {
-    if source != "-" {
-        return Err(ApiError::unsupported("importing from a URL: download it and import the file, which"));
-    }
+async fn import(
+    face: Face,
+    caller: Caller,
+    params: &Params,
+    platform: Option<String>,
+    source: &str,
+    body: Body,
+) -> Result<Response> {
     let target = params.text("repo").map(|repo| reference(repo, params.text("tag"))).transpose()?;
     let draft = ImportDraft {
         target,
         message: params.text("message").unwrap_or_default().to_owned(),
         changes: params.all("changes").map(str::to_owned).collect(),
-        platform: params.text("platform").map(str::to_owned),
+        platform,
     };
+    let source = source.to_owned();
     progress::stream(move |sink| async move {
-        let id = face.cloud.image_import(&caller, draft, body.into_data_stream()).await?;
+        let id = match source.as_str() {
+            "-" => face.cloud.image_import(&caller, draft, body.into_data_stream()).await?,
+            url => face.cloud.image_import_url(&caller, draft, url, sink.clone()).await?,
+        };
         sink.status(id.to_string()).await;
         Ok(())
     })

@@ -9,11 +9,12 @@ use axum::{
 use weft_cloud::{Caller, PushDraft};
 
 use super::auth;
-use crate::{ApiError, Face, error::Result, progress, query::Params};
+use crate::{ApiError, ApiVersion, Face, error::Result, progress, query::Params};
 
 pub(super) async fn push(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
     headers: HeaderMap,
     params: Params,
@@ -30,6 +31,8 @@ pub(super) async fn push(
     let draft = PushDraft {
         all_tags: reference.pick.tag.is_none(),
         reference,
+        // Older clients sent it by accident.
+        platform: params.platforms("platform", version, 46)?.into_iter().next(),
         credentials: auth::credentials(&headers)?,
     };
     // A name that nothing has is an error of the request, not of the stream.

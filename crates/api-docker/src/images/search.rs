@@ -9,7 +9,7 @@ use axum::{
 use serde_json::{Value, json};
 use weft_cloud::Caller;
 
-use super::auth;
+use super::{auth, wire};
 use crate::{ApiError, Face, error::Result, query::Params, respond};
 
 pub(super) async fn search(
@@ -61,17 +61,7 @@ pub(super) async fn distribution(
         name.parse().map_err(|e: weft_model::ReferenceError| ApiError::bad_request(e.to_string()))?;
     let found =
         face.cloud.image_distribution(&caller, &reference.or_latest(), auth::credentials(&headers)?).await?;
-    let platforms: Vec<Value> = found
-        .platforms
-        .iter()
-        .map(|p| {
-            let mut value = json!({"architecture": p.architecture, "os": p.os});
-            if let (false, Some(map)) = (p.variant.is_empty(), value.as_object_mut()) {
-                map.insert("variant".into(), p.variant.clone().into());
-            }
-            value
-        })
-        .collect();
+    let platforms: Vec<Value> = found.platforms.iter().map(wire::platform).collect();
     respond::ok(&json!({
         "Descriptor": {"mediaType": found.media_type, "digest": found.digest, "size": found.size},
         "Platforms": platforms,

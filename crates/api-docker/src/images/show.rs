@@ -10,8 +10,8 @@ use weft_base::Timestamp;
 use weft_cloud::{Caller, ImageView};
 use weft_model::Labels;
 
-use super::wire::familiar;
-use crate::{ApiVersion, Face, error::Result, respond};
+use super::wire::{self, familiar};
+use crate::{ApiError, ApiVersion, Face, error::Result, query::Params, respond};
 
 /// When the image says it was made.
 pub(super) fn created(view: &ImageView) -> Option<Timestamp> {
@@ -29,9 +29,26 @@ pub(super) async fn inspect(
     Extension(caller): Extension<Caller>,
     Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
+    params: Params,
 ) -> Result<Response> {
-    let view = face.cloud.image_view(&caller, &name).await?;
-    respond::ok(&render(&view, version))
+    let manifests = version >= ApiVersion::v1(48) && params.flag("manifests");
+    let platform = params.platforms("platform", version, 49)?.into_iter().next();
+    if manifests && platform.is_some() {
+        return Err(ApiError::bad_request(
+            "conflicting options: manifests and platform options cannot both be set".into(),
+        ));
+    }
+    let view = face.cloud.image_view(&caller, &name, platform.as_ref()).await?;
+    let mut value = render(&view, version);
+    if let Some(map) = value.as_object_mut() {
+        if let Some(target) = view.target.as_ref().filter(|_| version >= ApiVersion::v1(48)) {
+            map.insert("Descriptor".into(), wire::descriptor(target));
+        }
+        if manifests {
+            map.insert("Manifests".into(), wire::manifests(&view));
+        }
+    }
+    respond::ok(&value)
 }
 
 /// Fields of a container's configuration that mean nothing in an image's, shown before 1.50.

@@ -7,22 +7,27 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use weft_cloud::{Caller, Loaded};
+use weft_cloud::{Caller, Loaded, Platform};
 use weft_model::Reference;
 
-use crate::{ApiError, Face, error::Result, progress, query::Params};
+use crate::{ApiError, ApiVersion, Face, error::Result, progress, query::Params};
+
+const SEVERAL: &str =
+    "multiple platform parameters are not supported in this API version; use API version 1.52 or later";
 
 /// `POST /images/load`.
 pub(super) async fn load(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     params: Params,
     body: Body,
 ) -> Result<Response> {
     let quiet = params.flag_or("quiet", true);
+    let platform = params.platform("platform", version, 48, SEVERAL)?;
     progress::stream_all(move |sink| async move {
-        let loaded =
-            face.cloud.image_load(&caller, body.into_data_stream(), (!quiet).then(|| sink.clone())).await?;
+        let told = (!quiet).then(|| sink.clone());
+        let loaded = face.cloud.image_load(&caller, body.into_data_stream(), platform, told).await?;
         for item in loaded {
             let line = match item {
                 Loaded::Named(name) => {
@@ -42,25 +47,33 @@ pub(super) async fn load(
 pub(super) async fn save_one(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     Path(name): Path<String>,
+    params: Params,
 ) -> Result<Response> {
-    save(face, caller, vec![name]).await
+    save(face, caller, vec![name], params.platform("platform", version, 48, SEVERAL)?).await
 }
 
 /// `GET /images/get?names=…`.
 pub(super) async fn save_many(
     State(face): State<Face>,
     Extension(caller): Extension<Caller>,
+    Extension(version): Extension<ApiVersion>,
     params: Params,
 ) -> Result<Response> {
     let names: Vec<String> = params.all("names").flat_map(|n| n.split(',')).map(str::to_owned).collect();
     if names.is_empty() {
         return Err(ApiError::bad_request("at least one image name is needed".into()));
     }
-    save(face, caller, names).await
+    save(face, caller, names, params.platform("platform", version, 48, SEVERAL)?).await
 }
 
-async fn save(face: Face, caller: Caller, names: Vec<String>) -> Result<Response> {
-    let stream = face.cloud.image_save(&caller, names).await?;
+async fn save(
+    face: Face,
+    caller: Caller,
+    names: Vec<String>,
+    platform: Option<Platform>,
+) -> Result<Response> {
+    let stream = face.cloud.image_save(&caller, names, platform.as_ref()).await?;
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], weft_api_kit::receiver_body(stream)).into_response())
 }

@@ -13,13 +13,14 @@ use weft_model::{
 };
 
 use super::{ContainerPaths, ContainerSize, ContainerView};
-use crate::{Caller, Cloud, ContainerCounts, Result};
+use crate::{Caller, Cloud, ContainerCounts, Result, Target};
 
 /// What all views of one moment share.
 struct Moment {
     networks: BTreeMap<NetworkId, Arc<Network>>,
     ports: HashMap<ContainerId, Vec<Arc<Port>>>,
     images: HashMap<Digest, Arc<Image>>,
+    targets: HashMap<Digest, Arc<Target>>,
     link_names: HashMap<ContainerId, Vec<String>>,
 }
 
@@ -35,11 +36,19 @@ impl Cloud {
             list.sort_by(|a, b| a.spec.ifname.cmp(&b.spec.ifname));
         }
         let images = self.images().list().await?;
+        let mut targets = HashMap::new();
+        for image in &images {
+            // An image that cannot be read is no reason to show no containers.
+            if let Ok(Some(target)) = self.target(image).await {
+                targets.insert(image.spec.id, target);
+            }
+        }
         let link_names = super::links::given(&self.0.containers.list_shared().await?);
         Ok(Moment {
             networks: networks.iter().map(|n| (n.spec.id, Arc::clone(&n.value))).collect(),
             ports,
             images: images.iter().map(|i| (i.spec.id, Arc::clone(i))).collect(),
+            targets,
             link_names,
         })
     }
@@ -67,7 +76,7 @@ impl Cloud {
             execs: Vec::new(),
             size: None,
             image: shown_image(&spec.image.reference, &spec.image.id, image.map(AsRef::as_ref)),
-            image_manifest: image.and_then(|i| i.spec.manifest),
+            image_manifest: image.and_then(|i| moment.targets.get(&i.spec.id).cloned()),
             image_layers: image.map(|i| i.spec.diff_ids.clone()),
         }
     }

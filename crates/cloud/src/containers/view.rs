@@ -57,6 +57,6 @@ pub struct ContainerView {
     pub image: String,
     /// The image's layers, lowest first, while the image is there.
     pub image_layers: Option<Vec<weft_model::Digest>>,
-    /// Digest of the image's manifest, where one is known.
-    pub image_manifest: Option<weft_model::Digest>,
+    /// The image's manifest, where it can be said.
+    pub image_manifest: Option<Arc<crate::Target>>,
 }

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::io::AsyncRead;
+use weft_base::chain;
 use weft_image::{CommitRequest, ImportRequest, config::RunConfig};
 use weft_model::{Container, Digest, HealthCheck, HealthTest, Reference};
 
-use super::reader;
-use crate::{Action, Caller, Cloud, ImageDefaults, Result};
+use super::{Platform, reader};
+use crate::{Action, Caller, Cloud, CloudError, ImageDefaults, Result};
 
 /// An image to be made of a container.
 #[derive(Clone, Debug, Default)]
@@ -159,14 +161,21 @@ impl Cloud {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         caller.authorise(Action::Write, caller.project)?;
-        let platform = draft.platform.map(|p| {
-            let mut parts = p.split('/').map(str::to_owned);
-            let mut next = || parts.next().unwrap_or_default();
-            (next(), next(), next())
-        });
+        self.import(caller, draft, reader(archive)).await
+    }
+
+    pub(super) async fn import(
+        &self,
+        caller: &Caller,
+        draft: ImportDraft,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Result<Digest> {
+        let platform = draft.platform.as_deref().map(str::parse::<Platform>).transpose();
+        let platform = platform.map_err(|e| CloudError::Invalid(chain(&e)))?;
+        let platform = platform.map(|p| (p.os, p.architecture, p.variant));
         let message = if draft.message.is_empty() { "Imported from -".to_owned() } else { draft.message };
         let request = ImportRequest { changes: draft.changes, message, name: draft.target, platform };
-        let image = self.images().import(reader(archive), request).await?;
+        let image = self.images().import(archive, request).await?;
         let id = image.spec.id.to_string();
         self.image_event(caller, "import", &id, &id).await;
         Ok(image.spec.id)

@@ -2,14 +2,17 @@
 
 mod make;
 mod registry;
+mod remote;
 mod transfer;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 use weft_base::chain;
-use weft_image::{DiskUsage, Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids};
-use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Labels, MountKind, Reference};
+use weft_image::{Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids};
+use weft_model::{
+    ContainerId, Digest, EventKind, HealthCheck, HealthTest, Image, Labels, MountKind, Reference,
+};
 
 use crate::{Action, Caller, Cloud, CloudError, ImageDefaults, Kind, Result};
 
@@ -18,8 +21,8 @@ pub use registry::{PullDraft, PushDraft};
 pub use transfer::Loaded;
 pub(crate) use transfer::reader;
 pub use weft_image::{
-    PruneFilter, Removed as ImageRemoved,
-    registry::{Credentials, Distribution, Found as SearchHit},
+    PruneFilter, RemoveOptions as ImageRemoval, Removed as ImageRemoved, Target,
+    registry::{Credentials, Distribution, Found as SearchHit, Platform},
 };
 
 /// An image and what belongs to it.
@@ -36,7 +39,23 @@ pub struct ImageView {
     /// Bytes that other images have too, when that was asked for.
     pub shared_size: Option<u64>,
     /// Containers made from it, when that was asked for.
-    pub containers: Option<usize>,
+    pub containers: Option<Vec<ContainerId>>,
+    /// Its manifest, when that was asked for and can be said.
+    pub target: Option<Arc<Target>>,
+}
+
+/// Manifests by image and the manifest that it came with.
+pub(crate) type Targets = HashMap<(Digest, Option<Digest>), Arc<Target>>;
+
+/// What is gathered about images beyond their records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ImageDetail {
+    /// What they share with others.
+    pub shared: bool,
+    /// Who uses them.
+    pub containers: bool,
+    /// Their manifests.
+    pub targets: bool,
 }
 
 /// What a prune removed.
@@ -59,7 +78,9 @@ pub(crate) fn error(error: ImageError) -> CloudError {
     let text = chain(&error);
     match error {
         ImageError::NotFound { what: "image", name } => CloudError::not_found(Kind::Image, name),
-        ImageError::NotFound { .. } => CloudError::Missing(text),
+        ImageError::NotFound { .. } | ImageError::WrongPlatform { .. } | ImageError::NoExport(_) => {
+            CloudError::Missing(text)
+        }
         ImageError::Ambiguous { .. }
         | ImageError::Reference(_)
         | ImageError::Invalid(_)
@@ -114,35 +135,13 @@ fn defaults(config: &ImageConfig) -> ImageDefaults {
     }
 }
 
-/// `linux/arm64/v8` against what an image says.
-fn fits(wanted: &str, config: &ImageConfig) -> bool {
-    let mut parts = wanted.split('/');
-    let first = parts.next().unwrap_or_default();
-    let second = parts.next();
-    match second {
-        None => first == config.os || first == config.architecture,
-        Some(architecture) => {
-            first == config.os
-                && architecture == config.architecture
-                && parts.next().is_none_or(|v| config.variant.is_empty() || v == config.variant)
-        }
-    }
-}
-
 impl Cloud {
     /// The image for a new container, with its defaults.
     pub(crate) async fn image_for(&self, reference: &str, platform: Option<&str>) -> Result<FoundImage> {
-        let image = self.images().resolve(reference).await?;
+        let platform = platform.map(str::parse::<Platform>).transpose();
+        let platform = platform.map_err(|e| CloudError::Invalid(chain(&e)))?;
+        let image = self.images().resolve_for(reference, platform.as_ref()).await?;
         let config = self.images().config(&image).await?;
-        if let Some(wanted) = platform
-            && !fits(wanted, &config)
-        {
-            return Err(CloudError::Missing(format!(
-                "image with reference {reference} was found but does not provide the specified platform ({wanted}): it \
-                 is {}/{}",
-                config.os, config.architecture
-            )));
-        }
         Ok(FoundImage { id: image.spec.id, defaults: defaults(&config) })
     }
 
@@ -161,34 +160,58 @@ impl Cloud {
         Ok(value)
     }
 
-    async fn image_show(&self, image: Arc<Image>, usage: Option<&DiskUsage>) -> Result<ImageView> {
+    async fn image_show(&self, image: Arc<Image>) -> Result<ImageView> {
         let config = self.config_value(&image).await?;
         let chains = chain_ids(&image.spec.diff_ids);
         let snapshots = self.images().snapshots();
-        let containers = match usage {
-            None => None,
-            Some(_) => {
-                let all = self.0.containers.list_shared().await?;
-                Some(all.iter().filter(|c| c.spec.image.id == image.spec.id).count())
-            }
-        };
         Ok(ImageView {
             layers: chains.iter().rev().map(|c| snapshots.layer_fs(c)).collect(),
             layer_sizes: chains.iter().map(|c| snapshots.layer_size(c).unwrap_or(0)).collect(),
-            shared_size: usage.map(|u| u.shared.get(&image.spec.id).copied().unwrap_or(0)),
-            containers,
+            shared_size: None,
+            containers: None,
+            target: None,
             config,
             image,
         })
     }
 
-    /// All images; with what they share when `usage`.
-    pub async fn image_list(&self, caller: &Caller, usage: bool) -> Result<Vec<ImageView>> {
+    /// The image's manifest; remembered, since it changes with the record alone.
+    pub(crate) async fn target(&self, image: &Image) -> Result<Option<Arc<Target>>> {
+        let key = (image.spec.id, image.spec.manifest);
+        if let Some(known) = self.0.targets.lock().get(&key) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some(target) = self.images().target(image).await? else { return Ok(None) };
+        let target = Arc::new(target);
+        let mut targets = self.0.targets.lock();
+        if targets.len() >= 4096 {
+            targets.clear();
+        }
+        targets.insert(key, Arc::clone(&target));
+        Ok(Some(target))
+    }
+
+    /// The containers of an image.
+    async fn users(&self, image: &Digest) -> Result<Vec<ContainerId>> {
+        let all = self.0.containers.list_shared().await?;
+        Ok(all.iter().filter(|c| c.spec.image.id == *image).map(|c| c.spec.id).collect())
+    }
+
+    /// All images.
+    pub async fn image_list(&self, caller: &Caller, detail: ImageDetail) -> Result<Vec<ImageView>> {
         caller.authorise(Action::Read, caller.project)?;
-        let usage = if usage { Some(self.images().disk_usage().await?) } else { None };
+        let usage = if detail.shared { Some(self.images().disk_usage().await?) } else { None };
         let mut views = Vec::new();
         for image in self.images().list().await? {
-            views.push(self.image_show(image, usage.as_ref()).await?);
+            let mut view = self.image_show(Arc::clone(&image)).await?;
+            view.shared_size = usage.as_ref().map(|u| u.shared.get(&image.spec.id).copied().unwrap_or(0));
+            if detail.containers {
+                view.containers = Some(self.users(&image.spec.id).await?);
+            }
+            if detail.targets {
+                view.target = self.target(&image).await?;
+            }
+            views.push(view);
         }
         Ok(views)
     }
@@ -199,11 +222,19 @@ impl Cloud {
         Ok(self.images().list().await?.len())
     }
 
-    /// One image.
-    pub async fn image_view(&self, caller: &Caller, name: &str) -> Result<ImageView> {
+    /// One image, with everything but what it shares; with `platform` it must be made for it.
+    pub async fn image_view(
+        &self,
+        caller: &Caller,
+        name: &str,
+        platform: Option<&Platform>,
+    ) -> Result<ImageView> {
         caller.authorise(Action::Read, caller.project)?;
-        let image = self.images().resolve(name).await?;
-        self.image_show(image, None).await
+        let image = self.images().resolve_for(name, platform).await?;
+        let mut view = self.image_show(Arc::clone(&image)).await?;
+        view.containers = Some(self.users(&image.spec.id).await?);
+        view.target = self.target(&image).await?;
+        Ok(view)
     }
 
     /// The image that `name` means, and those made on top of it.
@@ -265,19 +296,19 @@ impl Cloud {
             .collect())
     }
 
-    /// Removes a name of an image, and the image with its last one.
+    /// Removes a name of an image, and the image with its last one; with `platform` it must be made for it.
     pub async fn image_remove(
         &self,
         caller: &Caller,
         name: &str,
-        force: bool,
-        prune: bool,
+        options: RemoveOptions,
+        platform: Option<&Platform>,
     ) -> Result<Vec<Removed>> {
         caller.authorise(Action::Write, caller.project)?;
-        let image = self.images().resolve(name).await?;
+        let image = self.images().resolve_for(name, platform).await?;
         let uses = self.image_uses().await?;
         let labels = self.image_labels(&image).await;
-        let removed = self.images().remove(name, RemoveOptions { force, no_prune: !prune }, &uses).await?;
+        let removed = self.images().remove(name, options, &uses).await?;
         let id = image.spec.id.to_string();
         for item in &removed {
             match item {
@@ -299,30 +330,5 @@ impl Cloud {
         let attributes = [("reclaimed".to_owned(), freed.bytes.to_string())].into();
         self.engine().events().emit(EventKind::Image, "prune", "", caller.project, attributes);
         Ok(ImagesPruned { removed, bytes: freed.bytes })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn platforms() {
-        let config = ImageConfig {
-            os: "linux".into(),
-            architecture: "arm64".into(),
-            variant: "v8".into(),
-            ..Default::default()
-        };
-        for (wanted, expected) in [
-            ("linux/arm64", true),
-            ("linux/arm64/v8", true),
-            ("linux/arm64/v7", false),
-            ("linux/amd64", false),
-            ("linux", true),
-            ("arm64", true),
-        ] {
-            assert_eq!(fits(wanted, &config), expected, "{wanted}");
-        }
     }
 }

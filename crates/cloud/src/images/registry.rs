@@ -27,7 +27,7 @@ pub struct PullDraft {
 /// A push.
 pub type PushDraft = PushRequest;
 
-fn error(error: RegistryError) -> CloudError {
+pub(super) fn error(error: RegistryError) -> CloudError {
     let text = chain(&error);
     match error.kind() {
         ErrorKind::NotFound => CloudError::Missing(text),
@@ -78,7 +78,11 @@ impl Cloud {
             done
         };
         let (done, ()) = tokio::join!(work, forward);
-        done.map_err(error)?;
+        // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
+        done.map_err(|e| match error(e) {
+            CloudError::Unauthorized(text) => CloudError::Internal(text),
+            other => other,
+        })?;
         self.image_event(caller, "pull", &familiar, &name).await;
         Ok(())
     }

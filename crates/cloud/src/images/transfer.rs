@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
-use weft_image::{ByteStream, LoadProgress};
+use weft_image::{ByteStream, LoadProgress, registry::Platform};
 
 use crate::{Action, Caller, Cloud, Progress, ProgressSink, Result};
 
@@ -33,11 +33,12 @@ fn shorten(member: &str) -> String {
 }
 
 impl Cloud {
-    /// Loads the images of an archive; nothing is left of one that fails.
+    /// Loads the images of an archive, all or those for `platform`; nothing is left of one that fails.
     pub async fn image_load<E>(
         &self,
         caller: &Caller,
         archive: impl Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
+        platform: Option<Platform>,
         sink: Option<ProgressSink>,
     ) -> Result<Vec<Loaded>>
     where
@@ -55,7 +56,7 @@ impl Cloud {
             }
         };
         let mut loaded = Vec::new();
-        for (image, names) in self.images().load(reader(archive), tell).await? {
+        for (image, names) in self.images().load(reader(archive), platform, tell).await? {
             let id = image.spec.id.to_string();
             self.image_event(caller, "load", &id, &id).await;
             if names.is_empty() {
@@ -67,10 +68,15 @@ impl Cloud {
         Ok(loaded)
     }
 
-    /// Images as one archive.
-    pub async fn image_save(&self, caller: &Caller, names: Vec<String>) -> Result<ByteStream> {
+    /// Images as one archive; with `platform` they must be made for it.
+    pub async fn image_save(
+        &self,
+        caller: &Caller,
+        names: Vec<String>,
+        platform: Option<&Platform>,
+    ) -> Result<ByteStream> {
         caller.authorise(Action::Read, caller.project)?;
-        let stream = self.images().save(&names).await?;
+        let stream = self.images().save(&names, platform).await?;
         for name in &names {
             let image = self.images().resolve(name).await?;
             let id = image.spec.id.to_string();

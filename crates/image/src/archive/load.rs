@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    io::{BufRead, Cursor, Read},
+    io::{BufRead, BufReader, Cursor, Read},
     path::{Path, PathBuf},
 };
 
@@ -16,11 +16,12 @@ use super::{
 use crate::{
     config::ImageConfig,
     content::ContentStore,
-    decompress::{Compression, decompress},
+    decompress::{Compression, guarded},
     error::{ImageError, Result, from_io},
     layer::StagedLayer,
     pins::Pin,
     register::NewImage,
+    registry::Platform,
     snapshot::{Snapshots, chain_ids, layer_refs},
     tar::{Entry, Kind, TarReader, looks_like_tar},
     unpack::clean,
@@ -41,23 +42,42 @@ struct Loader<'a> {
     members: HashMap<PathBuf, Member>,
     staged: HashMap<Digest, StagedLayer>,
     manifests: HashMap<Digest, Digest>,
+    platform: Option<Platform>,
 }
 
-/// Loads all images of the archive; nothing is named yet.
+/// What an archive brought.
+pub(crate) struct Loaded {
+    pub images: Vec<NewImage>,
+    /// It holds layers that none of these images has: for other platforms.
+    pub more: bool,
+}
+
+/// Loads the images of the archive, all or those for `platform`; nothing is named yet.
 pub(crate) fn load(
     input: impl BufRead + Send,
     content: &ContentStore,
     snapshots: &Snapshots,
+    platform: Option<Platform>,
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Vec<NewImage>> {
+) -> Result<Loaded> {
     let (members, staged, manifests) = (HashMap::new(), HashMap::new(), HashMap::new());
-    let mut loader = Loader { content, snapshots, members, staged, manifests };
-    let (_, plain) = decompress(input)?;
+    let mut loader = Loader { content, snapshots, members, staged, manifests, platform };
+    let (_, plain) = guarded(input, snapshots.limits())?;
     let mut tar = TarReader::new(plain);
     while let Some(entry) = tar.next_entry().map_err(|e| from_io("archive", e))? {
         loader.member(&entry, &mut tar, progress)?;
     }
-    loader.finish()
+    loader.read_manifests();
+    let images = loader.images()?;
+    if let Some(platform) = loader.platform.as_ref().filter(|_| images.is_empty()) {
+        // containerd's words.
+        let why = format!("no images providing the requested platform(s) found: [{platform}]");
+        return Err(ImageError::Invalid(why));
+    }
+    let used = |blob: &Digest| images.iter().any(|i| i.blobs.contains(blob));
+    let more =
+        loader.members.values().any(|m| matches!(m, Member::Layer { blob, .. } if !used(&blob.digest())));
+    Ok(Loaded { images, more })
 }
 
 fn json<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
@@ -65,7 +85,7 @@ fn json<T: serde::de::DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
 }
 
 impl Loader<'_> {
-    fn member<R: BufRead>(
+    fn member<R: BufRead + Send>(
         &mut self,
         entry: &Entry,
         tar: &mut TarReader<R>,
@@ -86,13 +106,17 @@ impl Loader<'_> {
         let mut head = Vec::new();
         tar.by_ref().take(512).read_to_end(&mut head).map_err(|e| from_io("archive", e))?;
         let name = path.display().to_string();
-        if Compression::sniff(&head)? != Compression::None || looks_like_tar(&head) {
-            let mut writer = self.snapshots.receive(self.content.begin()?)?;
-            let mut body = Cursor::new(head).chain(tar);
+        let packing = Compression::sniff(&head);
+        if packing != Compression::None || looks_like_tar(&head) {
+            let mut writer = self.snapshots.receive(self.content.begin()?)?.expecting(expected);
+            let mut body: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(tar));
+            if expected.is_none() && !packing.is_of_layers() {
+                body = Box::new(guarded(BufReader::new(body), self.snapshots.limits())?.1);
+            }
             writer.copy_from(&mut body, |current| {
                 progress(LoadProgress { member: name.clone(), current, total: entry.size });
             })?;
-            let layer = writer.finish(expected, None)?;
+            let layer = writer.finish(None)?;
             self.members.insert(path, Member::Layer { blob: layer.blob.clone(), diff_id: layer.diff_id });
             self.staged.entry(layer.diff_id).or_insert(layer);
             return Ok(());
@@ -135,7 +159,7 @@ impl Loader<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Vec<NewImage>> {
+    fn read_manifests(&mut self) {
         for member in self.members.values() {
             if let Member::Small { bytes, pin } = member
                 && let Ok(manifest) = serde_json::from_slice::<Manifest>(bytes)
@@ -143,9 +167,15 @@ impl Loader<'_> {
                 self.manifests.insert(manifest.config.digest, pin.digest());
             }
         }
-        if let Ok((bytes, _)) = self.small("manifest.json") {
+    }
+
+    fn images(&mut self) -> Result<Vec<NewImage>> {
+        // `manifest.json` has no word for platforms: with one, the OCI index says more.
+        let index = self.platform.is_some() && self.small("index.json").is_ok();
+        if let Some((bytes, _)) = self.small("manifest.json").ok().filter(|_| !index) {
             let items: Vec<DockerItem> = json("manifest.json", bytes)?;
-            return items.into_iter().map(|item| self.docker_item(&item)).collect();
+            let images = items.into_iter().map(|item| self.docker_item(&item));
+            return images.filter_map(Result::transpose).collect();
         }
         if let Ok((bytes, _)) = self.small("index.json") {
             let index: Index = json("index.json", bytes)?;
@@ -162,13 +192,23 @@ impl Loader<'_> {
         Err(ImageError::corrupt("archive", "it holds neither manifest.json nor index.json nor repositories"))
     }
 
-    fn docker_item(&mut self, item: &DockerItem) -> Result<NewImage> {
+    /// Whether an image of this configuration is wanted.
+    fn wants(&self, config: &[u8]) -> Result<bool> {
+        let Some(platform) = &self.platform else { return Ok(true) };
+        let ImageConfig { os, architecture, variant, .. } = ImageConfig::parse(config)?;
+        Ok(platform.fits(&Platform { os, architecture, variant }))
+    }
+
+    fn docker_item(&mut self, item: &DockerItem) -> Result<Option<NewImage>> {
         let (bytes, config) = self.small(&item.config)?;
         let (bytes, config) = (bytes.to_vec(), config.clone());
+        if !self.wants(&bytes)? {
+            return Ok(None);
+        }
         let paths = item.layers.clone().unwrap_or_default();
         let layers = paths.iter().map(|p| self.layer(p)).collect::<Result<Vec<_>>>()?;
         let names = item.repo_tags.clone().unwrap_or_default();
-        self.image(config, &bytes, layers, &names)
+        self.image(config, &bytes, layers, &names).map(Some)
     }
 
     fn oci_item(
@@ -181,14 +221,15 @@ impl Loader<'_> {
         let path = format!("blobs/sha256/{}", at.digest.hex());
         let (bytes, _) = self.small(&path)?;
         if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
-            let ours = |d: &&Descriptor| {
-                d.platform
-                    .as_ref()
-                    .is_none_or(|p| p.os == "linux" && p.architecture == crate::config::architecture())
+            let offers: Vec<_> = index.manifests.iter().map(|d| d.platform.clone()).collect();
+            let wanted = self.platform.clone().unwrap_or_else(Platform::host);
+            let unsaid = || offers.iter().position(Option::is_none);
+            let picked = wanted.pick(&offers).or_else(unsaid).map(|at| index.manifests[at].clone());
+            let picked = match picked {
+                Some(picked) => picked,
+                None if self.platform.is_some() => return Ok(()),
+                None => return Err(ImageError::corrupt("archive", "no image in it is for this machine")),
             };
-            let picked = index.manifests.iter().find(ours).cloned();
-            let picked =
-                picked.ok_or_else(|| ImageError::corrupt("archive", "no image in it is for this machine"))?;
             if depth > 4 {
                 return Err(ImageError::corrupt("archive", "its indexes are nested too deeply"));
             }
@@ -196,9 +237,12 @@ impl Loader<'_> {
         }
         let manifest: Manifest = json(&path, bytes)?;
         let blob = |d: &Descriptor| format!("blobs/sha256/{}", d.digest.hex());
-        let layers = manifest.layers.iter().map(|d| self.layer(&blob(d))).collect::<Result<Vec<_>>>()?;
         let (bytes, config) = self.small(&blob(&manifest.config))?;
         let (bytes, config) = (bytes.to_vec(), config.clone());
+        if !self.wants(&bytes)? {
+            return Ok(());
+        }
+        let layers = manifest.layers.iter().map(|d| self.layer(&blob(d))).collect::<Result<Vec<_>>>()?;
         out.push(self.image(config, &bytes, layers, names)?);
         Ok(())
     }

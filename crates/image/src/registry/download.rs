@@ -78,7 +78,7 @@ impl Writer {
             }
             match target {
                 Target::Layer(writer) => {
-                    let staged = writer.finish(Some(blob), Some(diff_id))?;
+                    let staged = writer.finish(Some(diff_id))?;
                     Ok(Fetched::Staged(Box::new(staged)))
                 }
                 Target::Blob(ingest) => ingest.commit(Some(blob)).map(Fetched::Stored),
@@ -175,7 +175,7 @@ impl Download<'_> {
         }
         let mut offset = ingest.written();
         let target = match offset {
-            0 => Target::Layer(Box::new(self.snapshots.receive(ingest)?)),
+            0 => Target::Layer(Box::new(self.snapshots.receive(ingest)?.expecting(Some(at.digest)))),
             _ => Target::Blob(ingest),
         };
         let writer = Writer::start(target, at.digest, diff_id);

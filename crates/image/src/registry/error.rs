@@ -78,6 +78,17 @@ pub enum RegistryError {
         /// A later try may work.
         transient: bool,
     },
+    /// A token server refused, or gave no answer; the request that needed the token was not sent.
+    #[error("{method} \"{url}\"")]
+    Authorize {
+        /// `Get`, `Head`, …
+        method: String,
+        /// Whole URL of that request.
+        url: String,
+        /// What became of the token.
+        #[source]
+        cause: Box<RegistryError>,
+    },
     /// The registry wants a password and there is none.
     #[error("{method} \"{url}\": no basic auth credentials")]
     NoCredentials {
@@ -97,6 +108,9 @@ pub enum RegistryError {
         /// `401 Unauthorized`.
         status: String,
     },
+    /// A token server refused a login.
+    #[error(transparent)]
+    LogInRefused(Box<RegistryError>),
     /// Nothing in the list fits.
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(Platform),
@@ -139,6 +153,14 @@ pub enum RegistryError {
     /// The platform cannot be read.
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    /// A web server that is no registry refused.
+    #[error("{message}")]
+    Remote {
+        /// HTTP status.
+        status: u16,
+        /// The whole text.
+        message: String,
+    },
     /// Storing failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -182,13 +204,19 @@ impl RegistryError {
             | Self::RepositoryUnknown { .. }
             | Self::NoPlatform(_)
             | Self::WrongPlatform { .. }
+            | Self::Image(ImageError::WrongPlatform { .. })
             | Self::NoSuchTag(_) => ErrorKind::NotFound,
             Self::LogIn { .. } => ErrorKind::Unauthorized,
+            Self::LogInRefused(refused) => match &**refused {
+                Self::Authorize { cause, .. } => cause.kind(),
+                other => other.kind(),
+            },
             // With 401 the client would ask for a name and a password in the middle of a script; dockerd's is 500.
-            Self::NoCredentials { .. } | Self::NoPushCredentials => ErrorKind::Other,
-            Self::Refused { status: 401, .. } => ErrorKind::Unauthorized,
-            Self::Refused { status: 403, .. } => ErrorKind::Forbidden,
-            Self::Refused { status: 404, .. } => ErrorKind::NotFound,
+            Self::NoCredentials { .. } | Self::NoPushCredentials | Self::Authorize { .. } => ErrorKind::Other,
+            Self::Refused { status: 401, .. } | Self::Remote { status: 401, .. } => ErrorKind::Unauthorized,
+            Self::Refused { status: 403, .. } | Self::Remote { status: 403, .. } => ErrorKind::Forbidden,
+            Self::Refused { status: 404, .. } | Self::Remote { status: 404, .. } => ErrorKind::NotFound,
+            Self::Remote { status: 400, .. } => ErrorKind::Invalid,
             Self::Invalid(_) | Self::SchemaOne(_) | Self::Unsupported(_) | Self::Platform(_) => {
                 ErrorKind::Invalid
             }
@@ -201,6 +229,7 @@ impl RegistryError {
     pub(super) fn transient(&self) -> bool {
         match self {
             Self::Request { transient, .. } => *transient,
+            Self::Authorize { cause, .. } => cause.transient(),
             Self::Refused { status, .. } => is_transient(*status),
             _ => false,
         }
@@ -223,6 +252,7 @@ impl RegistryError {
     pub(super) fn for_push(self) -> Self {
         match self {
             Self::NoCredentials { .. } => Self::NoPushCredentials,
+            Self::Authorize { cause, .. } => *cause,
             other => other,
         }
     }

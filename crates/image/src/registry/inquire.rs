@@ -13,7 +13,7 @@ use super::{
     manifest::{Document, parse},
     platform::Platform,
     pull::sha256,
-    session::{Session, read_body},
+    session::{Session, read_body, unauthorised},
     transport::{authority, explain},
     types::{Credentials, Distribution, Found},
 };
@@ -42,13 +42,16 @@ impl RegistryClient {
         let sites = self.sites(&domain, false).await;
         let site = sites.first().ok_or_else(|| RegistryError::Unexpected("no endpoint".into()))?;
         let session = Session::open(&shared, site, Some(credentials)).await?;
+        let url = session.url("")?;
         let token = match session.challenge("bearer") {
             Some(challenge) if !matches!(credentials, Credentials::RegistryToken(_)) => {
-                log_in(&session.ask(challenge, &[], true)).await?
+                let token = log_in(&session.ask(challenge, &[], true)).await;
+                token.map_err(|cause| {
+                    RegistryError::LogInRefused(unauthorised(&Method::GET, &url, cause).into())
+                })?
             }
             _ => None,
         };
-        let url = session.url("")?;
         let response = session.send(&[], Method::GET, &url, Ok).await?;
         if response.status().is_success() {
             return Ok(token);
@@ -93,6 +96,11 @@ impl RegistryClient {
         if !(1..=100).contains(&limit) {
             return Err(RegistryError::Invalid(format!("limit {limit} is outside the range of [1, 100]")));
         }
+        if term.contains("://") {
+            return Err(RegistryError::Invalid(format!(
+                "invalid repository name: repository name ({term}) should not have a scheme"
+            )));
+        }
         let (domain, term) = match term.split_once('/') {
             Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
                 (domain_of(first), rest)
@@ -130,17 +138,25 @@ async fn results(response: reqwest::Response, url: &Url, domain: &str) -> Result
     struct Page {
         results: Vec<Found>,
     }
-    let status = response.status();
+    let status = response.status().as_u16();
     let body = read_body(response, 4 << 20, &Method::GET, url).await?;
-    if status.is_server_error() || status.as_u16() == 401 {
-        return Err(super::error::refusal(status.as_u16(), None, &body));
+    match status {
+        200..300 => {}
+        404 => {
+            let why = format!("registry {domain} has no search: Unexpected status code {status}");
+            return Err(RegistryError::Unsupported(why));
+        }
+        _ => return Err(RegistryError::Unexpected(format!("Unexpected status code {status}"))),
     }
-    if !status.is_success() {
-        let why = format!("registry {domain} has no search: Unexpected status code {}", status.as_u16());
-        return Err(RegistryError::Unsupported(why));
-    }
-    let page: Page = serde_json::from_slice(&body)
-        .map_err(|e| RegistryError::Unsupported(format!("registry {domain} has no search: {e}")))?;
+    let page: Page = serde_json::from_slice(&body).map_err(|e| match body.trim_ascii_start().first() {
+        None => RegistryError::Unexpected("EOF".into()),
+        // As Go says it.
+        Some(first) if *first != b'{' => RegistryError::Unexpected(format!(
+            "invalid character '{}' looking for beginning of value",
+            first.escape_ascii()
+        )),
+        Some(_) => RegistryError::Unexpected(format!("answer to a search cannot be read: {e}")),
+    })?;
     Ok(page.results)
 }
 

@@ -17,11 +17,12 @@ mod challenge;
 mod download;
 mod endpoint;
 mod error;
+mod fetch;
 #[cfg(test)]
 mod fuzz_tests;
 mod inquire;
 mod manifest;
-mod pack;
+pub(crate) mod pack;
 mod platform;
 mod pull;
 mod push;
@@ -41,6 +42,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use weft_model::{Digest, Image};
 
 pub use error::{Code, ErrorKind, RegistryError, Result};
+pub use fetch::Fetch;
 pub use platform::{Platform, PlatformError};
 pub use types::{
     Credentials, Distribution, Found, Progress, ProgressFn, PullRequest, PushRequest, Pushed, RegistryOptions,

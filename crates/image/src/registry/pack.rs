@@ -1,4 +1,4 @@
-//! Packing a plain layer for a push. The same layer always gives the same bytes, so that a second push finds them; what
+//! Packing a layer for a push. The same layer always gives the same bytes, so that a second push finds them; what
 //! came out is remembered in an extended attribute of the plain blob, so that it need not be packed to be found.
 
 use std::io::{self, BufReader};
@@ -8,6 +8,7 @@ use weft_model::Digest;
 use super::manifest::{DOCKER_LAYER, Descriptor};
 use crate::{
     content::ContentStore,
+    decompress::decompress,
     error::{ImageError, Result, from_io},
     pins::Pin,
 };
@@ -15,13 +16,13 @@ use crate::{
 const MEMORY: &str = "user.weft.gzip";
 
 /// A packed layer.
-pub(super) struct Packed {
+pub(crate) struct Packed {
     pub pin: Pin,
     pub size: u64,
 }
 
 impl Packed {
-    pub fn descriptor(&self) -> Descriptor {
+    pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor {
             media_type: DOCKER_LAYER.into(),
             size: self.size,
@@ -39,9 +40,9 @@ pub(super) fn remembered(content: &ContentStore, plain: &Digest) -> Option<Descr
     Some(Descriptor { media_type: DOCKER_LAYER.into(), size, digest, platform: None })
 }
 
-/// Packs a stored plain layer into a blob of its own. Blocks.
-pub(super) fn pack(content: &ContentStore, plain: &Digest) -> Result<Packed> {
-    let mut input = BufReader::with_capacity(256 << 10, content.open_blob(plain)?);
+/// Packs a stored layer, plain or in a packing that manifests have no word for, into a blob of its own. Blocks.
+pub(crate) fn pack(content: &ContentStore, plain: &Digest) -> Result<Packed> {
+    let (_, mut input) = decompress(BufReader::with_capacity(256 << 10, content.open_blob(plain)?))?;
     // No name, no time: nothing but the content decides about the bytes.
     let mut encoder =
         flate2::GzBuilder::new().mtime(0).write(content.begin()?, flate2::Compression::default());

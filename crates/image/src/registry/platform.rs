@@ -106,6 +106,15 @@ impl Platform {
         self.normalized().candidates().iter().find_map(place)
     }
 
+    /// Whether an image for `offer` is what is meant by this platform: one that runs here, or one that does not say its
+    /// variant (moby `OnlyPlatformWithFallback`).
+    #[must_use]
+    pub fn fits(&self, offer: &Self) -> bool {
+        let (wanted, found) = (self.normalized(), offer.normalized());
+        let same = wanted.os == found.os && wanted.architecture == found.architecture;
+        self.accepts(offer) || (offer.variant.is_empty() && same)
+    }
+
     /// Whether an image for `offer` runs here.
     #[must_use]
     pub fn accepts(&self, offer: &Self) -> bool {

@@ -197,13 +197,8 @@ impl Pull {
     /// Nothing of content that turned out wrong stays; what is only incomplete stays for the next try.
     async fn clean_after(&self, error: RegistryError, held: Vec<Pin>) -> RegistryError {
         drop(held);
-        if matches!(error, RegistryError::Image(_) | RegistryError::Verification { .. })
-            && let Err(second) = self.client.store().collect().await
-        {
-            tracing::warn!(
-                error = weft_base::chain(&second),
-                "content of a failed pull is left until the next collection"
-            );
+        if matches!(error, RegistryError::Image(_) | RegistryError::Verification { .. }) {
+            self.client.store().collect_quietly().await;
         }
         error
     }

@@ -74,7 +74,11 @@ impl RegistryClient {
         }
         if !request.all_tags {
             let reference = request.reference.clone().or_latest();
-            let image = self.store().resolve(&reference.to_string()).await.map_err(|_| missing())?;
+            let found = self.store().resolve_for(&reference.to_string(), request.platform.as_ref()).await;
+            let image = found.map_err(|error| match error {
+                ImageError::WrongPlatform { .. } => error.into(),
+                _ => missing(),
+            })?;
             return Ok(vec![(reference, image)]);
         }
         let repository = request.reference.repository();
@@ -82,6 +86,9 @@ impl RegistryClient {
         for image in self.store().list().await? {
             let names = image.spec.tags.iter().filter_map(|t| t.parse::<Reference>().ok());
             out.extend(names.filter(|n| n.repository() == repository).map(|n| (n, Arc::clone(&image))));
+        }
+        for (name, _) in &out {
+            self.store().resolve_for(&name.to_string(), request.platform.as_ref()).await?;
         }
         out.sort_by_key(|(name, _)| name.to_string());
         if out.is_empty() { Err(missing()) } else { Ok(out) }
@@ -287,10 +294,10 @@ fn describe(content: &crate::ContentStore, stored: &Digest) -> crate::Result<Des
     let mut head = Vec::new();
     let mut file = content.open_blob(stored)?.take(6);
     file.read_to_end(&mut head).map_err(ImageError::io("reading", content.path(stored)))?;
-    let media_type = match Compression::sniff(&head)? {
+    let media_type = match Compression::sniff(&head) {
         Compression::Gzip => DOCKER_LAYER.to_owned(),
         Compression::Zstd => format!("{OCI_LAYER}+zstd"),
-        Compression::None => match pack::remembered(content, stored) {
+        Compression::None | Compression::Xz | Compression::Bzip2 => match pack::remembered(content, stored) {
             Some(at) => return Ok(at),
             None => return pack::pack(content, stored).map(|p| p.descriptor()),
         },

@@ -102,7 +102,10 @@ impl Session {
         }
         if let Some(challenge) = self.challenge("bearer") {
             let token = self.shared.tokens.get(&self.ask(challenge, scopes, false), fresh).await;
-            return token.map(|t| Some(format!("Bearer {t}")));
+            return match token {
+                Ok(token) => Ok(Some(format!("Bearer {token}"))),
+                Err(cause) => Err(unauthorised(method, url, cause)),
+            };
         }
         if self.challenge("basic").is_some() {
             return match &self.credentials {
@@ -217,6 +220,11 @@ impl Session {
             tokio::time::sleep(self.options().retry_floor).await;
         }
     }
+}
+
+/// What a refused token means for the request that it was for.
+pub(super) fn unauthorised(method: &Method, url: &Url, cause: RegistryError) -> RegistryError {
+    RegistryError::Authorize { method: verb(method), url: url.to_string(), cause: Box::new(cause) }
 }
 
 /// Seconds of `Retry-After`.

@@ -184,6 +184,9 @@ fn reason(url: &Url, error: &reqwest::Error) -> Reason {
     if has("NotValidForName") || has("not valid for") {
         return Reason::Final(format!("{X509} is not valid for {}", url.host_str().unwrap_or("")));
     }
+    if let Some(alert) = texts.iter().find_map(|t| t.strip_prefix("received fatal alert: ")) {
+        return Reason::Final(format!("remote error: tls: {}", alert_text(alert)));
+    }
     if error.is_connect() {
         if has("dns error") || has("failed to lookup") {
             return Reason::Lookup;
@@ -207,6 +210,23 @@ fn reason(url: &Url, error: &reqwest::Error) -> Reason {
         _ => texts.pop().unwrap_or_default(),
     };
     if error.is_builder() || error.is_redirect() { Reason::Final(why) } else { Reason::Passing(why) }
+}
+
+/// An alert's name (RFC 8446 section 6) in the words of Go's `crypto/tls`.
+fn alert_text(name: &str) -> String {
+    match name {
+        "UnknownCA" => "unknown certificate authority".into(),
+        "CertificateExpired" => "expired certificate".into(),
+        "CertificateRevoked" => "revoked certificate".into(),
+        "CertificateUnknown" => "unknown certificate".into(),
+        "ProtocolVersion" => "protocol version not supported".into(),
+        other => {
+            let apart = |c: char| {
+                if c.is_ascii_uppercase() { format!(" {}", c.to_ascii_lowercase()) } else { c.into() }
+            };
+            other.chars().map(apart).collect::<String>().trim_start().to_owned()
+        }
+    }
 }
 
 /// The address that was dialled: the first that the name has.

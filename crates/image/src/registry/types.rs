@@ -125,6 +125,8 @@ pub struct PushRequest {
     pub reference: Reference,
     /// Every local tag of the repository.
     pub all_tags: bool,
+    /// What the images must be made for.
+    pub platform: Option<Platform>,
     /// Who asks.
     pub credentials: Option<Credentials>,
 }

@@ -104,7 +104,11 @@ impl Upload<'_> {
         let response = match self.session.send(&scopes, Method::POST, &url, empty).await {
             Ok(response) => response,
             // A token server may not give away the other repository.
-            Err(RegistryError::Refused { .. }) => return Ok(Mount::Refused),
+            Err(RegistryError::Authorize { cause, .. })
+                if matches!(*cause, RegistryError::Refused { .. }) =>
+            {
+                return Ok(Mount::Refused);
+            }
             Err(error) => return Err(error),
         };
         match response.status() {

@@ -154,6 +154,11 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// Bounds for unpacking.
+    pub(crate) fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
     /// How writable trees are made here.
     #[must_use]
     pub fn driver(&self) -> Driver {

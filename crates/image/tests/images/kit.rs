@@ -81,7 +81,7 @@ impl Bed {
     }
 
     pub async fn load(&self, archive: Vec<u8>) -> weft_image::Result<Vec<weft_model::Image>> {
-        let loaded = self.store.load(Cursor::new(archive), |_| {}).await?;
+        let loaded = self.store.load(Cursor::new(archive), None, |_| {}).await?;
         Ok(loaded.into_iter().map(|(image, _)| image).collect())
     }
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod kit;
+mod packed;
+mod platform;
 
 use std::{
     collections::BTreeMap,
@@ -60,9 +62,13 @@ fn two_layers() -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn layers_of_all_packings_make_the_same_tree() {
-    for (pack, driver) in
-        [(plain as fn(&[u8]) -> Vec<u8>, Driver::Overlay), (gzip, Driver::Overlay), (zst, Driver::Copy)]
-    {
+    for (pack, driver) in [
+        (plain as fn(&[u8]) -> Vec<u8>, Driver::Overlay),
+        (gzip, Driver::Overlay),
+        (zst, Driver::Copy),
+        (packed::xz, Driver::Overlay),
+        (packed::bzip2, Driver::Copy),
+    ] {
         let mut bed = Bed::new(Options { driver: Some(driver), ..Options::default() }).await;
         let image = bed.load(pack(&archive(&["a:1"], &two_layers(), pack))).await.unwrap().remove(0);
         assert_eq!(image.spec.tags, ["docker.io/library/a:1"]);
@@ -173,7 +179,7 @@ async fn load_save_load_keeps_ids_and_names() {
         ids.insert(tag, image.spec.id);
     }
     let mut saved = Vec::new();
-    let mut stream = bed.store.save(&["a:1".into(), "b:2".into()]).await.unwrap();
+    let mut stream = bed.store.save(&["a:1".into(), "b:2".into()], None).await.unwrap();
     while let Some(piece) = stream.recv().await {
         saved.extend_from_slice(&piece.unwrap());
     }
