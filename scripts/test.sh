@@ -25,8 +25,8 @@ part "source" cargo xtask check
 part "crates" "${tests[@]}" --workspace --exclude weft-conformance
 # The real docker client, unmodified, against weft; `cargo xtask conformance --subject dockerd` proves it on the original.
 part "docker client" cargo test --locked -p weft-conformance --test docker
-# The daemon killed at random under load, and its answers against Docker's own document.
-part "wire" "${tests[@]}" -p weft-conformance --test kill --test swagger
+# The daemon killed at random under load, its answers against Docker's own document, real registries.
+part "wire" "${tests[@]}" -p weft-conformance --test kill --test swagger --test registry
 # docker-py's own integration tests.
 part "docker-py" cargo xtask dockerpy --subject weft --jobs 3
 
