@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
+use rustix::process::WaitOptions;
 use serde::{Deserialize, Serialize};
 use weft_sys::process::{self, Fork};
 
@@ -47,6 +48,19 @@ impl Helper {
         if let Some(fd) = self.go.take() {
             // A helper that is gone tells so on its progress pipe.
             let _ = File::from(fd).write_all(b"g");
+        }
+    }
+
+    /// Ends it, if it has not ended, and returns when it is gone.
+    pub(super) fn end(self) {
+        let Some(pid) = rustix::process::Pid::from_raw(self.pid) else { return };
+        // Its number is its own only as long as it is our child.
+        if matches!(rustix::process::waitpid(Some(pid), WaitOptions::NOHANG), Ok(None)) {
+            let _ = process::kill(self.pid, libc::SIGKILL);
+            while matches!(
+                rustix::process::waitpid(Some(pid), WaitOptions::empty()),
+                Err(rustix::io::Errno::INTR)
+            ) {}
         }
     }
 }

@@ -358,6 +358,10 @@ impl Monitor {
         if let Err(error) = super::types::write_json(&path, &exit) {
             tracing::error!(%error, path = %path.display(), "the exit status cannot be written");
         }
+        if let Some(helper) = self.helper.take() {
+            // What it would note of the process from here on would stay.
+            helper.end();
+        }
         self.job.clean_up(&self.dir, self.cgroup.as_ref());
         if self.listener.take().is_some() {
             let _ = std::fs::remove_file(self.dir.join(super::types::SOCKET_FILE));
