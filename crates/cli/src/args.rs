@@ -153,3 +153,14 @@ pub enum Command {
     /// Remove what is not used: stopped containers, networks, dangling images
     Prune(verbs::system::PruneArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// What clap itself checks only where the command is built in a debug build: flags that clash, for one.
+    #[test]
+    fn the_line_is_sound() {
+        super::Line::command().debug_assert();
+    }
+}

@@ -15,6 +15,7 @@ pub mod features;
 mod gate;
 mod lock;
 mod log;
+mod lost;
 mod metrics;
 mod notify;
 mod reload;

@@ -81,6 +81,7 @@ async fn store(config: &Config) -> anyhow::Result<Arc<dyn Kv>> {
     }
     std::fs::create_dir_all(&config.root).with_context(|| format!("making {}", config.root.display()))?;
     let path = config.root.join("store.redb");
+    crate::lost::check(config, &path)?;
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await?;
     Ok(Arc::new(opened?))
 }

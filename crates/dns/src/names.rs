@@ -5,7 +5,7 @@
 //! knows it answers; `name.network` only on that network (as libnetwork).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -17,8 +17,6 @@ use weft_model::{Container, ContainerId, Network, NetworkId, NetworkKind, Port, 
 pub struct Names {
     zones: HashMap<NetworkId, Zone>,
     scopes: HashMap<ContainerId, Scope>,
-    /// Every name without a dot that some container of this host has.
-    known: HashSet<Box<str>>,
 }
 
 /// One network.
@@ -90,10 +88,7 @@ impl Names {
         let ips = port.spec.addresses.iter().map(|a| a.ip);
         for name in &port.spec.names {
             let name: Box<str> = name.to_ascii_lowercase().into();
-            zone.hosts.entry(name.clone()).or_default().extend(ips.clone());
-            if !name.contains('.') {
-                self.known.insert(name);
-            }
+            zone.hosts.entry(name).or_default().extend(ips.clone());
         }
         if let Some(first) = port.spec.names.first() {
             let full: Box<str> = format!("{first}.{}", zone.network.spec.name).into();
@@ -162,8 +157,6 @@ impl Names {
                 .find(|zone| *zone.name == *network)
                 .and_then(|zone| zone.hosts.get(host))
                 .map_or(Answer::Elsewhere, |ips| Answer::Addresses(ips)),
-            // Another network's container: neither its address nor the question may get out.
-            None if self.known.contains(name) => Answer::Nothing,
             None => Answer::Elsewhere,
         }
     }

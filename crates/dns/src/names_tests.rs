@@ -22,9 +22,9 @@ fn names_belong_to_networks_and_links_to_their_owner() {
     check(db(), "db", "10.1.0.3");
     check(db(), "db.lab", "10.2.0.3");
     check(db(), "probe", "10.2.0.4");
-    check(web(), "probe", "Nothing");
+    check(web(), "probe", "Elsewhere");
     check(web(), "db.lab", "Elsewhere");
-    check(probe(), "web", "Nothing");
+    check(probe(), "web", "Elsewhere");
     check(web(), "example.com", "Elsewhere");
     check(ContainerId::from_bytes([77; 32]), "web", "Elsewhere");
 }

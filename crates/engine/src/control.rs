@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_model::{ContainerId, ContainerSpec};
+use weft_model::{ContainerId, ContainerSpec, ContainerStatus, ExitStatus};
 
 use crate::{
     Engine, EngineError, Result,
@@ -11,6 +11,7 @@ use crate::{
     oci,
     shim::{ConsoleSize, ShimError},
     signal,
+    start::NOT_STARTED,
     types::{WaitCondition, WaitResult},
 };
 
@@ -57,6 +58,24 @@ impl Engine {
             (now.ends, !now.is_up())
         };
         Ok(Waiter { news, condition, ends, over, _cell: cell })
+    }
+
+    /// Writes down a start that was refused before it was asked for (a port that is taken, an address that is), as one
+    /// that failed. A container that runs meanwhile stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`; a store that cannot be written.
+    pub async fn start_refused(&self, id: ContainerId, message: &str) -> Result<()> {
+        let cell = self.0.cell(id).await?;
+        self.0.events.count(weft_model::EventKind::Container, "start_failed");
+        let write = |status: &mut ContainerStatus| {
+            if !status.state.is_alive() {
+                message.clone_into(&mut status.error);
+                status.start_failure = NOT_STARTED;
+                status.exit = ExitStatus { code: NOT_STARTED, oom_killed: false };
+            }
+        };
+        self.0.write_status(&cell, false, write).await.map(drop)
     }
 
     /// Sends a signal to the first process. `SIGKILL` and the container's stop signal also tell restart policies that

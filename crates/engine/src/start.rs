@@ -23,6 +23,9 @@ use crate::{
     volumes,
 };
 
+/// Exit code of what never ran, for no better-known reason (moby `exitUnknown`).
+pub(crate) const NOT_STARTED: i64 = 128;
+
 /// What a joined container contributes.
 #[derive(Default)]
 struct Joined {
@@ -347,10 +350,10 @@ fn failure(error: &EngineError) -> (String, i64) {
             let code = match inner {
                 ShimError::NotFound(_) => 127,
                 ShimError::NotExecutable(_) => 126,
-                _ => 128,
+                _ => NOT_STARTED,
             };
             (text, code)
         }
-        other => (chain(other), 128),
+        other => (chain(other), NOT_STARTED),
     }
 }

@@ -8,7 +8,6 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,6 +22,7 @@ use crate::{
     embedded::{
         file::{self, LEASES, backend},
         migrate::{self, Found as FileVersion},
+        quiet::caught,
         record::{Record, carve},
     },
 };
@@ -181,7 +181,7 @@ impl Found {
 fn examine(path: &Path) -> Result<Found, StoreError> {
     let bytes = std::fs::metadata(path).map_err(|e| io_error("read", path, e))?.len();
     // Where it opens, this also holds off a daemon during the copy.
-    let held = catch_unwind(|| file::builder().open_read_only(path));
+    let held = caught(|| file::builder().open_read_only(path));
     if let Ok(Err(error @ (DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch))) = held
     {
         return Err(file::open_error(path, error));
@@ -190,7 +190,7 @@ fn examine(path: &Path) -> Result<Found, StoreError> {
     drop(held);
     let mut found = Found { bytes, ..Found::default() };
     // A damaged file can make the database panic; that, too, is only a finding.
-    let read = catch_unwind(AssertUnwindSafe(|| read(&copy.0, path, &mut found)));
+    let read = caught(|| read(&copy.0, path, &mut found));
     let foreign = match read {
         Ok(Ok(())) => None,
         Ok(Err(error @ StoreError::NewerFile { .. })) => return Err(error),

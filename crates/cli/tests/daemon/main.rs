@@ -9,6 +9,7 @@ mod config;
 mod features;
 mod figures;
 mod keys;
+mod lost;
 mod memory;
 mod remap;
 

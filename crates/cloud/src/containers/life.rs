@@ -156,7 +156,13 @@ impl Cloud {
                 }
                 // The engine wrote its status in between: look again.
                 Err(CloudError::Conflict(_)) if self.changed_since(&found).await? => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if starts {
+                        // Its state says so, as after any start that failed; and one for one run only goes.
+                        self.engine().start_refused(found.spec.id, &error.to_string()).await?;
+                    }
+                    return Err(error);
+                }
             }
         }
     }

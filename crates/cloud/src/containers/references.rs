@@ -7,6 +7,7 @@ use weft_model::{
     Attachment, Confinement, ContainerId, IpcMode, MountKind, MountSpec, Namespace, NetworkId, NetworkKind,
     NetworkMode, Notation, PublishSpec, Volume,
 };
+use weft_net::NetError;
 
 use super::{ContainerDraft, DraftEndpoint, DraftNetwork};
 use crate::{Caller, Cloud, CloudError, Result, VolumeDraft};
@@ -120,9 +121,9 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
             if !draft.links.is_empty() {
                 return Err(CloudError::Invalid("conflicting options: host type networking can't be used with links. This would result in undefined behavior".into()));
             }
-            return plain(NetworkMode::Host);
+            return predefined(draft, NetworkMode::Host);
         }
-        DraftNetwork::None => return plain(NetworkMode::None),
+        DraftNetwork::None => return predefined(draft, NetworkMode::None),
         DraftNetwork::Default => "bridge",
         DraftNetwork::Named(name) => name.as_str(),
     };
@@ -133,8 +134,8 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
         found => found?,
     };
     match network.spec.kind {
-        NetworkKind::Host => return plain(NetworkMode::Host),
-        NetworkKind::None => return plain(NetworkMode::None),
+        NetworkKind::Host => return predefined(draft, NetworkMode::Host),
+        NetworkKind::None => return predefined(draft, NetworkMode::None),
         _ => {}
     }
     let mut attachments: Vec<Attachment> = Vec::new();
@@ -165,6 +166,17 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
         attachments.push(attachment);
     }
     Ok(Networking { mode: NetworkMode::Attached, attachments })
+}
+
+/// The stack of a mode without endpoints of its own: nothing can be wished of them (moby `updateNetworkConfig`).
+fn predefined(draft: &ContainerDraft, mode: NetworkMode) -> Result<Networking> {
+    if draft.endpoints.iter().any(|e| e.ipv4.is_some() || e.ipv6.is_some()) {
+        return Err(NetError::PredefinedAddress.into());
+    }
+    if draft.endpoints.iter().any(|e| !e.aliases.is_empty()) {
+        return Err(NetError::PredefinedAlias.into());
+    }
+    Ok(Networking { mode, attachments: Vec::new() })
 }
 
 /// Ports that host and none networks cannot publish are dropped, as dockerd does with a warning.

@@ -52,6 +52,21 @@ cases! {
         let b = t.ctr("b");
         t.docker(["run", "-d", "--name", &b, "-p", "18431:80", IMG, "true"]).exits(125).says("port is already allocated");
     }
+    fn a_refused_start_is_told_and_removed(t) {
+        t.sleeper("a", ["-p", "18432:80"]);
+        let (b, c, net) = (t.ctr("b"), t.ctr("c"), t.net("n"));
+        t.docker(["run", "--rm", "--name", &b, "-p", "18432:80", IMG, "true"]).exits(125).says("port is already allocated");
+        t.docker(["run", "-d", "--rm", "--name", &b, "-p", "18432:80", IMG, "true"]).exits(125).says("port is already allocated");
+        t.docker(["network", "create", "--subnet", "10.83.7.0/24", &net]).ok();
+        t.sleeper("d", ["--network", &net, "--ip", "10.83.7.7"]);
+        t.docker(["run", "--rm", "--name", &c, "--network", &net, "--ip", "10.83.7.7", IMG, "true"]).exits(125).says("Address already in use");
+        for name in [&b, &c] {
+            t.until("removed", || t.docker(["ps", "-aq", "--filter", &format!("name={name}")]).text().trim().is_empty());
+        }
+        t.docker(["create", "--name", &b, "-p", "18432:80", IMG, "true"]).ok();
+        t.docker(["start", &b]).exits(1).says("port is already allocated");
+        t.docker(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", &b]).ok().has("created 128").has("port is already allocated");
+    }
     fn bad_signal(t) { let c = t.sleeper("a", [""; 0]); t.docker(["kill", "-s", "NOSUCH", &c]).exits(1).says("invalid signal: NOSUCH"); }
     fn bad_restart_policy(t) { t.docker(["create", "--restart", "sometimes", IMG]).exits(1).says("invalid restart policy"); }
     fn sysctl_of_the_host(t) { t.docker(["run", "--rm", "--sysctl", "kernel.panic=1", IMG, "true"]).exits(125); }

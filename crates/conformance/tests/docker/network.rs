@@ -116,6 +116,7 @@ cases! {
     fn address_on_the_default_bridge(t) {
         let c = t.ctr("a");
         t.docker(["run", "--name", &c, "--ip", "172.17.0.99", IMG, "true"]).exits(125).says("user specified IP address is supported on user defined networks only");
+        t.docker(["run", "--rm", "--network", "host", "--ip", "10.1.2.3", IMG, "true"]).exits(125).says("user specified IP address is supported on user defined networks only");
     }
     fn own_mac(t) [newer = "the client wants API 1.44 for it"] {
         t.docker(["run", "--rm", "--mac-address", "02:42:aa:bb:cc:dd", IMG, "cat", "/sys/class/net/eth0/address"]).ok().is("02:42:aa:bb:cc:dd");

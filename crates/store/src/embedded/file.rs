@@ -22,6 +22,7 @@ use weft_base::Timestamp;
 
 use super::{
     migrate,
+    quiet::caught,
     record::{LogKey, Record},
     state::{Lease, State},
 };
@@ -43,6 +44,13 @@ pub(crate) struct Opened {
 
 /// Opens or makes the store at `path`, migrates it, and reads it.
 pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Opened, StoreError> {
+    caught(|| open_unguarded(path, now)).unwrap_or_else(|panic| {
+        let detail = format!("the database's structure is broken ({panic})");
+        Err(StoreError::Damaged { path: path.to_owned(), detail })
+    })
+}
+
+fn open_unguarded(path: &Path, now: Timestamp) -> Result<Opened, StoreError> {
     let db = builder().create(path).map_err(|e| open_error(path, e))?;
     migrate::to_present(&db, path)?;
     let tx = db.begin_read().map_err(|e| backend("read", e))?;

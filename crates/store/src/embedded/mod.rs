@@ -9,6 +9,7 @@
 mod eval;
 pub(crate) mod file;
 pub(crate) mod migrate;
+pub(crate) mod quiet;
 pub(crate) mod record;
 mod state;
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub struct HistoryArgs {
     #[arg(short = 'q', long)]
     quiet: bool,
     /// Sizes in bytes, times as they are
-    #[arg(short = 'H', long = "human", default_value = "true", num_args = 0..=1, require_equals = true,
+    #[arg(long = "human", default_value = "true", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", action = clap::ArgAction::Set)]
     human: bool,
     /// The image

@@ -1,0 +1,54 @@
+//! A daemon whose store is gone or damaged says so and touches nothing.
+
+use std::{fs, io::Write as _};
+
+use crate::{Host, plain};
+
+/// The answer of a start that is refused.
+fn refusal(host: &mut Host) -> String {
+    let error = host.daemon.boot(&host.sandbox).expect_err("it started");
+    format!("{error:#}")
+}
+
+#[test]
+fn containers_survive_the_loss_of_the_store() {
+    let mut host = Host::start(plain());
+    host.ok(&["run", "-d", "--name", "c1", "-v", "kept:/data", "busybox", "sleep", "1000"]);
+    let state = host.json(&["inspect", "c1"])[0]["State"].clone();
+    host.daemon.stop().unwrap();
+    let store = host.home().join("data/store.redb");
+    let saved = fs::read(&store).unwrap();
+
+    for lost in ["emptied", "deleted"] {
+        if lost == "emptied" { fs::write(&store, "") } else { fs::remove_file(&store) }.unwrap();
+        let told = refusal(&mut host);
+        for part in ["is missing or empty", "1 running container in", "1 volume in", "begin anew"] {
+            assert!(told.contains(part), "{lost}: {part:?} in {told}");
+        }
+    }
+    fs::write(&store, saved).unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    assert_eq!(host.json(&["inspect", "c1"])[0]["State"], state);
+    host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
+fn a_damaged_store_is_told_without_a_panic() {
+    let mut host = Host::start(plain());
+    for name in ["aa", "bb", "cc", "dd"] {
+        host.ok(&["volume", "create", name]);
+    }
+    host.daemon.stop().unwrap();
+    let store = host.home().join("data/store.redb");
+    let mut bytes = fs::read(&store).unwrap();
+    // Beyond the header, which says that this is a store, every page is spoiled here and there.
+    for at in (4096..bytes.len() - 32).step_by(509) {
+        bytes[at..at + 32].fill(0xa5);
+    }
+    fs::File::create(&store).unwrap().write_all(&bytes).unwrap();
+    let told = refusal(&mut host);
+    assert!(told.contains("store.redb is damaged") && told.contains("weft store check"), "{told}");
+    assert!(!told.contains("panicked at"), "{told}");
+    let check = host.refused(&["store", "check", "--root", host.home().join("data").to_str().unwrap()]);
+    assert!(!check.contains("panicked at"), "{check}");
+}
