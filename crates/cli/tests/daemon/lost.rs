@@ -1,4 +1,4 @@
-//! A daemon whose store is gone or damaged says so and touches nothing.
+//! A daemon whose store is gone or damaged, or that lacks what containers need, says so and touches nothing.
 
 use std::{fs, io::Write as _};
 
@@ -51,4 +51,23 @@ fn a_damaged_store_is_told_without_a_panic() {
     assert!(!told.contains("panicked at"), "{told}");
     let check = host.refused(&["store", "check", "--root", host.home().join("data").to_str().unwrap()]);
     assert!(!check.contains("panicked at"), "{check}");
+}
+
+#[test]
+fn without_cgroups_there_is_no_daemon() {
+    let mut host = Host::start(plain());
+    host.daemon.stop().unwrap();
+    let (root, run) = (host.home().join("data"), host.home().join("run"));
+    let mut hidden = host.sandbox.command("unshare");
+    hidden.args([
+        "-m",
+        "sh",
+        "-c",
+        "umount -R /sys/fs/cgroup 2>/dev/null; mount -t tmpfs none /sys && exec \"$@\"",
+        "sh",
+    ]);
+    hidden.arg(env!("CARGO_BIN_EXE_weft")).args(["up", "--root"]).arg(root).arg("--run").arg(run);
+    let output = hidden.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("no cgroup file system is mounted here"), "{told}");
 }
