@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod attacks;
+mod cgroups;
 mod dsl;
 mod errors;
 mod exec;
@@ -42,6 +43,7 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 fn cases() -> Vec<(&'static str, &'static Case)> {
     let groups: &[(&str, &[Case])] = &[
         ("attacks", attacks::CASES),
+        ("cgroups", cgroups::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
         ("flags", flags::CASES),

@@ -9,7 +9,7 @@
 //! - limits and device rules on cgroup version 2: see `limits`;
 //! - the environment: it would ask the name service about `HOME` inside the container;
 //! - mounts on `/dev`: see `guard`;
-//! - the view of cgroups in a joined process namespace: see `cgview`.
+//! - the view of cgroups on version 1, and the hierarchies without controllers: see `cgview`.
 //!
 //! The container's first process becomes a child of the shim, not of this helper (`as_sibling`).
 
@@ -31,7 +31,7 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, PosixRlimit};
 use weft_sys::process::{ProcessId, set_rlimit};
 
 use super::{
-    cgview,
+    cgview::{self, Visit},
     enter::{self, Entry},
     guard::{self, Late},
     helper::{Progress, Shim},
@@ -68,6 +68,7 @@ pub(super) fn run(
         }
         ContainerSide::Terminal => builder = builder.with_console_socket(Some(dir.join(CONSOLE_SOCKET))),
     }
+    let visit = Visit::enter(&spec.cgroup)?;
     let mut container = builder
         .as_init(&prepared.bundle)
         .with_systemd(false)
@@ -75,6 +76,7 @@ pub(super) fn run(
         .as_sibling(true)
         .build()
         .map_err(|e| Fault::because("creating the container", &e))?;
+    visit.leave();
     let pid = container.pid().ok_or_else(|| Fault::other("the runtime gave no process id"))?.as_raw();
     set_rlimits(pid, &prepared.rlimits)?;
     if let Some(resources) = &prepared.resources {
@@ -154,8 +156,9 @@ impl Prepared {
         guard::check(root.path(), &oci)?;
         oci.set_root(Some(root));
         let users = remap::join_owner(&mut oci)?;
-        cgview::spell_out(&mut oci, &spec.cgroup)?;
-        let late = Late::take(&mut oci)?;
+        let cgroups = cgview::spell_out(&mut oci, &spec.cgroup)?;
+        let mut late = Late::take(&mut oci)?;
+        late.read_only = cgroups;
         let resources =
             if limits::ours() { take_resources(&mut oci) } else { limits::missed(oci.linux().as_ref()) };
         let linux = oci.linux().as_ref();

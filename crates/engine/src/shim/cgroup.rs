@@ -189,7 +189,7 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
 }
 
 /// The path of a process in one hierarchy, from `/proc/PID/cgroup`.
-fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
+pub(super) fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
     places.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (names, path) = (parts.next()?, parts.next()?);

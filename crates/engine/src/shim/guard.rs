@@ -15,7 +15,7 @@ use std::{
 
 use libcontainer::oci_spec::runtime::{Mount, Spec};
 use rustix::io::Errno;
-use weft_sys::mount::{Detached, Flags};
+use weft_sys::mount::{Detached, Flags, make_read_only};
 
 use super::types::Fault;
 
@@ -138,9 +138,14 @@ impl Tree {
     }
 }
 
-/// Mounts that go over the runtime's `/dev`, in order.
+/// What is left to do about mounts once the runtime has made its own.
 #[derive(Debug, Default)]
-pub(super) struct Late(Vec<(PathBuf, Detached)>);
+pub(super) struct Late {
+    /// Mounts that go over the runtime's `/dev`, in order.
+    mounts: Vec<(PathBuf, Detached)>,
+    /// A mount that could not be read-only while others were made in it.
+    pub(super) read_only: Option<PathBuf>,
+}
 
 impl Late {
     /// Takes them out of the specification, if `/dev` is among its binds, and puts a `/dev` in memory in their place.
@@ -177,12 +182,12 @@ impl Late {
             linux.set_devices(None);
             oci.set_linux(Some(linux));
         }
-        Ok(Self(late))
+        Ok(Self { mounts: late, read_only: None })
     }
 
     /// Mounts them. The calling process is in the container, and privileged.
     pub(super) fn attach(&self) -> Result<(), Fault> {
-        for (target, mount) in &self.0 {
+        for (target, mount) in &self.mounts {
             let attached = match mount.attach(target) {
                 Err(Errno::NOENT) => fs::create_dir_all(target)
                     .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
@@ -191,6 +196,11 @@ impl Late {
             };
             attached.map_err(|e| {
                 Fault::because(&format!("mounting {}", target.display()), &io::Error::from(e))
+            })?;
+        }
+        if let Some(target) = &self.read_only {
+            make_read_only(target).map_err(|e| {
+                Fault::because(&format!("making {} read-only", target.display()), &io::Error::from(e))
             })?;
         }
         Ok(())

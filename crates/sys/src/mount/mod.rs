@@ -176,6 +176,14 @@ pub fn make_private(target: &Path) -> Result<(), MountError> {
         .map_err(|source| MountError::Unmount { target: target.to_owned(), source })
 }
 
+/// Makes the mount at `target` read-only, not those below it. No link on the way is followed.
+pub fn make_read_only(target: &Path) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let how = rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let at = rustix::fs::openat2(CWD, target, flags, Mode::empty(), how)?;
+    attr::set(&at, libc::MOUNT_ATTR_RDONLY, 0, false)
+}
+
 /// Gives the calling thread a mount namespace of its own, a copy of the present one that neither sends nor receives mount
 /// events, and a root and working directory of its own. The namespace goes with the thread.
 #[allow(unsafe_code)]
