@@ -188,3 +188,20 @@ fn what_libcontainer_leaves_out() {
     assert_eq!(points(&format!("{text}{v2}")), ["/c/systemd", "/c/misc", "/c/unified"]);
     assert_eq!(points(v2), [""; 0], "version 2 alone is libcontainer's");
 }
+
+#[test]
+fn a_parent_cgroup_cannot_lead_elsewhere() {
+    let id = weft_model::ContainerId::from_bytes([0xab; 32]);
+    for (parent, expected) in [
+        ("/mine", "/mine"),
+        ("mine/x/", "/mine/x"),
+        ("../../etc", "/etc"),
+        ("/../../y", "/y"),
+        ("/a/./../b//c", "/b/c"),
+        ("/", ""),
+    ] {
+        let path = path_of(parent, id);
+        assert_eq!(path, format!("{expected}/{id}"), "{parent}");
+        assert!(Arc::new(Hierarchies::parse("")).cgroup(&path).is_ok(), "{parent}");
+    }
+}
