@@ -27,6 +27,7 @@ mod registry;
 mod run;
 mod streams;
 mod system;
+mod targets;
 mod transfer;
 mod tty;
 mod verbs;
@@ -57,6 +58,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("run", run::CASES),
         ("streams", streams::CASES),
         ("system", system::CASES),
+        ("targets", targets::CASES),
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
         ("verbs", verbs::CASES),
