@@ -156,7 +156,9 @@ impl Inner {
             make_dir(&live)?;
             make_dir(&me.durable(id))?;
             let rootfs = me.images.snapshots().mount(&id)?;
-            make_working_dir(&rootfs, &spec.process.working_dir)?;
+            let userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
+            let root = userns.as_ref().map_or((0, 0), oci::UserNamespace::root);
+            make_working_dir(&rootfs, &spec.process.working_dir, root)?;
             let user = oci::user::resolve(&rootfs, &spec.process.user, &spec.process.groups)
                 .map_err(oci::OciError::from)?;
             let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));
@@ -164,7 +166,7 @@ impl Inner {
             facts.devices = oci::devices::gather(spec)?;
             facts.shm_size = me.config.shm_size;
             facts.default_ulimits.clone_from(&me.config.default_ulimits);
-            facts.userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
+            facts.userns = userns;
             facts.init.clone_from(&me.config.init_path);
             facts.init_by_default = me.config.init_by_default;
             facts.no_new_privileges = me.config.no_new_privileges;
@@ -312,9 +314,9 @@ impl Inner {
     }
 }
 
-fn make_working_dir(rootfs: &std::path::Path, dir: &str) -> Result<()> {
+fn make_working_dir(rootfs: &std::path::Path, dir: &str, owner: (u32, u32)) -> Result<()> {
     // By its words first, then by its links, as Docker does.
-    match volumes::make_inside(rootfs, &oci::clean(dir)) {
+    match volumes::make_inside(rootfs, &oci::clean(dir), owner) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
             Err(EngineError::Invalid(format!("Cannot mkdir: {dir} is not a directory")))

@@ -72,6 +72,22 @@ fn cgroups_are_read_only() {
 }
 
 #[test]
+fn what_is_made_in_its_tree_is_theirs() {
+    let host = remapped();
+    host.ok(&["run", "--name", "c1", "busybox", "ln", "-s", "/srv/data", "/data"]);
+    host.ok(&["commit", "c1", "linked"]);
+    // A working directory, also by way of a link that leads to nothing.
+    for dir in ["/new/work", "/data/work"] {
+        host.ok(&["run", "--rm", "-w", dir, "linked", "sh", "-c", "touch mine ../mine"]);
+    }
+    host.ok(&["volume", "create", "v1"]);
+    host.ok(&["run", "--rm", "-v", "v1:/data", "linked", "touch", "/srv/data/mine"]);
+    let device = ["run", "--rm", "--device", "/dev/null:/data/null", "linked", "sh", "-c"];
+    host.ok(&[&device[..], &["echo x > /srv/data/null && test -c /srv/data/null"]].concat());
+    host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
 fn volumes_can_be_written_by_the_remapped_root() {
     let host = remapped();
     host.ok(&["volume", "create", "v1"]);

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use libcontainer::oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
+use libcontainer::oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxIdMapping, Spec};
 use rustix::{
     fs::{AtFlags, CWD, FileType, Gid, Mode, Uid},
     io::Errno,
@@ -31,6 +31,7 @@ pub(super) struct Node {
 pub(super) fn make(tree: &Tree, oci: &mut Spec) -> Result<Vec<Node>, Fault> {
     let Some(mut linux) = oci.linux().clone() else { return Ok(Vec::new()) };
     let (mut kept, mut late) = (Vec::new(), Vec::new());
+    let owner = (zero(linux.uid_mappings().as_ref()), zero(linux.gid_mappings().as_ref()));
     for mut device in linux.devices().clone().unwrap_or_default() {
         let real = tree.resolve(device.path()).map_err(|e| fault(device.path(), &e))?;
         device.set_path(real.clone());
@@ -41,10 +42,9 @@ pub(super) fn make(tree: &Tree, oci: &mut Spec) -> Result<Vec<Node>, Fault> {
             }
             continue;
         }
-        let node = Node::new(&device);
         match tree.place(&real) {
-            Some((root, inside)) => node.make_in(root, inside)?,
-            None => late.push(node),
+            Some((root, inside)) => Node::new(&device, owner).make_in(root, inside, owner)?,
+            None => late.push(Node::new(&device, (0, 0))),
         }
     }
     linux.set_devices(Some(kept));
@@ -52,8 +52,14 @@ pub(super) fn make(tree: &Tree, oci: &mut Spec) -> Result<Vec<Node>, Fault> {
     Ok(late)
 }
 
+/// The host's id for the container's root.
+fn zero(maps: Option<&Vec<LinuxIdMapping>>) -> u32 {
+    maps.into_iter().flatten().find(|map| map.container_id() == 0).map_or(0, LinuxIdMapping::host_id)
+}
+
 impl Node {
-    fn new(device: &LinuxDevice) -> Self {
+    /// `root` owns what the host's root would own.
+    fn new(device: &LinuxDevice, root: (u32, u32)) -> Self {
         let kind = match device.typ() {
             LinuxDeviceType::B => FileType::BlockDevice,
             LinuxDeviceType::P => FileType::Fifo,
@@ -65,14 +71,17 @@ impl Node {
             kind,
             number: rustix::fs::makedev(number(device.major()), number(device.minor())),
             mode: device.file_mode().unwrap_or(0o666),
-            owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
+            owner: (
+                device.uid().filter(|id| *id != 0).unwrap_or(root.0),
+                device.gid().filter(|id| *id != 0).unwrap_or(root.1),
+            ),
         }
     }
 
     /// Makes it in a tree of the host, without leaving that whatever links are put there meanwhile.
-    fn make_in(&self, root: &Path, inside: &Path) -> Result<(), Fault> {
+    fn make_in(&self, root: &Path, inside: &Path, owner: (u32, u32)) -> Result<(), Fault> {
         let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else { return Ok(()) };
-        let dir = make_inside(root, &parent.to_string_lossy()).map_err(|e| fault(&self.path, &e))?;
+        let dir = make_inside(root, &parent.to_string_lossy(), owner).map_err(|e| fault(&self.path, &e))?;
         self.make_at(&dir, Path::new(name)).map_err(|e| fault(&self.path, &e.into()))
     }
 

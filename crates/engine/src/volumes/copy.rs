@@ -153,8 +153,9 @@ pub(crate) fn open_inside(root: &Path, inside: &str) -> io::Result<rustix::fd::O
 }
 
 /// Makes the directory `inside` below `root`, with its parents, without leaving `root`, and opens it; what is there stays.
-/// Links are followed inside `root`, also those that lead to what is not there yet, which is then made.
-pub(crate) fn make_inside(root: &Path, inside: &str) -> io::Result<rustix::fd::OwnedFd> {
+/// Links are followed inside `root`, also those that lead to what is not there yet, which is then made. What is made belongs to
+/// `owner`, a user and a group.
+pub(crate) fn make_inside(root: &Path, inside: &str, owner: (u32, u32)) -> io::Result<rustix::fd::OwnedFd> {
     /// Most links on the way (the kernel's own limit).
     const LINKS: usize = 40;
     let parts = |path: &str| -> Vec<String> {
@@ -173,6 +174,8 @@ pub(crate) fn make_inside(root: &Path, inside: &str) -> io::Result<rustix::fd::O
             Ok(stat) => FileType::from_raw_mode(stat.st_mode),
             Err(rustix::io::Errno::NOENT) => {
                 rustix::fs::mkdirat(&parent, &part, Mode::from_raw_mode(0o755))?;
+                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                rustix::fs::chownat(&parent, &part, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
                 FileType::Directory
             }
             Err(e) => return Err(e.into()),
@@ -245,13 +248,15 @@ mod tests {
         for (asked, made) in
             [("/abs/1", "srv/a/1"), ("climb", "b"), ("/deep/./2", "srv/a/y/2"), ("../c", "c"), ("", "")]
         {
-            make_inside(&root, asked).unwrap();
+            make_inside(&root, asked, (7, 8)).unwrap();
             assert!(root.join(made).is_dir(), "{asked}");
+            let meta = fs::metadata(root.join(made)).unwrap();
+            assert!(made.is_empty() || (meta.uid(), meta.gid()) == (7, 8), "{asked}");
         }
         for (asked, why) in
             [("file", "Not a directory"), ("f/x", "Not a directory"), ("loop/x", "symbolic links")]
         {
-            assert!(make_inside(&root, asked).unwrap_err().to_string().contains(why), "{asked}");
+            assert!(make_inside(&root, asked, (0, 0)).unwrap_err().to_string().contains(why), "{asked}");
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made outside");
     }
