@@ -219,7 +219,7 @@ impl Inner {
     pub(crate) fn cgroup(&self, container: &Container) -> String {
         let own = &container.spec.resources.cgroup_parent;
         let parent = if own.is_empty() { &self.config.cgroup_parent } else { own };
-        format!("/{}/{}", parent.trim_matches('/'), container.spec.id)
+        crate::cgroup::path_of(parent, container.spec.id)
     }
 }
 

@@ -159,10 +159,9 @@ impl Inner {
             make_dir(&live)?;
             make_dir(&me.durable(id))?;
             let rootfs = me.images.snapshots().mount(&id)?;
-            volumes::make_inside(&rootfs, &spec.process.working_dir).map_err(EngineError::io(format!(
-                "making the working directory {}",
-                spec.process.working_dir
-            )))?;
+            let userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
+            let root = userns.as_ref().map_or((0, 0), oci::UserNamespace::root);
+            make_working_dir(&rootfs, &spec.process.working_dir, root)?;
             let user = oci::user::resolve(&rootfs, &spec.process.user, &spec.process.groups)
                 .map_err(oci::OciError::from)?;
             let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));
@@ -170,7 +169,7 @@ impl Inner {
             facts.devices = oci::devices::gather(spec)?;
             facts.shm_size = me.config.shm_size;
             facts.default_ulimits.clone_from(&me.config.default_ulimits);
-            facts.userns = me.config.userns_remap.clone().filter(|_| spec.remappable());
+            facts.userns = userns;
             facts.init.clone_from(&me.config.init_path);
             facts.init_by_default = me.config.init_by_default;
             facts.no_new_privileges = me.config.no_new_privileges;
@@ -318,6 +317,17 @@ impl Inner {
     }
 }
 
+fn make_working_dir(rootfs: &std::path::Path, dir: &str, owner: (u32, u32)) -> Result<()> {
+    // By its words first, then by its links, as Docker does.
+    match volumes::make_inside(rootfs, &oci::clean(dir), owner) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(EngineError::Invalid(format!("Cannot mkdir: {dir} is not a directory")))
+        }
+        Err(e) => Err(EngineError::io(format!("making the working directory {dir}"))(e)),
+    }
+}
+
 /// What cannot pass mount events on, or take them, cannot be the source of a shared or slave mount.
 fn check_sources(facts: &BundleFacts) -> Result<()> {
     use weft_model::Propagation::{Private, RPrivate};
@@ -339,6 +349,10 @@ fn mounts_below(live: &std::path::Path) -> Vec<PathBuf> {
     found
 }
 
+/// What Docker adds where a file and a directory met.
+const MOUNT_HINT: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+                          exists and is the expected type";
+
 /// What people are told of a failed start, and the code `docker run` exits with (moby `daemon/errors.go`).
 fn failure(error: &EngineError) -> (String, i64) {
     match error {
@@ -350,6 +364,9 @@ fn failure(error: &EngineError) -> (String, i64) {
             let code = match inner {
                 ShimError::NotFound(_) => 127,
                 ShimError::NotExecutable(_) => 126,
+                _ if text.contains("not a directory") => {
+                    return (text + MOUNT_HINT, 127);
+                }
                 _ => NOT_STARTED,
             };
             (text, code)

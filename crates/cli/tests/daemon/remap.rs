@@ -54,6 +54,40 @@ fn ids_and_owners_are_shifted() {
 }
 
 #[test]
+fn cgroups_are_read_only() {
+    let host = remapped();
+    let loose = "grep ' /sys/fs/cgroup.* cgroup' /proc/self/mounts | grep -v ' ro,' && echo LOOSE; \
+        for d in /sys/fs/cgroup/*/; do mkdir $d/evil 2>/dev/null && echo MADE $d; done; \
+        { echo max > /sys/fs/cgroup/pids/pids.max; } 2>/dev/null && echo WROTE; echo tried";
+    for namespace in ["host", "private"] {
+        let flags =
+            ["run", "--rm", "--cgroupns", namespace, "--pids-limit", "20", "busybox", "sh", "-c", loose];
+        assert_eq!(host.ok(&flags), "tried", "{namespace}");
+        let mut exec = vec!["run", "-d", "--name", namespace, "--cgroupns", namespace];
+        exec.extend(["--pids-limit", "20", "busybox", "sleep", "1000"]);
+        host.ok(&exec);
+        assert_eq!(host.ok(&["exec", namespace, "sh", "-c", loose]), "tried", "exec, {namespace}");
+        host.ok(&["rm", "-f", namespace]);
+    }
+}
+
+#[test]
+fn what_is_made_in_its_tree_is_theirs() {
+    let host = remapped();
+    host.ok(&["run", "--name", "c1", "busybox", "ln", "-s", "/srv/data", "/data"]);
+    host.ok(&["commit", "c1", "linked"]);
+    // A working directory, also by way of a link that leads to nothing.
+    for dir in ["/new/work", "/data/work"] {
+        host.ok(&["run", "--rm", "-w", dir, "linked", "sh", "-c", "touch mine ../mine"]);
+    }
+    host.ok(&["volume", "create", "v1"]);
+    host.ok(&["run", "--rm", "-v", "v1:/data", "linked", "touch", "/srv/data/mine"]);
+    let device = ["run", "--rm", "--device", "/dev/null:/data/null", "linked", "sh", "-c"];
+    host.ok(&[&device[..], &["echo x > /srv/data/null && test -c /srv/data/null"]].concat());
+    host.ok(&["rm", "-f", "c1"]);
+}
+
+#[test]
 fn volumes_can_be_written_by_the_remapped_root() {
     let host = remapped();
     host.ok(&["volume", "create", "v1"]);

@@ -475,6 +475,25 @@ cases! {
 
     // -- devices
 
+    fn devices_and_directories_through_links(t) {
+        let victim = Victim::new(t);
+        let (abs, up) = (victim.path(), victim.climb());
+        let make = format!("ln -s {abs} /abs; ln -s {up} /up; ln -s {abs}/new /new");
+        let i = committed(t, "i", &make);
+        for target in ["/abs/null", "/up/sub/null", "/new", "/new/null", "/abs/secret"] {
+            let device = format!("/dev/null:{target}");
+            t.docker(["run", "--rm", "--device", &device, &i, "true"]);
+            silent(&t.docker(["run", "--rm", "-w", target, &i, "sh", "-c", "cat secret ../secret"]));
+            victim.unharmed(t);
+        }
+        // Links in a volume, which another container swaps meanwhile.
+        let v = t.vol("v");
+        swapper(t, &v, "t", &abs);
+        for _ in 0..15 {
+            t.docker(["run", "--rm", "-v", &format!("{v}:/v"), "--device", "/dev/null:/v/t/null", "--device", "/dev/null:/v/t/new/null", IMG, "true"]);
+            victim.unharmed(t);
+        }
+    }
     fn device_nodes_are_dead(t) {
         let (major, minor) = (254, 0);
         let c = t.sleeper("a", [""; 0]);

@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod attacks;
+mod cgroups;
 mod dsl;
 mod errors;
 mod exec;
@@ -26,6 +27,7 @@ mod registry;
 mod run;
 mod streams;
 mod system;
+mod targets;
 mod transfer;
 mod tty;
 mod verbs;
@@ -42,6 +44,7 @@ use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 fn cases() -> Vec<(&'static str, &'static Case)> {
     let groups: &[(&str, &[Case])] = &[
         ("attacks", attacks::CASES),
+        ("cgroups", cgroups::CASES),
         ("errors", errors::CASES),
         ("exec", exec::CASES),
         ("flags", flags::CASES),
@@ -55,6 +58,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("run", run::CASES),
         ("streams", streams::CASES),
         ("system", system::CASES),
+        ("targets", targets::CASES),
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
         ("verbs", verbs::CASES),

@@ -27,6 +27,19 @@ cases! {
         t.docker(["run", "--name", &c, "--cgroup-parent", "/weft-conformance-parent", IMG, "cat", "/proc/self/cgroup"]).ok().has(":/weft-conformance-parent/");
         t.host(["sh", "-c", "rmdir /sys/fs/cgroup/*/weft-conformance-parent /sys/fs/cgroup/weft-conformance-parent 2>/dev/null; true"]).ok();
     }
+    fn cgroup_parent_that_climbs(t) {
+        let find = "find /sys/fs/cgroup -type d -path '*weft-conformance-climb*' | grep -v 'weft-conformance-climb$'";
+        for parent in ["/../../weft-conformance-climb", "/x/../weft-conformance-climb/./"] {
+            t.docker(["run", "--rm", "--cgroup-parent", parent, IMG, "cat", "/proc/self/cgroup"]).ok().has(":/weft-conformance-climb/");
+            t.host(["sh", "-c", find]).is("");
+            let c = t.sleeper("a", ["--cgroup-parent", parent, "-m", "64m"]);
+            t.docker(["stats", "--no-stream", "--format", "{{.MemUsage}}", &c]).ok().has("64MiB");
+            t.docker(["exec", &c, "cat", "/proc/self/cgroup"]).ok().has(":/weft-conformance-climb/");
+            t.docker(["rm", "-f", &c]).ok();
+            t.host(["sh", "-c", find]).is("");
+        }
+        t.host(["sh", "-c", "rmdir /sys/fs/cgroup/*/weft-conformance-climb /sys/fs/cgroup/weft-conformance-climb 2>/dev/null; true"]).ok();
+    }
     fn cgroupns(t) {
         t.docker(["run", "--rm", "--cgroupns", "private", IMG, "cat", "/proc/self/cgroup"]).ok().has(":/\n").lacks("/weft");
         t.docker(["run", "--rm", "--cgroupns", "nosuch", IMG, "true"]).fails().says("cgroup");

@@ -162,10 +162,10 @@ impl ViewPlan {
 /// What a mount point of a container that never ran looks like: as the runtime would make it.
 fn make_target(root: &Path, target: &str, source: &Path) -> std::io::Result<OwnedFd> {
     if source.metadata()?.is_dir() {
-        make_inside(root, target)?;
+        make_inside(root, target, (0, 0))?;
     } else {
         let (dir, name) = target.rsplit_once('/').unwrap_or(("", target));
-        make_inside(root, dir)?;
+        make_inside(root, dir, (0, 0))?;
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(open_inside(root, dir)?, name, flags, Mode::from_raw_mode(0o644))?;
     }

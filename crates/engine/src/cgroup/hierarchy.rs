@@ -6,6 +6,22 @@ use std::{
     sync::Arc,
 };
 
+/// The controllers that libcontainer joins (libcgroups 0.7, `v1/controller_type.rs`).
+const LIBCONTAINERS: [&str; 12] = [
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "hugetlb",
+    "pids",
+    "perf_event",
+    "memory",
+    "blkio",
+    "net_prio",
+    "net_cls",
+    "freezer",
+];
+
 /// Why a cgroup cannot be worked with.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -90,12 +106,28 @@ impl Hierarchies {
         self.mounts.iter().all(|m| m.controllers.is_none())
     }
 
-    /// Where controllers of version 1 are mounted.
+    /// Where the hierarchies of version 1 are mounted, each once.
     pub(crate) fn points(&self) -> Vec<&Path> {
-        let plain = |m: &&Mount| {
-            m.controllers.as_ref().is_some_and(|all| !all.iter().any(|c| c.starts_with("name=")))
+        self.each().filter(|(_, controllers)| controllers.is_some()).map(|(point, _)| point).collect()
+    }
+
+    /// Hierarchies in which libcontainer makes no cgroup where there is version 1, each once, with what is in them (`None` for
+    /// version 2): those with a name instead of controllers (`name=systemd`), those of controllers that it does not know,
+    /// and version 2 beside version 1.
+    pub(crate) fn left_out(&self) -> Vec<(&Path, Option<&[String]>)> {
+        if self.unified() {
+            return Vec::new();
+        }
+        let known = |c: &String| LIBCONTAINERS.contains(&c.as_str());
+        self.each().filter(|(_, controllers)| !controllers.is_some_and(|all| all.iter().any(known))).collect()
+    }
+
+    fn each(&self) -> impl Iterator<Item = (&Path, Option<&[String]>)> {
+        let first = |(n, mount): &(usize, &Mount)| {
+            !self.mounts[..*n].iter().any(|m| m.controllers == mount.controllers)
         };
-        self.mounts.iter().filter(plain).map(|m| m.point.as_path()).collect()
+        let all = self.mounts.iter().enumerate().filter(first);
+        all.map(|(_, mount)| (mount.point.as_path(), mount.controllers.as_deref()))
     }
 
     /// The cgroup at `path` (such as `/weft/<id>`) in every hierarchy.

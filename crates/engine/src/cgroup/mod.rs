@@ -18,10 +18,11 @@ pub use usage::{BlockIo, CpuUsage, MemoryUsage, PidsUsage, Usage};
 /// Weft's own cgroup, in which those of its containers lie.
 pub const PARENT: &str = "/weft";
 
-/// The cgroup of a container: `/weft/<id>`.
+/// The cgroup of a container below the parent that was chosen for it. Cleaned, so that `..` leads nowhere else, and here
+/// alone, so that all who make, read and remove it mean the same one.
 #[must_use]
-pub fn path_of(id: weft_model::ContainerId) -> String {
-    format!("{PARENT}/{id}")
+pub fn path_of(parent: &str, id: weft_model::ContainerId) -> String {
+    crate::oci::clean(&format!("/{parent}/{id}"))
 }
 
 #[cfg(test)]

@@ -169,3 +169,39 @@ fn version_2_texts_and_conversions() {
     }
     assert_eq!([10, 500, 1000].map(update::io_weight), [1, 4950, 10_000]);
 }
+
+#[test]
+fn what_libcontainer_leaves_out() {
+    let text = "\
+32 31 0:28 / /c/memory rw - cgroup cgroup rw,memory
+33 31 0:29 / /c/systemd rw - cgroup cgroup rw,xattr,name=systemd
+34 31 0:30 / /c/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:31 / /c/misc rw - cgroup cgroup rw,misc
+36 31 0:31 / /again/misc rw - cgroup cgroup rw,misc
+";
+    let points = |text: &str| -> Vec<String> {
+        let all = Hierarchies::parse(text);
+        all.left_out().iter().map(|(point, _)| point.display().to_string()).collect()
+    };
+    let v2 = "37 31 0:32 / /c/unified rw - cgroup2 cgroup2 rw\n";
+    assert_eq!(points(text), ["/c/systemd", "/c/misc"]);
+    assert_eq!(points(&format!("{text}{v2}")), ["/c/systemd", "/c/misc", "/c/unified"]);
+    assert_eq!(points(v2), [""; 0], "version 2 alone is libcontainer's");
+}
+
+#[test]
+fn a_parent_cgroup_cannot_lead_elsewhere() {
+    let id = weft_model::ContainerId::from_bytes([0xab; 32]);
+    for (parent, expected) in [
+        ("/mine", "/mine"),
+        ("mine/x/", "/mine/x"),
+        ("../../etc", "/etc"),
+        ("/../../y", "/y"),
+        ("/a/./../b//c", "/b/c"),
+        ("/", ""),
+    ] {
+        let path = path_of(parent, id);
+        assert_eq!(path, format!("{expected}/{id}"), "{parent}");
+        assert!(Arc::new(Hierarchies::parse("")).cgroup(&path).is_ok(), "{parent}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The configuration as a whole.
 
-use std::{collections::HashMap, path::Path};
+use std::collections::HashMap;
 
 use oci_spec::runtime::{Linux, Root, Spec};
 use weft_model::{ContainerSpec, Namespace, NetworkMode};
@@ -82,7 +82,7 @@ fn linux(
     let sysctls = sysctls(spec, facts);
     let mut made = Linux::default();
     made.set_resources(Some(limits.resources))
-        .set_cgroups_path(Some(cgroup(spec, facts).into()))
+        .set_cgroups_path(Some(facts.cgroup.clone().into()))
         .set_namespaces(Some(namespaces::namespaces(spec, facts)?))
         .set_devices(Some(facts.devices.nodes.clone()))
         .set_seccomp(filter)
@@ -95,17 +95,6 @@ fn linux(
             .set_gid_mappings(Some(namespaces::id_maps(&own.gids)?));
     }
     Ok(made)
-}
-
-/// The daemon's cgroup of the container, or one below the parent that people chose.
-fn cgroup(spec: &ContainerSpec, facts: &BundleFacts) -> String {
-    let parent = &spec.resources.cgroup_parent;
-    if parent.is_empty() {
-        return facts.cgroup.clone();
-    }
-    // Cleaned, so that `..` leads nowhere else.
-    let name = Path::new(&facts.cgroup).file_name().map(|n| n.to_string_lossy().into_owned());
-    mounts::clean(&format!("{parent}/{}", name.unwrap_or_default()))
 }
 
 /// Docker's defaults for an own network, and the container's over them.

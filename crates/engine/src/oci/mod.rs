@@ -34,6 +34,7 @@ pub use build::bundle;
 pub use error::OciError;
 pub use host::{CgroupVersion, HostFacts};
 pub use mounts::check_propagation;
+pub(crate) use mounts::clean;
 pub use oci_spec::runtime::Capability;
 pub use process::exec_process;
 pub use resources::{Limits, limits};

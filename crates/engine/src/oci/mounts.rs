@@ -212,7 +212,7 @@ fn merge(options: Vec<String>) -> Result<Vec<String>, OciError> {
 }
 
 /// `path` without `.`, `..` and doubled slashes.
-pub(super) fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

@@ -3,7 +3,7 @@
 use oci_spec::runtime::{BoxBuilder, Capabilities, LinuxCapabilities, Process, User};
 use weft_model::{ContainerSpec, ExecSpec, Namespace, ProcessSpec};
 
-use super::{caps, error::OciError, limits, types::BundleFacts};
+use super::{caps, error::OciError, limits, mounts::clean, types::BundleFacts};
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where the small init appears inside.
@@ -25,7 +25,9 @@ pub(super) fn process(
     let granted = granted(spec, facts, warnings)?;
     let env = environment(spec, facts, spec.process.tty);
     let mut made = common(spec, facts, granted, warnings)?;
-    made.set_args(Some(args)).set_env(Some(with_home(env, facts))).set_cwd(cwd(&spec.process.working_dir));
+    made.set_args(Some(args))
+        .set_env(Some(with_home(env, facts)))
+        .set_cwd(clean(&spec.process.working_dir).into());
     terminal(&mut made, spec.process.tty, spec.process.console_size);
     Ok(made)
 }
@@ -36,9 +38,10 @@ pub fn exec_process(spec: &ContainerSpec, exec: &ExecSpec, facts: &BundleFacts) 
     let granted =
         if exec.privileged { facts.host.capabilities.clone() } else { granted(spec, facts, &mut unheard)? };
     let env = overlay(environment(spec, facts, exec.tty), &exec.env);
-    let dir = if exec.working_dir.is_empty() { &spec.process.working_dir } else { &exec.working_dir };
+    let own = clean(&spec.process.working_dir);
+    let dir = if exec.working_dir.is_empty() { &own } else { &exec.working_dir };
     let mut made = common(spec, facts, granted, &mut unheard)?;
-    made.set_args(Some(exec.args.clone())).set_env(Some(with_home(env, facts))).set_cwd(cwd(dir));
+    made.set_args(Some(exec.args.clone())).set_env(Some(with_home(env, facts))).set_cwd(dir.into());
     terminal(&mut made, exec.tty, exec.console_size);
     Ok(made)
 }
@@ -92,10 +95,6 @@ fn common(
         // Absent rather than false: runtimes take the presence for the wish.
         .set_no_new_privileges(locked.then_some(true));
     Ok(made)
-}
-
-fn cwd(dir: &str) -> std::path::PathBuf {
-    if dir.is_empty() { "/".into() } else { dir.into() }
 }
 
 fn terminal(made: &mut Process, tty: bool, size: Option<(u16, u16)>) {

@@ -418,16 +418,6 @@ fn devices_and_their_rules() {
 }
 
 #[test]
-fn a_parent_cgroup_cannot_lead_elsewhere() {
-    for (parent, expected) in
-        [("/mine", "/mine/abab"), ("mine/x", "/mine/x/abab"), ("../../etc", "/etc/abab")]
-    {
-        let (c, _) = built(|s, _| s.resources.cgroup_parent = parent.into());
-        assert_eq!(c["linux"]["cgroupsPath"], expected, "{parent}");
-    }
-}
-
-#[test]
 fn an_exec_inherits_and_adds() {
     let exec = ExecSpec {
         id: ExecId::new(),

@@ -33,6 +33,9 @@ pub enum UserError {
     /// No such group.
     #[error("unable to find group {0}: no matching entries in group file")]
     Group(String),
+    /// No such group, of the further ones (`--group-add`); the capital is Docker's.
+    #[error("Unable to find group {0}: no matching entries in group file")]
+    FurtherGroup(String),
     /// A number too large.
     #[error("uids and gids must be in range 0-2147483647")]
     Range,
@@ -134,7 +137,10 @@ fn lookup(passwd: &str, group: &str, user: &str, extra: &[String]) -> Result<Res
         );
     }
     for written in extra {
-        further.push(find_group(group, written)?);
+        further.push(find_group(group, written).map_err(|e| match e {
+            UserError::Group(name) => UserError::FurtherGroup(name),
+            other => other,
+        })?);
     }
     found.groups.push(found.gid);
     for gid in further {
@@ -187,7 +193,7 @@ mod tests {
             (":postgres", &[], "0:70 [70] /root"),
             ("foo", &[], "unable to find user foo: no matching entries in passwd file"),
             ("0:foo", &[], "unable to find group foo: no matching entries in group file"),
-            ("0", &["foo"], "unable to find group foo: no matching entries in group file"),
+            ("0", &["foo"], "Unable to find group foo: no matching entries in group file"),
             ("2147483648", &[], "uids and gids must be in range 0-2147483647"),
             ("-1", &[], "uids and gids must be in range 0-2147483647"),
         ] {

@@ -8,8 +8,9 @@
 //! - `rlimits`: it fails where raising is not allowed;
 //! - limits and device rules on cgroup version 2: see `limits`;
 //! - the environment: it would ask the name service about `HOME` inside the container;
-//! - mounts on `/dev`: see `guard`;
-//! - the view of cgroups in a joined process namespace: see `cgview`.
+//! - mounts on `/dev`, and targets that are links: see `guard`;
+//! - device nodes elsewhere: see `nodes`;
+//! - the view of cgroups on version 1, and the hierarchies without controllers: see `cgview`.
 //!
 //! The container's first process becomes a child of the shim, not of this helper (`as_sibling`).
 
@@ -31,11 +32,12 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, PosixRlimit};
 use weft_sys::process::{ProcessId, set_rlimit};
 
 use super::{
-    cgview,
+    cgview::{self, Visit},
+    ear::Ear,
     enter::{self, Entry},
     guard::{self, Late},
     helper::{Progress, Shim},
-    limits, remap, seccomp,
+    limits, nodes, remap, seccomp,
     stdio::ContainerSide,
     types::{Created, Fault, SeccompFile, ShimSpec},
 };
@@ -68,13 +70,16 @@ pub(super) fn run(
         }
         ContainerSide::Terminal => builder = builder.with_console_socket(Some(dir.join(CONSOLE_SOCKET))),
     }
+    let ear = Ear::open().map_err(|e| Fault::because("listening to the runtime", &e))?;
+    let visit = Visit::enter(&spec.cgroup)?;
     let mut container = builder
         .as_init(&prepared.bundle)
         .with_systemd(false)
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(|e| Fault::because("creating the container", &e))?;
+        .map_err(|e| ear.complete(&e))?;
+    visit.leave();
     let pid = container.pid().ok_or_else(|| Fault::other("the runtime gave no process id"))?.as_raw();
     set_rlimits(pid, &prepared.rlimits)?;
     if let Some(resources) = &prepared.resources {
@@ -151,11 +156,13 @@ impl Prepared {
         oci.set_process(Some(process));
         let mut root = oci.root().clone().ok_or_else(|| Fault::other("config.json has no root"))?;
         root.set_path(spec.bundle.join(root.path()));
-        guard::check(root.path(), &oci)?;
+        let tree = guard::settle(root.path(), &mut oci)?;
+        let nodes = nodes::make(&tree, &mut oci)?;
         oci.set_root(Some(root));
         let users = remap::join_owner(&mut oci)?;
-        cgview::spell_out(&mut oci, &spec.cgroup)?;
-        let late = Late::take(&mut oci)?;
+        let cgroups = cgview::spell_out(&mut oci, &spec.cgroup)?;
+        let mut late = Late::take(&mut oci)?;
+        (late.read_only, late.nodes) = (cgroups, nodes);
         let resources =
             if limits::ours() { take_resources(&mut oci) } else { limits::missed(oci.linux().as_ref()) };
         let linux = oci.linux().as_ref();

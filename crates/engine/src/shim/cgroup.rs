@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{event::EventfdFlags, fs::inotify};
-use weft_sys::process;
+use weft_sys::process::{self, Fork};
 
 /// How long processes that were killed may take to leave their cgroup.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(3);
@@ -60,22 +60,23 @@ impl Cgroup {
         found.0.is_dir().then_some(found)
     }
 
-    /// Moves the calling process, which has one thread, to where `init` is, in every hierarchy in which `init` is at or
-    /// below this cgroup.
-    pub(super) fn join_beside(&self, init: i32) -> io::Result<()> {
+    /// Moves the calling process, which has one thread, to where `init` is, in every hierarchy of version 1 in which
+    /// `init` is at or below this cgroup. That of version 2 is answered, for the process to be forked into.
+    pub(super) fn join_beside(&self, init: i32) -> io::Result<Option<Unified>> {
         let places = fs::read_to_string(format!("/proc/{init}/cgroup"))?;
+        let mut unified = None;
         for hierarchy in &self.hierarchies {
             let Some(place) = place_in(&places, hierarchy.controllers.as_deref()) else { continue };
             if place == self.path || place.strip_prefix(&self.path).is_some_and(|rest| rest.starts_with('/'))
             {
-                // A thread that moves itself through `tasks` spares the kernel the lock that stops every fork of the
-                // machine, for which it waits some 10 ms (an RCU grace period). Version 2 has no such file for
-                // a cgroup that is not threaded.
-                let file = if hierarchy.controllers.is_some() { "tasks" } else { "cgroup.procs" };
-                write_file(&hierarchy.mount.join(place.trim_start_matches('/')).join(file), b"0")?;
+                let dir = hierarchy.mount.join(place.trim_start_matches('/'));
+                match &hierarchy.controllers {
+                    Some(_) => enter(&dir)?,
+                    None => unified = Some(Unified::open(&dir)?),
+                }
             }
         }
-        Ok(())
+        Ok(unified)
     }
 
     /// Stops all processes where they are, or lets them go on, and waits until the kernel says so.
@@ -170,6 +171,36 @@ impl Cgroup {
     }
 }
 
+/// A cgroup of version 2 that somebody is to be in, opened while its path can be seen.
+pub(super) struct Unified {
+    dir: fs::File,
+    procs: fs::File,
+}
+
+impl Unified {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let procs = fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
+        Ok(Self { dir: fs::File::open(dir)?, procs })
+    }
+
+    /// Forks into it; where the kernel does not do that from here, moves there first.
+    pub(super) fn fork(mut self) -> io::Result<Fork> {
+        process::fork_into(self.dir.as_fd()).or_else(|_| {
+            self.procs.write_all(b"0")?;
+            process::fork()
+        })
+    }
+}
+
+/// Moves the calling process, which has one thread, into a cgroup. On version 1 the thread moves itself through `tasks`: that
+/// spares the kernel the lock that stops every fork of the machine, for which it waits some 10 ms (an RCU grace period).
+pub(super) fn enter(dir: &Path) -> io::Result<()> {
+    match write_file(&dir.join("tasks"), b"0") {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => write_file(&dir.join("cgroup.procs"), b"0"),
+        done => done,
+    }
+}
+
 fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
@@ -193,7 +224,7 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
 }
 
 /// The path of a process in one hierarchy, from `/proc/PID/cgroup`.
-fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
+pub(super) fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
     places.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
         let (names, path) = (parts.next()?, parts.next()?);

@@ -234,7 +234,7 @@ fn exec_fault(program: &Path, errno: Errno) -> Fault {
 }
 
 /// An error number in the words of Go's syscall package.
-fn go_words(errno: Errno) -> String {
+pub(super) fn go_words(errno: Errno) -> String {
     match errno {
         Errno::ENOENT => "no such file or directory".to_owned(),
         Errno::EACCES => "permission denied".to_owned(),

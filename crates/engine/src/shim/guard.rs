@@ -5,6 +5,9 @@
 //! so that `-v /dev:/dev` would lose the host's `ptmx`. Mounts on `/dev` and below it are therefore kept back where `/dev`
 //! itself is among them: the runtime gets a `/dev` in memory, and ours go over it once the root is the container's.
 //!
+//! Targets are resolved here, inside the container: where a link in the image leads to nothing, the runtime would fail, and
+//! Docker makes the directory that it names.
+//!
 //! Mounts over `/proc` are refused in runc's words; the runtime's own check is blind to `/proc/self`.
 
 use std::{
@@ -15,9 +18,9 @@ use std::{
 
 use libcontainer::oci_spec::runtime::{Mount, Spec};
 use rustix::io::Errno;
-use weft_sys::mount::{Detached, Flags};
+use weft_sys::mount::{Detached, Flags, make_read_only};
 
-use super::types::Fault;
+use super::{enter, nodes::Node, types::Fault};
 
 /// Most links on the way to a mount target (the kernel's own limit).
 const LINKS: usize = 40;
@@ -36,30 +39,68 @@ const PROC_FILES: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Refuses what cannot be mounted without harm. `root` is the container's tree on the host.
-pub(super) fn check(root: &Path, spec: &Spec) -> Result<(), Fault> {
-    let mut tree = Tree { root: root.to_owned(), mounts: Vec::new() };
-    for mount in spec.mounts().iter().flatten() {
-        let target = mount.destination();
-        let refuse = |why: String| {
-            let source = mount.source().as_deref().unwrap_or(Path::new(""));
-            Fault::other(format!("error mounting {source:?} to rootfs at {target:?}: {why}"))
-        };
-        let real = tree.resolve(target).map_err(|e| refuse(e.to_string()))?;
+/// Refuses what cannot be mounted, or not without harm, and writes each target as what it really is once links inside of the
+/// container are followed: the runtime makes what is missing, but not where a link leads to nothing. `root` is the
+/// container's tree on the host.
+pub(super) fn settle(root: &Path, spec: &mut Spec) -> Result<Tree, Fault> {
+    let mut tree = Tree::new(root);
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    for mount in &mut mounts {
+        let target = mount.destination().clone();
+        let source = mount.source().clone().unwrap_or_default();
+        let refuse =
+            |why: String| Fault::init(&format!("error mounting {source:?} to rootfs at {target:?}: {why}"));
+        let real = tree.resolve(&target).map_err(|e| refuse(e.to_string()))?;
         let kernels = ["/proc", "/sys", "/dev"].iter().any(|dir| target == Path::new(dir));
-        let there = tree.on_host(target).symlink_metadata();
-        if kernels && (real != *target || there.is_ok_and(|meta| !meta.is_dir())) {
+        let there = tree.kind(&real);
+        if kernels && (real != target || there == Kind::File) {
             let kind = mount.typ().as_deref().unwrap_or_default();
             return Err(refuse(format!("filesystem {kind:?} must be mounted on ordinary directory")));
         }
         check_proc(mount, &real).map_err(refuse)?;
-        if is_bind(mount)
-            && let Some(source) = mount.source()
-        {
-            tree.mounts.push((real, source.clone()));
+        check_kinds(&tree, mount, &real).map_err(refuse)?;
+        tree.cover(&real, is_bind(mount).then_some(source.as_path()));
+        mount.set_destination(real);
+    }
+    spec.set_mounts(Some(mounts));
+    Ok(tree)
+}
+
+/// Directories go onto directories, files onto files, and options are what the kernel takes: the runtime would not say which
+/// of all its steps failed. In the words of runc.
+fn check_kinds(tree: &Tree, mount: &Mount, real: &Path) -> Result<(), String> {
+    let source = mount.source().clone().unwrap_or_default();
+    if let Some(file) = real.ancestors().skip(1).find(|dir| tree.kind(dir) == Kind::File) {
+        return Err(format!("create mountpoint for {real:?} mount: mkdir {file:?}: not a directory"));
+    }
+    let directory = if is_bind(mount) {
+        fs::metadata(&source).map_err(|e| format!("stat {}: {}", source.display(), words(&e)))?.is_dir()
+    } else {
+        true
+    };
+    let failed = |data: &str, why: &str| {
+        format!("mount src={}, dst={}{data}: {why}", source.display(), real.display())
+    };
+    match (tree.kind(real), directory) {
+        (Kind::File, true) | (Kind::Directory, false) => return Err(failed("", "not a directory")),
+        _ => {}
+    }
+    if mount.typ().as_deref() == Some("tmpfs") && !is_bind(mount) {
+        let options: Vec<&str> =
+            mount.options().iter().flatten().map(String::as_str).filter(|o| o.contains('=')).collect();
+        if let Err(error) = weft_sys::mount::try_tmpfs(&options) {
+            return Err(failed(&format!(", data={}", options.join(",")), &words(&error.into())));
         }
     }
     Ok(())
+}
+
+/// An error as Go says it.
+fn words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => enter::go_words(nix::errno::Errno::from_raw(number)),
+        None => error.to_string(),
+    }
 }
 
 fn check_proc(mount: &Mount, real: &Path) -> Result<(), String> {
@@ -85,27 +126,61 @@ fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind") || words.iter().any(|word| word == "bind" || word == "rbind")
 }
 
+/// What is at a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Nothing,
+    Directory,
+    File,
+}
+
 /// The container's tree with what has been mounted on it so far.
-struct Tree {
-    root: PathBuf,
-    /// Where, and what of the host.
-    mounts: Vec<(PathBuf, PathBuf)>,
+pub(super) struct Tree {
+    /// Where, and what of the host; `None` is a file system that begins empty, or that the kernel fills. The first is the
+    /// root.
+    mounts: Vec<(PathBuf, Option<PathBuf>)>,
 }
 
 impl Tree {
-    /// Where a path without links in it lies on the host.
-    fn on_host(&self, path: &Path) -> PathBuf {
-        let below =
-            self.mounts.iter().rev().find_map(|(at, source)| Some((source, path.strip_prefix(at).ok()?)));
-        match below {
-            Some((source, rest)) if rest.as_os_str().is_empty() => source.clone(),
-            Some((source, rest)) => source.join(rest),
-            None => self.root.join(path.strip_prefix("/").unwrap_or(path)),
+    fn new(root: &Path) -> Self {
+        Self { mounts: vec![("/".into(), Some(root.to_owned()))] }
+    }
+
+    fn cover(&mut self, at: &Path, source: Option<&Path>) {
+        self.mounts.push((at.to_owned(), source.map(Path::to_owned)));
+    }
+
+    /// Something is mounted exactly there.
+    pub(super) fn is_covered(&self, path: &Path) -> bool {
+        self.mounts.iter().any(|(at, _)| at == path)
+    }
+
+    /// The tree of the host that a path without links in it lies in, and where in that tree; `None` if it is in none.
+    pub(super) fn place<'a>(&self, path: &'a Path) -> Option<(&Path, &'a Path)> {
+        let (source, rest) =
+            self.mounts.iter().rev().find_map(|(at, source)| Some((source, path.strip_prefix(at).ok()?)))?;
+        Some((source.as_deref()?, rest))
+    }
+
+    /// Where such a path lies on the host.
+    fn on_host(&self, path: &Path) -> Option<PathBuf> {
+        let (source, rest) = self.place(path)?;
+        Some(if rest.as_os_str().is_empty() { source.to_owned() } else { source.join(rest) })
+    }
+
+    fn kind(&self, path: &Path) -> Kind {
+        if self.mounts.iter().any(|(at, source)| at == path && source.is_none()) {
+            return Kind::Directory;
+        }
+        match self.on_host(path).map(|at| at.symlink_metadata()) {
+            Some(Ok(meta)) if meta.is_dir() => Kind::Directory,
+            Some(Ok(_)) => Kind::File,
+            _ => Kind::Nothing,
         }
     }
 
     /// Follows links inside the tree; what is not there, and what the kernel shows in `/proc`, is taken as it is written.
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+    pub(super) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let parts = |path: &Path| -> Vec<OsString> {
             let part = |part| match part {
                 Component::Normal(name) => Some(OsString::from(name)),
@@ -122,9 +197,9 @@ impl Tree {
             }
             let next = done.join(part);
             let kernels = done.starts_with("/proc");
-            match fs::read_link(self.on_host(&next)) {
-                Ok(_) if links == LINKS => return Err(Errno::LOOP.into()),
-                Ok(text) if !kernels => {
+            match self.on_host(&next).map(fs::read_link) {
+                Some(Ok(_)) if links == LINKS => return Err(Errno::LOOP.into()),
+                Some(Ok(text)) if !kernels => {
                     links += 1;
                     if text.is_absolute() {
                         done = PathBuf::from("/");
@@ -138,9 +213,16 @@ impl Tree {
     }
 }
 
-/// Mounts that go over the runtime's `/dev`, in order.
+/// What is left to do about mounts once the runtime has made its own.
 #[derive(Debug, Default)]
-pub(super) struct Late(Vec<(PathBuf, Detached)>);
+pub(super) struct Late {
+    /// Mounts that go over the runtime's `/dev`, in order.
+    mounts: Vec<(PathBuf, Detached)>,
+    /// Device nodes in file systems that are empty until then.
+    pub(super) nodes: Vec<Node>,
+    /// A mount that could not be read-only while others were made in it.
+    pub(super) read_only: Option<PathBuf>,
+}
 
 impl Late {
     /// Takes them out of the specification, if `/dev` is among its binds, and puts a `/dev` in memory in their place.
@@ -177,12 +259,12 @@ impl Late {
             linux.set_devices(None);
             oci.set_linux(Some(linux));
         }
-        Ok(Self(late))
+        Ok(Self { mounts: late, ..Self::default() })
     }
 
     /// Mounts them. The calling process is in the container, and privileged.
     pub(super) fn attach(&self) -> Result<(), Fault> {
-        for (target, mount) in &self.0 {
+        for (target, mount) in &self.mounts {
             let attached = match mount.attach(target) {
                 Err(Errno::NOENT) => fs::create_dir_all(target)
                     .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
@@ -191,6 +273,14 @@ impl Late {
             };
             attached.map_err(|e| {
                 Fault::because(&format!("mounting {}", target.display()), &io::Error::from(e))
+            })?;
+        }
+        for node in &self.nodes {
+            node.make_here()?;
+        }
+        if let Some(target) = &self.read_only {
+            make_read_only(target).map_err(|e| {
+                Fault::because(&format!("making {} read-only", target.display()), &io::Error::from(e))
             })?;
         }
         Ok(())

@@ -19,7 +19,7 @@ fn kernel(kind: &str, target: &str) -> Mount {
 fn verdict(root: &Path, mounts: Vec<Mount>) -> Result<(), String> {
     let mut spec = Spec::default();
     spec.set_mounts(Some(mounts));
-    check(root, &spec).map_err(|fault| fault.message)
+    settle(root, &mut spec).map(drop).map_err(|fault| fault.message)
 }
 
 #[test]
@@ -27,6 +27,7 @@ fn links_are_followed_inside_the_tree_and_its_mounts() {
     let dir = tempfile::tempdir().expect("dir");
     let (root, volume) = (dir.path().join("root"), dir.path().join("volume"));
     fs::create_dir_all(root.join("a/b")).expect("tree");
+    fs::create_dir_all(root.join("a/tmp")).expect("hidden");
     fs::create_dir_all(&volume).expect("volume");
     for (link, text) in [
         ("abs", "/a/b"),
@@ -34,11 +35,15 @@ fn links_are_followed_inside_the_tree_and_its_mounts() {
         ("a/near", "b"),
         ("loop", "loop"),
         ("kernel", "/proc/self"),
+        ("dangling", "../srv/./data"),
+        ("a/tmp/far", "/never"),
     ] {
         symlink(text, root.join(link)).expect("link");
     }
     symlink("/proc/1/attr", volume.join("out")).expect("link");
-    let tree = Tree { root, mounts: vec![("/v".into(), volume)] };
+    let mut tree = Tree::new(&root);
+    tree.cover(Path::new("/v"), Some(&volume));
+    tree.cover(Path::new("/a/tmp"), None);
     for (path, expected) in [
         ("/abs/c", "/a/b/c"),
         ("/up/near/x", "/a/b/x"),
@@ -46,6 +51,8 @@ fn links_are_followed_inside_the_tree_and_its_mounts() {
         ("/kernel/attr", "/proc/self/attr"),
         ("/v/out/current", "/proc/1/attr/current"),
         ("/nosuch/deep", "/nosuch/deep"),
+        ("/dangling/x", "/srv/data/x"),
+        ("/abs/../tmp/far", "/a/tmp/far"),
     ] {
         assert_eq!(tree.resolve(Path::new(path)).expect(path), Path::new(expected), "{path}");
     }
@@ -78,4 +85,58 @@ fn proc_and_links_in_the_kernels_places_are_refused() {
     assert!(planted.expect_err("a link in a volume").contains("inside /proc"));
     let dev = verdict(&root, vec![kernel("tmpfs", "/dev")]);
     assert!(dev.expect_err("a link").ends_with("filesystem \"tmpfs\" must be mounted on ordinary directory"));
+}
+
+#[test]
+fn targets_are_written_as_what_they_are() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (root, volume) = (dir.path().join("root"), dir.path().join("volume"));
+    for name in ["root/etc", "root/proc", "root/var", "volume"] {
+        fs::create_dir_all(dir.path().join(name)).expect("tree");
+    }
+    fs::write(root.join("etc/passwd"), "x").expect("file");
+    for (link, text) in [("data", "/srv/data"), ("var/run", "../run"), ("climb", "../../../../tmp/x")] {
+        symlink(text, root.join(link)).expect("link");
+    }
+    let file = root.join("etc/passwd");
+    let mut spec = Spec::default();
+    let tmpfs = kernel("tmpfs", "/var/run");
+    spec.set_mounts(Some(vec![
+        bind(&volume, "/data"),
+        tmpfs,
+        bind(&file, "/var/run/docker.sock"),
+        bind(&volume, "/climb"),
+    ]));
+    settle(&root, &mut spec).map_err(|fault| fault.message).expect("settled");
+    let targets: Vec<_> =
+        spec.mounts().iter().flatten().map(|m| m.destination().display().to_string()).collect();
+    assert_eq!(targets, ["/srv/data", "/run", "/run/docker.sock", "/tmp/x"]);
+    assert!(!root.join("run").exists(), "made by the runtime, inside");
+}
+
+#[test]
+fn what_does_not_fit_is_told_in_runcs_words() {
+    let dir = tempfile::tempdir().expect("dir");
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("etc")).expect("tree");
+    fs::create_dir(dir.path().join("volume")).expect("volume");
+    let (file, volume) = (root.join("etc/passwd"), dir.path().join("volume"));
+    fs::write(&file, "x").expect("file");
+    let tmpfs = |target: &str, option: &str| {
+        let mut made = kernel("tmpfs", target);
+        made.set_options(Some(vec!["nosuid".into(), option.into()]));
+        made
+    };
+    for (mount, words) in [
+        (bind(&file, "/etc"), ", dst=/etc: not a directory"),
+        (bind(&volume, "/etc/passwd"), ", dst=/etc/passwd: not a directory"),
+        (bind(&volume, "/etc/passwd/x"), "mkdir \"/etc/passwd\": not a directory"),
+        (tmpfs("/etc/passwd", "size=1m"), "mount src=tmpfs, dst=/etc/passwd: not a directory"),
+        (tmpfs("/x", "size=zz"), "mount src=tmpfs, dst=/x, data=size=zz: invalid argument"),
+        (bind(Path::new("/nosuch/source"), "/x"), "stat /nosuch/source: no such file or directory"),
+    ] {
+        let said = verdict(&root, vec![mount]).expect_err(words);
+        assert!(said.contains("error mounting ") && said.ends_with(words), "{said}");
+    }
+    assert_eq!(verdict(&root, vec![tmpfs("/x", "size=1m"), bind(&file, "/x/y")]), Ok(()));
 }

@@ -31,7 +31,7 @@ use weft_sys::process::{self, Fork, ProcessId};
 
 use super::{
     builtin::{set_oom_score, set_rlimits},
-    cgroup::Cgroup,
+    cgroup::{Cgroup, Unified},
     enter::{self, Entry},
     helper::{Progress, Shim},
     seccomp,
@@ -58,7 +58,8 @@ impl Join<'_> {
         let init = self.container.init;
         let pidfd = open_exactly(init)?;
         let cgroup = Cgroup::open(self.cgroup).map_err(|e| Fault::because("finding the cgroup", &e))?;
-        cgroup.join_beside(init.pid).map_err(|e| Fault::because("joining the container's cgroup", &e))?;
+        let unified =
+            cgroup.join_beside(init.pid).map_err(|e| Fault::because("joining the container's cgroup", &e))?;
         set_rlimits(0, self.exec.process.rlimits().as_deref().unwrap_or_default())?;
         if let Some(score) = self.exec.process.oom_score_adj() {
             set_oom_score(i32::try_from(std::process::id()).unwrap_or_default(), score);
@@ -71,7 +72,8 @@ impl Join<'_> {
                 .map_err(|e| Fault::because("joining the container's namespaces", &e))?;
         }
         drop(pidfd);
-        match process::fork().map_err(|e| Fault::because("forking", &e))? {
+        let forked = unified.map_or_else(process::fork, Unified::fork);
+        match forked.map_err(|e| Fault::because("forking", &e))? {
             Fork::Parent(pid) => {
                 shim.tell(&Progress::Started(Some(pid)));
                 Ok(())

@@ -194,6 +194,11 @@ impl Fault {
         Self { kind: FaultKind::Other, message: message.into() }
     }
 
+    /// What goes wrong before the program runs, in runc's words.
+    pub(super) fn init(why: &str) -> Self {
+        Self::other(format!("unable to start container process: error during container init: {why}"))
+    }
+
     /// A fault of the kind [`FaultKind::State`].
     pub fn state(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::State, message: message.into() }

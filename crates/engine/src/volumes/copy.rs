@@ -152,22 +152,50 @@ pub(crate) fn open_inside(root: &Path, inside: &str) -> io::Result<rustix::fd::O
     )?)
 }
 
-/// Makes the directory `inside` below `root`, with its parents, without leaving `root`; what is there stays.
-pub(crate) fn make_inside(root: &Path, inside: &str) -> io::Result<()> {
-    let mut parent = open_inside(root, "")?;
-    let mut path = String::new();
-    for part in inside.split('/').filter(|p| !p.is_empty() && *p != ".") {
-        path.push('/');
-        path.push_str(part);
-        parent = match open_inside(root, &path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && part != ".." => {
-                rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755))?;
-                open_inside(root, &path)?
+/// Makes the directory `inside` below `root`, with its parents, without leaving `root`, and opens it; what is there stays.
+/// Links are followed inside `root`, also those that lead to what is not there yet, which is then made. What is made belongs to
+/// `owner`, a user and a group.
+pub(crate) fn make_inside(root: &Path, inside: &str, owner: (u32, u32)) -> io::Result<rustix::fd::OwnedFd> {
+    /// Most links on the way (the kernel's own limit).
+    const LINKS: usize = 40;
+    let parts = |path: &str| -> Vec<String> {
+        path.split('/').rev().filter(|p| !p.is_empty() && *p != ".").map(str::to_owned).collect()
+    };
+    // Where we are, without links; each step is taken from the root anew, by the kernel, so that a link put there
+    // meanwhile leads nowhere else.
+    let (mut todo, mut done, mut links) = (parts(inside), Vec::new(), 0);
+    while let Some(part) = todo.pop() {
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let parent = open_inside(root, &done.join("/"))?;
+        let kind = match rustix::fs::statat(&parent, &part, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+            Err(rustix::io::Errno::NOENT) => {
+                rustix::fs::mkdirat(&parent, &part, Mode::from_raw_mode(0o755))?;
+                let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+                rustix::fs::chownat(&parent, &part, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                FileType::Directory
             }
-            opened => opened?,
+            Err(e) => return Err(e.into()),
         };
+        match kind {
+            FileType::Directory => done.push(part),
+            FileType::Symlink if links == LINKS => return Err(rustix::io::Errno::LOOP.into()),
+            FileType::Symlink => {
+                links += 1;
+                let text = rustix::fs::readlinkat(&parent, &part, Vec::new())?;
+                let text = text.to_str().map_err(io::Error::other)?;
+                if text.starts_with('/') {
+                    done.clear();
+                }
+                todo.extend(parts(text));
+            }
+            _ => return Err(rustix::io::Errno::NOTDIR.into()),
+        }
     }
-    Ok(())
+    open_inside(root, &done.join("/"))
 }
 
 #[cfg(test)]
@@ -200,6 +228,37 @@ mod tests {
         fs::write(from.join("new"), "y").unwrap();
         copy_up(&from, &data, false).unwrap();
         assert!(!data.join("new").exists(), "a volume with content is left alone");
+    }
+
+    #[test]
+    fn directories_are_made_where_links_lead_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("file"), "x").unwrap();
+        for (link, text) in [
+            ("abs", "/srv/a"),
+            ("climb", "../../../../b"),
+            ("deep", "abs/x/../y"),
+            ("loop", "loop"),
+            ("f", "file"),
+        ] {
+            symlink(text, root.join(link)).unwrap();
+        }
+        for (asked, made) in
+            [("/abs/1", "srv/a/1"), ("climb", "b"), ("/deep/./2", "srv/a/y/2"), ("../c", "c"), ("", "")]
+        {
+            make_inside(&root, asked, (7, 8)).unwrap();
+            assert!(root.join(made).is_dir(), "{asked}");
+            let meta = fs::metadata(root.join(made)).unwrap();
+            assert!(made.is_empty() || (meta.uid(), meta.gid()) == (7, 8), "{asked}");
+        }
+        for (asked, why) in
+            [("file", "Not a directory"), ("f/x", "Not a directory"), ("loop/x", "symbolic links")]
+        {
+            assert!(make_inside(&root, asked, (0, 0)).unwrap_err().to_string().contains(why), "{asked}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made outside");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{OpenOptionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -78,7 +78,10 @@ impl Snapshots {
         let made = match point {
             Point::Dir => fs::create_dir(&path),
             _ if lower.is_some() => Ok(()),
-            Point::File => fs::File::create_new(&path).map(drop),
+            // The mode is Docker's.
+            Point::File => {
+                fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path).map(drop)
+            }
             Point::Link(target) => symlink(target, &path),
         };
         made.map_err(ImageError::io("making", &path))?;

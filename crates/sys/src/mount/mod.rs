@@ -176,6 +176,23 @@ pub fn make_private(target: &Path) -> Result<(), MountError> {
         .map_err(|source| MountError::Unmount { target: target.to_owned(), source })
 }
 
+/// Makes the mount at `target` read-only, not those below it. No link on the way is followed.
+pub fn make_read_only(target: &Path) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let how = rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let at = rustix::fs::openat2(CWD, target, flags, Mode::empty(), how)?;
+    attr::set(&at, libc::MOUNT_ATTR_RDONLY, 0, false)
+}
+
+/// Whether the kernel would take these options (`size=64m`) for a memory file system. Nothing is mounted.
+pub fn try_tmpfs(options: &[&str]) -> Result<(), Errno> {
+    let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options.iter().filter_map(|option| option.split_once('=')) {
+        rustix::mount::fsconfig_set_string(&fs, key, value)?;
+    }
+    rustix::mount::fsconfig_create(&fs)
+}
+
 /// Gives the calling thread a mount namespace of its own, a copy of the present one that neither sends nor receives mount
 /// events, and a root and working directory of its own. The namespace goes with the thread.
 #[allow(unsafe_code)]
