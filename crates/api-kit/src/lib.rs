@@ -9,6 +9,7 @@ mod linger;
 mod listen;
 mod log;
 mod meter;
+mod peer;
 mod serve;
 mod stream;
 mod tls;

@@ -18,7 +18,7 @@ use tracing::Instrument;
 use weft_base::Tasks;
 use weft_cloud::Caller;
 
-use crate::{Listener, Meter, RequestId, Tls, linger::Linger};
+use crate::{Listener, Meter, RequestId, Tls, linger::Linger, peer};
 
 /// What a listener allows.
 #[derive(Clone)]
@@ -58,7 +58,8 @@ pub fn serve(listener: Listener, face: Router, options: ServeOptions, tasks: &Ta
             match &listener {
                 Listener::Unix(unix) => match unix.accept().await {
                     Ok((stream, _)) => group.spawn(async move {
-                        server.connection(stream).await;
+                        let gone = peer::of_unix(&stream);
+                        server.connection(stream, gone).await;
                         drop(slot);
                     }),
                     Err(error) => pause(&error).await,
@@ -92,12 +93,13 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY refused");
         }
+        let gone = peer::of_tcp(&stream);
         match &self.options.tls {
-            None => self.connection(stream).await,
+            None => self.connection(stream, gone).await,
             Some(tls) => {
                 let accepted = tls.acceptor().accept(stream);
                 match tokio::time::timeout(self.options.header_timeout, accepted).await {
-                    Ok(Ok(stream)) => self.connection(stream).await,
+                    Ok(Ok(stream)) => self.connection(stream, gone).await,
                     Ok(Err(error)) => tracing::info!(%error, "TLS handshake failed"),
                     Err(_) => tracing::info!("TLS handshake timed out"),
                 }
@@ -105,15 +107,26 @@ impl Server {
         }
     }
 
-    async fn connection(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    /// Answers the requests that come by `stream` until it ends or its client has `gone`.
+    ///
+    /// Hyper by itself takes the end of input for the end of the client, and drops the answer.
+    async fn connection(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        gone: impl Future<Output = ()>,
+    ) {
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
+            .half_close(true)
             .header_read_timeout(self.options.header_timeout)
             .serve_connection(TokioIo::new(Linger::new(stream)), service_fn(|request| self.answer(request)))
-            .with_upgrades()
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "connection ended");
+            .with_upgrades();
+        tokio::select! {
+            biased;
+            served = served => if let Err(error) = served {
+                tracing::debug!(%error, "connection ended");
+            },
+            () = gone => tracing::debug!("a client went away"),
         }
     }
 

@@ -72,6 +72,13 @@ impl Bed {
             .route("/refuse", post(|| async { (StatusCode::BAD_REQUEST, "no such thing") }))
             .route("/eat", post(|body: axum::body::Bytes| async move { body.len().to_string() }))
             .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    "done"
+                }),
+            )
+            .route(
                 "/wait",
                 get(move || {
                     let mark = waits.mark();
@@ -243,4 +250,35 @@ async fn what_a_vanished_client_waited_for_ends() {
     drop(clients);
     bed.running.comes_to(0).await;
     bed.ping().await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_all_is_answered() {
+    let bed = Bed::new().await;
+    for (request, body) in [
+        ("GET /ping HTTP/1.0\r\n\r\n", "pong"),
+        ("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n", "done"),
+        ("POST /eat HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "3"),
+    ] {
+        for _ in 0..50 {
+            let mut stream = bed.connect().await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let answer = read_all(&mut stream).await;
+            assert!(answer.contains(" 200 ") && answer.ends_with(body), "{request}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_half_closed_client_that_vanishes_is_noticed() {
+    let bed = Bed::new().await;
+    let mut stream = bed.connect().await;
+    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    bed.running.comes_to(1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    bed.running.comes_to(1).await;
+    drop(stream);
+    bed.running.comes_to(0).await;
 }

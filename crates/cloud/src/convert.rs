@@ -12,6 +12,9 @@ impl From<StoreError> for CloudError {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Conflict { .. } => Self::Conflict(chain(&error)),
+            StoreError::TooLarge { size, limit, .. } => Self::Invalid(format!(
+                "the request is too large: what is to be remembered has {size} bytes, at most {limit} are possible"
+            )),
             _ => Self::internal(&error),
         }
     }

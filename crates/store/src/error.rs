@@ -88,6 +88,16 @@ pub enum StoreError {
         /// The rule.
         reason: String,
     },
+    /// A value is longer than this store takes.
+    #[error("the value of {key} has {size} bytes, at most {limit} are allowed")]
+    TooLarge {
+        /// Where it was to go.
+        key: String,
+        /// Its size in bytes.
+        size: usize,
+        /// The longest that is taken.
+        limit: usize,
+    },
     /// Somebody else was there first.
     #[error("{key}: {reason}")]
     Conflict {

@@ -20,7 +20,7 @@ use crate::StoreError;
 
 /// Longest key in bytes.
 pub const MAX_KEY: usize = 4096;
-/// Longest value in bytes (etcd's default request limit is 1.5 MiB).
+/// The longest value in bytes that every backend takes (etcd's default request limit is 1.5 MiB).
 pub const MAX_VALUE: usize = 1 << 20;
 /// Most compares, and most operations of one branch, of a transaction (etcd's default).
 pub const MAX_OPS: usize = 128;
@@ -220,16 +220,16 @@ impl Request {
         Self { then, ..Self::default() }
     }
 
-    /// Checks the seam's limits, the same in every backend.
-    pub fn validate(&self) -> Result<(), StoreError> {
+    /// Checks the seam's limits, the same in every backend but for the longest value.
+    pub fn validate(&self, longest: usize) -> Result<(), StoreError> {
         if self.compares.len().max(self.then.len()).max(self.otherwise.len()) > MAX_OPS {
             return Err(StoreError::invalid(format!("a transaction has at most {MAX_OPS} steps")));
         }
         for compare in &self.compares {
             check_key(&compare.key)?;
         }
-        validate_branch(&self.then)?;
-        validate_branch(&self.otherwise)
+        validate_branch(&self.then, longest)?;
+        validate_branch(&self.otherwise, longest)
     }
 }
 
@@ -243,17 +243,16 @@ fn check_key(key: &[u8]) -> Result<(), StoreError> {
     }
 }
 
-fn validate_branch(ops: &[Op]) -> Result<(), StoreError> {
+fn validate_branch(ops: &[Op], longest: usize) -> Result<(), StoreError> {
     let mut puts = std::collections::BTreeSet::new();
     for op in ops {
         match op {
             Op::Get { key } | Op::Delete { key } => check_key(key)?,
             Op::Put { key, value, .. } => {
                 check_key(key)?;
-                if value.len() > MAX_VALUE {
-                    let (key, n) = (String::from_utf8_lossy(key), value.len());
-                    let reason = format!("the value of {key} has {n} bytes, at most {MAX_VALUE} are allowed");
-                    return Err(StoreError::invalid(reason));
+                if value.len() > longest {
+                    let key = String::from_utf8_lossy(key).into_owned();
+                    return Err(StoreError::TooLarge { key, size: value.len(), limit: longest });
                 }
                 if !puts.insert(key) {
                     return Err(twice(key));
@@ -364,7 +363,7 @@ pub trait Kv: Send + Sync + 'static {
     async fn txn(&self, request: Request) -> Result<Response, StoreError>;
 
     /// All changes under `prefix` from revision `from` on (inclusive); 0 means from the next change on.
-    /// Backends keep at least the last thousand revisions unless told to compact.
+    /// Backends keep at least the last thousand revisions unless told to compact, or unless those are huge.
     async fn watch(&self, prefix: &[u8], from: u64) -> Result<Watch, StoreError>;
 
     /// Makes a lease that ends after `ttl` unless kept alive; backends may round up to whole seconds.
@@ -386,6 +385,11 @@ pub trait Kv: Send + Sync + 'static {
     /// answer a list from their cache. Remote backends say `None`.
     fn local_revision(&self) -> Option<u64> {
         None
+    }
+
+    /// The longest value in bytes that this store takes.
+    fn max_value(&self) -> usize {
+        MAX_VALUE
     }
 
     /// What the store has done since it was opened, where it counts.

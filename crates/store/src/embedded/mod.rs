@@ -41,6 +41,10 @@ use self::{
 };
 use crate::{Item, Kv, LeaseId, Range, Request, Response, StoreError, Watch};
 
+/// The longest value in bytes. Far more would fit, but redb keeps a value and its small neighbours in one page and copies it
+/// whenever one of those goes: with 32 MiB a commit that sweeps takes seconds, with 4 MiB some milliseconds.
+pub(crate) const MAX_VALUE: usize = 4 << 20;
+
 /// How an embedded store is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -146,7 +150,7 @@ impl Kv for Embedded {
     }
 
     async fn txn(&self, request: Request) -> Result<Response, StoreError> {
-        request.validate()?;
+        request.validate(MAX_VALUE)?;
         self.ask(|to| Ask::Txn(request, to)).await
     }
 
@@ -179,6 +183,10 @@ impl Kv for Embedded {
 
     fn local_revision(&self) -> Option<u64> {
         Some(self.shared.state.read().revision)
+    }
+
+    fn max_value(&self) -> usize {
+        MAX_VALUE
     }
 
     fn figures(&self) -> Option<crate::Figures> {

@@ -117,7 +117,7 @@ pub(crate) fn carve(bytes: &[u8]) -> Vec<Record> {
 }
 
 fn len32(bytes: &[u8]) -> u32 {
-    // Keys and values are limited to a mebibyte by `Request::validate`.
+    // Keys and values are limited to far less by `Request::validate`.
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }
 

@@ -26,6 +26,15 @@ pub(crate) struct Entry {
     pub(crate) at: LogKey,
 }
 
+/// A record of the log that is history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dead {
+    /// The revision that superseded it.
+    pub(crate) since: u64,
+    pub(crate) at: LogKey,
+    pub(crate) size: usize,
+}
+
 /// A lease in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
@@ -42,8 +51,9 @@ pub(crate) struct State {
     pub(crate) compacted: u64,
     pub(crate) map: BTreeMap<Bytes, Entry>,
     pub(crate) leases: HashMap<LeaseId, Lease>,
-    /// Records that are history: the revision that superseded each, ascending, and its place.
-    pub(crate) dead: VecDeque<(u64, LogKey)>,
+    /// Records that are history, the first superseded first.
+    pub(crate) dead: VecDeque<Dead>,
+    dead_bytes: usize,
     ring: VecDeque<Batch>,
     ring_bytes: usize,
 }
@@ -74,16 +84,41 @@ impl State {
             self.map.insert(key.clone(), entry)
         };
         if let Some(old) = old {
-            self.dead.push_back((at.0, old.at));
+            self.bury(at.0, old.at, &old.item);
             if let Some(lease) = old.item.lease.and_then(|id| self.leases.get_mut(&id)) {
                 lease.keys.remove(key);
             }
         }
         if record.deleted {
-            self.dead.push_back((at.0, at));
+            self.bury(at.0, at, &record.item);
         } else if let Some(lease) = record.item.lease.and_then(|id| self.leases.get_mut(&id)) {
             lease.keys.insert(key.clone());
         }
+    }
+
+    fn bury(&mut self, since: u64, at: LogKey, item: &Item) {
+        let size = item.key.len() + item.value.len();
+        self.dead_bytes += size;
+        self.dead.push_back(Dead { since, at, size });
+    }
+
+    /// The first `count` records of the history are gone from the log.
+    pub(crate) fn swept(&mut self, count: usize) {
+        self.dead_bytes -= self.dead.drain(..count).map(|d| d.size).sum::<usize>();
+    }
+
+    /// The revision up to which the history must go so that the rest has at most half of `limit` bytes; none while the
+    /// whole has not more than `limit`.
+    pub(crate) fn overweight(&self, limit: usize) -> Option<u64> {
+        if self.dead_bytes <= limit {
+            return None;
+        }
+        let mut left = self.dead_bytes;
+        let fits = |dead: &&Dead| {
+            left -= dead.size;
+            left <= limit / 2
+        };
+        self.dead.iter().find(fits).map(|dead| dead.since)
     }
 
     /// Shows a committed revision to watchers.

@@ -28,6 +28,23 @@ async fn contract() {
 }
 
 #[tokio::test]
+async fn a_history_of_huge_values_is_cut_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(&dir);
+    let value = "x".repeat(3 << 20);
+    for n in 0..90 {
+        put(&kv, "/k", &format!("{n}{value}")).await;
+    }
+    let compacted = kv.shared.state.read().compacted;
+    assert!(compacted > 1, "{compacted}");
+    let reopened = kv.range(b"").await.unwrap();
+    drop(kv);
+    let size = std::fs::metadata(at(&dir)).unwrap().len();
+    assert!(size < 600 << 20, "{size}");
+    assert_eq!(open(&dir).range(b"").await.unwrap().items, reopened.items);
+}
+
+#[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let before = {

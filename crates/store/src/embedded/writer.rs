@@ -33,6 +33,8 @@ use crate::{Batch, LeaseId, Request, Response, StoreError};
 /// Most requests in one commit, and most dead records that one commit removes.
 const GROUP: usize = 1024;
 const SWEEP: usize = 256;
+/// Most bytes of history. A few huge values, each written a thousand times, would fill the disk otherwise.
+pub(crate) const HISTORY_BYTES: usize = 256 << 20;
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -150,11 +152,15 @@ impl Writer {
         if revision.saturating_sub(compacted) > self.retain.saturating_mul(2) {
             compacted = revision - self.retain;
         }
+        compacted = compacted.max(state.overweight(HISTORY_BYTES).unwrap_or(0));
         if group.records.is_empty() && group.leases.is_empty() && compacted == state.compacted {
             return None;
         }
-        let old = state.dead.iter().take(SWEEP).take_while(|(at, _)| *at <= compacted);
-        let sweep = old.map(|(_, key)| *key).collect();
+        let old = state.dead.iter().take(SWEEP).take_while(|dead| dead.since <= compacted);
+        let mut sweep: Vec<_> = old.collect();
+        // The largest first: redb copies a whole page for each record removed from it.
+        sweep.sort_by_key(|dead| std::cmp::Reverse(dead.size));
+        let sweep = sweep.into_iter().map(|dead| dead.at).collect();
         let leases = group.leases.into_iter().collect();
         Some(Commit { records: group.records, leases, revision, compacted, sweep, next_lease })
     }
@@ -195,7 +201,7 @@ impl Writer {
         for (id, _) in commit.leases.iter().filter(|(_, change)| change.is_none()) {
             state.leases.remove(id);
         }
-        state.dead.drain(..commit.sweep.len());
+        state.swept(commit.sweep.len());
         let revision = state.revision;
         drop(state);
         self.shared.changed.send_replace(revision);
