@@ -22,7 +22,6 @@ fn trees_and_secrets_are_closed_to_others() {
         root.join("store.redb"),
         root.join("events.log"),
         root.join("snapshots"),
-        root.join("containers").join(&id).join("rootfs/bin/busybox"),
         run.join("containers").join(&id).join("config.json"),
         run.join("runtime"),
     ] {
