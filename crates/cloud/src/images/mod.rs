@@ -8,7 +8,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::Value;
 use weft_base::chain;
-use weft_image::{DiskUsage, Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids};
+use weft_image::{
+    DiskUsage, Freed, ImageConfig, ImageError, ImageUse, RemoveOptions, Removed, chain_ids,
+    registry::Platform,
+};
 use weft_model::{Digest, EventKind, HealthCheck, HealthTest, Image, Labels, MountKind, Reference};
 
 use crate::{Action, Caller, Cloud, CloudError, ImageDefaults, Kind, Result};
@@ -132,6 +135,9 @@ fn fits(wanted: &str, config: &ImageConfig) -> bool {
 impl Cloud {
     /// The image for a new container, with its defaults.
     pub(crate) async fn image_for(&self, reference: &str, platform: Option<&str>) -> Result<FoundImage> {
+        if let Some(wanted) = platform {
+            wanted.parse::<Platform>().map_err(|e| CloudError::Invalid(chain(&e)))?;
+        }
         let image = self.images().resolve(reference).await?;
         let config = self.images().config(&image).await?;
         if let Some(wanted) = platform
