@@ -75,6 +75,11 @@ fn name_error(name: &str) -> CloudError {
             "create {name}: the name is too long, at most {LONGEST_NAME} bytes fit"
         ));
     }
+    if name.chars().count() == 1 {
+        return CloudError::Invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        ));
+    }
     CloudError::Invalid(format!(
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
          \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
