@@ -12,6 +12,7 @@ mod keys;
 mod lost;
 mod memory;
 mod policy;
+mod remains;
 mod remap;
 
 use std::{
