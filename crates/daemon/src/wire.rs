@@ -322,6 +322,7 @@ async fn domains(
     };
     let cloud = Cloud::start(parts, tasks);
     cloud.recover().await.context("taking back what was half-made")?;
+    cloud.start_by_policy(tasks).await.context("starting what restart policies want")?;
     Ok((cloud, registry, resolver))
 }
 

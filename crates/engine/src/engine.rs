@@ -46,8 +46,8 @@ const NO_CGROUPS: &str = "no cgroup file system is mounted here, or version 1 wi
     (mount -t cgroup2 none /sys/fs/cgroup); `ip netns exec` hides those that are mounted, nsenter --net=FILE does not";
 
 impl Engine {
-    /// Opens the engine: finds what earlier daemons left running, writes down what ended meanwhile, and starts what policies
-    /// want started. Running containers are not touched. Returns once every container is known; restarts go on behind.
+    /// Opens the engine: finds what earlier daemons left running, writes down what ended meanwhile, and goes on with
+    /// restarts by policy that were waited for. Running containers are not touched. Returns once every container is known; restarts go on behind.
     ///
     /// # Errors
     /// When directories or records cannot be used.

@@ -304,7 +304,17 @@ impl Inner {
         let (live, snapshots) = (self.live(id), self.images.snapshots().clone());
         // What the runtime noted of it; a helper that outlived its shim may have written it last.
         let noted = self.config.run.join("runtime").join(id.to_string());
+        let cgroup = match self.container(id).await {
+            Ok(container) => self.cgroup(&container),
+            // Without a record the parent it had is not known; most have the default's.
+            Err(EngineError::NotFound(_)) => crate::cgroup::path_of(&self.config.cgroup_parent, id),
+            Err(error) => return Err(error),
+        };
         blocking(move || {
+            // The shim does this; but it may have been killed, and then the processes hold the mounts, too.
+            if let Err(error) = crate::shim::cgroup::clear(&cgroup) {
+                tracing::warn!(%error, cgroup, "the cgroup cannot be removed");
+            }
             for at in mounts_below(&live) {
                 weft_sys::mount::unmount(&at).map_err(|e| EngineError::Internal(chain(&e)))?;
             }

@@ -11,7 +11,9 @@ mod figures;
 mod keys;
 mod lost;
 mod memory;
+mod policy;
 mod private;
+mod remains;
 mod remap;
 
 use std::{

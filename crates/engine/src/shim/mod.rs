@@ -16,7 +16,7 @@
 //! What it refuses to do: threads, timers, restarts, policy. The daemon decides; the shim keeps.
 
 mod builtin;
-mod cgroup;
+pub(crate) mod cgroup;
 mod cgview;
 pub mod client;
 mod conn;
