@@ -366,6 +366,9 @@ const MOUNT_HINT: &str = ": Are you trying to mount a directory onto a file (or 
 /// What people are told of a failed start, and the code `docker run` exits with (moby `daemon/errors.go`).
 fn failure(error: &EngineError) -> (String, i64) {
     match error {
+        EngineError::Shim(ShimError::Log(text)) => {
+            (format!("failed to create task for container: {text}"), NOT_STARTED)
+        }
         EngineError::Shim(inner) => {
             let text = format!(
                 "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",

@@ -142,6 +142,7 @@ impl Cloud {
             ));
         }
         let mut warnings = self.validate(&spec)?;
+        spec.resources = weft_engine::oci::granted(&spec.resources, self.engine().host());
         // The running processes first: limits the kernel refuses must not be written down.
         if found.status.state.is_alive() && spec.resources != found.spec.resources {
             warnings.extend(self.engine().update(&spec).await?);
