@@ -33,6 +33,18 @@ fn containers_survive_the_loss_of_the_store() {
 }
 
 #[test]
+fn what_was_made_for_one_run_and_not_started_goes_with_the_next_daemon() {
+    let mut host = Host::start(plain());
+    host.ok(&["create", "--rm", "--name", "once", "-v", "/anonymous", "busybox", "true"]);
+    host.ok(&["create", "--name", "stays", "busybox", "true"]);
+    host.daemon.kill9().unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    let stays = |all: serde_json::Value| all.as_array().unwrap().len() == 1 && all[0]["Names"][0] == "/stays";
+    crate::until("it goes", || stays(host.json(&["ps", "-a"])));
+    crate::until("its volume goes", || host.ok(&["volume", "ls", "-q"]).is_empty());
+}
+
+#[test]
 fn a_damaged_store_is_told_without_a_panic() {
     let mut host = Host::start(plain());
     for name in ["aa", "bb", "cc", "dd"] {
