@@ -225,6 +225,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     }
     let tasks = Tasks::new();
     let kv = store(config).await?;
+    crate::lost::check_running(config, &kv).await?;
     let id = host(&kv, config).await?;
     let (cloud, registry, resolver) = domains(config, &kv, id, features.is_on("dns"), &tasks).await?;
     let facts = weft_api_docker::Facts {

@@ -33,6 +33,40 @@ fn containers_survive_the_loss_of_the_store() {
 }
 
 #[test]
+fn containers_survive_an_older_store() {
+    let mut host = Host::start(plain());
+    host.daemon.stop().unwrap();
+    let store = host.home().join("data/store.redb");
+    let old = fs::read(&store).unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    let id = host.ok(&["run", "-d", "--name", "c1", "-p", "18080:80", "busybox", "sleep", "1000"]);
+    let seen = host.json(&["inspect", "c1"])[0]["State"].clone();
+    let links = |host: &Host| crate::run(host.sandbox.command("ip").args(["-o", "link"])).lines().count();
+    let wired = links(&host);
+    host.daemon.stop().unwrap();
+    let present = fs::read(&store).unwrap();
+
+    fs::write(&store, &old).unwrap();
+    let told = refusal(&mut host);
+    for part in ["does not know", id.as_str(), "or an older copy", "kill -9 "] {
+        assert!(told.contains(part), "{part:?} in {told}");
+    }
+    assert_eq!(links(&host), wired);
+    fs::write(&store, present).unwrap();
+    host.daemon.boot(&host.sandbox).unwrap();
+    assert_eq!(host.json(&["inspect", "c1"])[0]["State"], seen);
+
+    // Given up as the words say, nothing is in the way, and the left-overs go.
+    host.daemon.stop().unwrap();
+    fs::write(&store, old).unwrap();
+    crate::run(host.sandbox.command("kill").args(["-9", &seen["Pid"].to_string()]));
+    host.daemon.boot(&host.sandbox).unwrap();
+    assert_eq!(host.ok(&["ps", "-aq"]), "");
+    let live = host.home().join("run/containers").join(&id);
+    crate::until("the left-overs go", || !live.exists());
+}
+
+#[test]
 fn what_was_made_for_one_run_and_not_started_goes_with_the_next_daemon() {
     let mut host = Host::start(plain());
     host.ok(&["create", "--rm", "--name", "once", "-v", "/anonymous", "busybox", "true"]);
