@@ -216,6 +216,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     for (key, why) in &config.ignored {
         tracing::warn!(key, why, "this key of daemon.json is not acted upon");
     }
+    oci::require_cgroups()?;
     let features = features(config)?;
     let faces = Arc::new(Faces::new(config, adopted)?);
     // Sockets are bound first, so that a taken one ends the start before anything is made.

@@ -2,6 +2,8 @@
 
 use std::{fs, io::Write as _};
 
+use weft_testkit::Sandbox;
+
 use crate::{Host, plain};
 
 /// The answer of a start that is refused.
@@ -101,19 +103,22 @@ fn a_damaged_store_is_told_without_a_panic() {
 
 #[test]
 fn without_cgroups_there_is_no_daemon() {
-    let mut host = Host::start(plain());
-    host.daemon.stop().unwrap();
-    let (root, run) = (host.home().join("data"), host.home().join("run"));
-    let mut hidden = host.sandbox.command("unshare");
-    hidden.args([
-        "-m",
-        "sh",
-        "-c",
-        "umount -R /sys/fs/cgroup 2>/dev/null; mount -t tmpfs none /sys && exec \"$@\"",
-        "sh",
-    ]);
-    hidden.arg(env!("CARGO_BIN_EXE_weft")).args(["up", "--root"]).arg(root).arg("--run").arg(run);
-    let output = hidden.output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && told.contains("no cgroup file system is mounted here"), "{told}");
+    let sandbox = Sandbox::new().unwrap();
+    let (root, run) = (sandbox.dir().join("data"), sandbox.dir().join("run"));
+    let hidden = |args: &[&str]| {
+        let mut command = sandbox.command("unshare");
+        let script = "umount -R /sys/fs/cgroup 2>/dev/null; mount -t tmpfs none /sys && exec \"$@\"";
+        command.args(["-m", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_weft")]).args(args);
+        let output = command.arg("--root").arg(&root).arg("--run").arg(&run).output().unwrap();
+        assert!(!output.status.success(), "{args:?}");
+        crate::text(&output.stdout) + &crate::text(&output.stderr)
+    };
+    let links = || crate::run(sandbox.command("ip").args(["-o", "link"]));
+    let before = links();
+    let told = hidden(&["up"]);
+    assert!(told.contains("no cgroup file system") && told.contains("nsenter --net="), "{told}");
+    // It was refused before anything was made.
+    assert!(links() == before && !root.exists() && !run.join("docker.sock").exists());
+    let told = hidden(&["doctor"]);
+    assert!(told.contains("FATAL   cgroup file system"), "{told}");
 }
