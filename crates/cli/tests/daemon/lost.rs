@@ -81,6 +81,25 @@ fn what_was_made_for_one_run_and_not_started_goes_with_the_next_daemon() {
 }
 
 #[test]
+fn the_store_of_the_daemon_in_a_run_directory_is_looked_at() {
+    let mut host = Host::start(plain());
+    host.daemon.stop().unwrap();
+    let store = host.home().join("data/store.redb").display().to_string();
+    let told = host.ok(&["store", "check"]);
+    assert!(told.starts_with(&format!("{store}: sound")), "{told}");
+    assert!(host.ok(&["store", "dump"]).contains("/weft/v1/host/"));
+    host.ok(&["feature", "disable", "dns"]);
+    assert!(host.home().join("data/features.json").exists());
+
+    let elsewhere = host.home().join("elsewhere").display().to_string();
+    let mut command = host.sandbox.command(env!("CARGO_BIN_EXE_weft"));
+    let output = command.args(["--run", &elsewhere, "store", "check"]).output().unwrap();
+    let refused = crate::text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(refused.contains("no daemon has run on") && refused.contains("--root"), "{refused}");
+}
+
+#[test]
 fn a_damaged_store_is_told_without_a_panic() {
     let mut host = Host::start(plain());
     for name in ["aa", "bb", "cc", "dd"] {
