@@ -11,6 +11,7 @@ mod figures;
 mod keys;
 mod lost;
 mod memory;
+mod papers;
 mod remap;
 
 use std::{
