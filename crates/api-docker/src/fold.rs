@@ -5,6 +5,7 @@
 //! from a deserializer, so types that are read here do not use it for reading.
 
 mod error;
+mod syntax;
 
 use serde::{
     Deserialize,
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub(crate) use error::Error;
 use error::{Probe, kind};
+pub(crate) use syntax::explain;
 
 /// `value` as a `T`.
 pub(crate) fn from_value<T: for<'de> Deserialize<'de>>(value: Value) -> Result<T, Error> {

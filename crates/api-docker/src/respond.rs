@@ -101,7 +101,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut value = match values.next() {
         None => return Err(invalid("got EOF while reading request body".to_owned())),
         Some(Err(e)) if e.is_eof() => return Err(invalid("unexpected EOF".to_owned())),
-        Some(Err(e)) => return Err(invalid(e.to_string())),
+        Some(Err(e)) => return Err(invalid(fold::explain(bytes).unwrap_or_else(|| e.to_string()))),
         Some(Ok(value)) => value,
     };
     if !bytes[values.byte_offset()..].trim_ascii().is_empty() {
@@ -176,7 +176,7 @@ mod tests {
             ("{}{}", Err("unexpected content after JSON")),
             ("{} x", Err("unexpected content after JSON")),
             ("{}x", Err("unexpected content after JSON")),
-            ("nonsense", Err("invalid JSON: expected ident at line 1 column 2")),
+            ("nonsense", Err("invalid JSON: invalid character 'o' in literal null (expecting 'u')")),
             (
                 r#"{"Tty":"yes"}"#,
                 Err(

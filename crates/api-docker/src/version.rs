@@ -2,7 +2,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -44,9 +44,14 @@ impl std::fmt::Display for ApiVersion {
 
 /// Takes the version off the path, refuses those out of range, and marks the answer with ours.
 pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
-    let mut response = match rewrite(&mut request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+    let mut response = match moved(&request) {
+        Some(answer) => answer,
+        None => match rewrite(&mut request) {
+            // Whatever is asked for (moby's `optionsHandler`).
+            Ok(()) if request.method() == Method::OPTIONS => StatusCode::OK.into_response(),
+            Ok(()) => next.run(request).await,
+            Err(error) => error.into_response(),
+        },
     };
     let headers = response.headers_mut();
     headers.insert("api-version", HeaderValue::from_static("1.51"));
@@ -57,9 +62,24 @@ pub(crate) async fn negotiate(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// Readers are told the clean path, as by dockerd's router. A client that changes something would not follow (Go's do not), so
+/// [`rewrite`] cleans there.
+fn moved(request: &Request) -> Option<Response> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let clean = path::clean(request.uri().path())?;
+    let target = match request.uri().query() {
+        Some(query) => format!("{clean}?{query}"),
+        None => clean,
+    };
+    Some((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, target)]).into_response())
+}
+
 fn rewrite(request: &mut Request) -> Result<(), ApiError> {
-    let full = request.uri().path();
-    let (version, rest) = split_version(full);
+    let full = path::clean(request.uri().path()).unwrap_or_else(|| request.uri().path().to_owned());
+    let full = path::readable(&full);
+    let (version, rest) = split_version(&full);
     let version = version.unwrap_or(MAXIMUM);
     if version < MINIMUM {
         return Err(ApiError::bad_request(format!(

@@ -36,6 +36,10 @@ pub(crate) fn of_tcp(socket: &TcpStream) -> impl Future<Output = ()> + Send + us
 
 /// Watches `socket` by a descriptor of its own, because another task's reads and writes own the first. Where none is left for
 /// the watch, the peer never seems to go: writing tells, too.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe for the sake of types that lend a descriptor; this one is owned"
+)]
 fn until_closed(socket: BorrowedFd<'_>, interest: Interest) -> impl Future<Output = ()> + Send + use<> {
     let watch = (|| AsyncFd::with_interest(socket.try_clone_to_owned()?, interest))();
     async move {

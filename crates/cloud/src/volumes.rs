@@ -56,6 +56,9 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+/// Bytes of a volume's name: it is a directory's name (`NAME_MAX` of linux/limits.h).
+const LONGEST_NAME: usize = 255;
+
 /// The volumes that `container` mounts.
 pub(crate) fn mounted(container: &Container) -> impl Iterator<Item = &str> {
     let own = container.spec.mounts.iter().filter_map(|m| match &m.kind {
@@ -67,6 +70,16 @@ pub(crate) fn mounted(container: &Container) -> impl Iterator<Item = &str> {
 }
 
 fn name_error(name: &str) -> CloudError {
+    if name.len() > LONGEST_NAME {
+        return CloudError::Invalid(format!(
+            "create {name}: the name is too long, at most {LONGEST_NAME} bytes fit"
+        ));
+    }
+    if name.chars().count() == 1 {
+        return CloudError::Invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        ));
+    }
     CloudError::Invalid(format!(
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \
          \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
@@ -114,7 +127,7 @@ impl Cloud {
         let name = match &draft.name {
             Some(name) => Name::new(name.as_str())
                 .ok()
-                .filter(|n| n.as_str().len() > 1)
+                .filter(|n| (2..=LONGEST_NAME).contains(&n.as_str().len()))
                 .ok_or_else(|| name_error(name))?,
             None => random_name()?,
         };

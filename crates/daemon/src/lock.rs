@@ -5,6 +5,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -12,6 +13,8 @@ use rustix::fs::{FlockOperation, flock};
 
 /// A symbolic link in the run directory.
 const ROOT_LINK: &str = "root";
+/// How long one that has just been killed may take to be gone.
+const DYING: Duration = Duration::from_millis(500);
 
 /// The held lock; the file goes with it.
 pub(crate) struct Lock {
@@ -38,7 +41,15 @@ pub(crate) fn take(run: &Path) -> anyhow::Result<Lock> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let begun = Instant::now();
+    let held = loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break true,
+            Err(_) if begun.elapsed() > DYING => break false,
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    if !held {
         let mut holder = String::new();
         file.read_to_string(&mut holder).context("reading the pid file")?;
         bail!("a daemon (pid {}) runs on {} already; stop it with `weft stop`", holder.trim(), run.display());

@@ -79,7 +79,11 @@ async fn store(config: &Config) -> anyhow::Result<Arc<dyn Kv>> {
     if config.store != "embedded" {
         bail!("--store {}: this build has the embedded store only", config.store);
     }
-    std::fs::create_dir_all(&config.root).with_context(|| format!("making {}", config.root.display()))?;
+    let root = config.root.display();
+    std::fs::create_dir_all(&config.root).with_context(|| format!("making {root}"))?;
+    let map = config.defaults.userns_remap.as_deref().map(userns::resolve).transpose()?;
+    let group = map.map_or(0, |map| map.root().1);
+    weft_engine::keep_private(&config.root, group).with_context(|| format!("closing {root} to others"))?;
     let path = config.root.join("store.redb");
     crate::lost::check(config, &path)?;
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await?;
@@ -320,6 +324,7 @@ async fn domains(
     };
     let cloud = Cloud::start(parts, tasks);
     cloud.recover().await.context("taking back what was half-made")?;
+    cloud.start_by_policy(tasks).await.context("starting what restart policies want")?;
     Ok((cloud, registry, resolver))
 }
 

@@ -124,7 +124,6 @@ async fn turn(inner: &Arc<Inner>, cell: &Arc<Cell>) -> Result<Turn, EngineError>
     let actual = Actual { closing: inner.closing.load(Ordering::Acquire), ..cell.actual() };
     let steps = plan(&container, &actual, inner.clock.now());
     if steps.is_empty() {
-        cell.state.lock().boot = false;
         return Ok(Turn::Rest(next_look(&container, &actual)));
     }
     for step in steps {

@@ -30,10 +30,7 @@ impl Inner {
             Step::Adopt { answers } => self.record_running(cell, answers, false, true).await.map(drop),
             Step::Signal { signal, stopping } => self.ask_to_stop(cell, container, &signal, stopping).await,
             Step::Kill { seq } => self.kill_all(cell, container, seq).await,
-            Step::Start { answers, restart } => {
-                cell.state.lock().boot = false;
-                self.start(cell, container, answers, restart).await
-            }
+            Step::Start { answers, restart } => self.start(cell, container, answers, restart).await,
             Step::Pause => self.freeze(cell, container, true).await,
             Step::Resume => self.freeze(cell, container, false).await,
             Step::RecordExit(ending) => self.record_exit(cell, container, ending).await,

@@ -49,7 +49,6 @@ pub(crate) struct State {
     pub stopping: Option<Stopping>,
     pub retry_at: Option<Timestamp>,
     pub last_delay: Duration,
-    pub boot: bool,
     pub residue: bool,
     /// Somebody wants the actor to look.
     pub dirty: bool,
@@ -108,7 +107,6 @@ impl Cell {
             stopping: state.stopping,
             retry_at: state.retry_at,
             last_delay: state.last_delay,
-            boot: state.boot,
             residue: state.residue,
             closing: false,
         }

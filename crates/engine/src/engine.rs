@@ -42,8 +42,8 @@ pub(crate) struct Inner {
 }
 
 impl Engine {
-    /// Opens the engine: finds what earlier daemons left running, writes down what ended meanwhile, and starts what policies
-    /// want started. Running containers are not touched. Returns once every container is known; restarts go on behind.
+    /// Opens the engine: finds what earlier daemons left running, writes down what ended meanwhile, and goes on with
+    /// restarts by policy that were waited for. Running containers are not touched. Returns once every container is known; restarts go on behind.
     ///
     /// # Errors
     /// When directories or records cannot be used.
@@ -55,8 +55,14 @@ impl Engine {
         tasks: Tasks,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        for dir in [config.root.join("containers"), config.run.join("containers")] {
+        for dir in [config.root.join("containers"), config.run.join("containers"), config.run.join("runtime")]
+        {
             make_dir(&dir)?;
+        }
+        // Environments of containers stand there.
+        let group = config.userns_remap.as_ref().map_or(0, |map| map.root().1);
+        for dir in [config.run.join("containers"), config.run.join("runtime")] {
+            keep_private(&dir, group).map_err(EngineError::io(format!("closing {}", dir.display())))?;
         }
         let host = blocking(|| Ok(HostFacts::detect())).await?;
         let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
@@ -214,6 +220,16 @@ impl Inner {
         let parent = if own.is_empty() { &self.config.cgroup_parent } else { own };
         crate::cgroup::path_of(parent, container.spec.id)
     }
+}
+
+/// Closes a directory to everybody but root and those who are root in remapped containers (moby `setupDaemonRoot`):
+/// programs of images may be set-uid, and nobody who has a mere login may reach them from outside.
+///
+/// # Errors
+/// What chown(2) and chmod(2) say.
+pub fn keep_private(dir: &Path, group: u32) -> std::io::Result<()> {
+    std::os::unix::fs::chown(dir, None, Some(group))?;
+    std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o710))
 }
 
 pub(crate) fn make_dir(dir: &Path) -> Result<()> {

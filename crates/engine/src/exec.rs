@@ -167,6 +167,7 @@ impl Inner {
         container: &Arc<Container>,
         spec: &ExecSpec,
     ) -> Result<oci_spec::runtime::Process> {
+        let (_, link_env) = self.links(container).await?;
         let (me, container, spec) = (Arc::clone(self), Arc::clone(container), spec.clone());
         blocking(move || {
             let written = if spec.user.is_empty() { &container.spec.process.user } else { &spec.user };
@@ -175,6 +176,7 @@ impl Inner {
             let user = oci::user::resolve(&rootfs, written, groups).map_err(oci::OciError::from)?;
             let mut facts = BundleFacts::new(rootfs, user, me.host.clone(), me.cgroup(&container));
             facts.default_ulimits.clone_from(&me.config.default_ulimits);
+            facts.link_env = link_env;
             facts.no_new_privileges = me.config.no_new_privileges;
             Ok(oci::exec_process(&container.spec, &spec, &facts)?)
         })

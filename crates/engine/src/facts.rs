@@ -191,7 +191,7 @@ impl Inner {
     }
 
     /// Legacy links on the default bridge: lines for the hosts file, and variables.
-    async fn links(&self, container: &Container) -> Result<(Vec<(String, String)>, Vec<String>)> {
+    pub(crate) async fn links(&self, container: &Container) -> Result<(Vec<(String, String)>, Vec<String>)> {
         let (mut hosts, mut env) = (Vec::new(), Vec::new());
         if container.spec.links.is_empty() {
             return Ok((hosts, env));

@@ -11,6 +11,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -98,7 +99,7 @@ struct Files {
 
 impl Files {
     fn open(path: &Path, full: u64) -> io::Result<Self> {
-        let mut file = File::options().create(true).append(true).read(true).open(path)?;
+        let mut file = File::options().create(true).append(true).read(true).mode(0o600).open(path)?;
         let mut len = file.metadata()?.len();
         if len > 0 {
             let mut last = [0];

@@ -54,7 +54,7 @@ pub use archive::{ArchiveStat, PutOptions};
 pub use attach::{Attachment, Left};
 pub use control::Waiter;
 pub use disk::ByteStream;
-pub use engine::Engine;
+pub use engine::{Engine, keep_private};
 pub use error::{EngineError, Result};
 pub use events::{EventLog, Feed};
 pub use logs::reader::{LogQuery, LogReader};

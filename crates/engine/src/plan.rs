@@ -79,8 +79,6 @@ pub struct Actual {
     pub retry_at: Option<Timestamp>,
     /// The last delay of the back-off; zero when there was none.
     pub last_delay: Duration,
-    /// The daemon has just started: policies apply to what rests.
-    pub boot: bool,
     /// Mounts or files of an ended process are still there.
     pub residue: bool,
     /// The daemon ends and takes its containers along: what runs is stopped, nothing is started, policies wait for the next
@@ -169,7 +167,7 @@ pub fn plan(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step>
         Process::None if actual.residue => vec![Step::Clean],
         Process::None if actual.closing => Vec::new(),
         Process::None if pending => rest_request(container),
-        Process::None => rest(container, actual, now),
+        Process::None => restart(container, actual, now),
         Process::Running | Process::Paused if container.meta.deleting.is_some() => kill(actual, u64::MAX),
         Process::Running | Process::Paused if actual.closing => {
             ask(container, actual, now, CLOSING, &StopRequest::default())
@@ -207,18 +205,10 @@ fn rest_request(container: &Container) -> Vec<Step> {
     }
 }
 
-/// Nothing runs and nothing is asked: only policies may start it.
-fn rest(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step> {
-    let status = &container.status;
-    let due = match status.state {
-        // After a restart of the daemon the due time is forgotten: then it is now.
-        RunState::Restarting => actual.retry_at.is_none_or(|at| at <= now),
-        RunState::Exited => {
-            actual.boot
-                && policy_restarts(container.spec.restart, status.stopped_by_user, status.exit.code, 0)
-        }
-        _ => false,
-    };
+/// Nothing runs and nothing is asked: only a restart by policy may be waited for.
+fn restart(container: &Container, actual: &Actual, now: Timestamp) -> Vec<Step> {
+    // After a restart of the daemon the due time is forgotten: then it is now.
+    let due = container.status.state == RunState::Restarting && actual.retry_at.is_none_or(|at| at <= now);
     if due { vec![Step::Start { answers: None, restart: false }] } else { Vec::new() }
 }
 
@@ -309,6 +299,16 @@ fn ending(container: &Container, actual: &Actual, seen: Option<Seen>, now: Times
 pub fn ran_unseen(container: &Container) -> bool {
     let (run, status) = (&container.spec.run, &container.status);
     run.seq > status.answered && run.want == Want::Running && !run.paused && !status.state.is_alive()
+}
+
+/// It rests, and its policy has a new daemon start it. That takes a request: its ports went when it ended.
+#[must_use]
+pub fn due_at_boot(container: &Container) -> bool {
+    let (spec, status) = (&container.spec, &container.status);
+    status.state == RunState::Exited
+        && spec.run.seq <= status.answered
+        && container.meta.deleting.is_none()
+        && policy_restarts(spec.restart, status.stopped_by_user, status.exit.code, status.restart_count)
 }
 
 /// Docker's rule (`restartmanager.ShouldRestart`).

@@ -18,7 +18,7 @@ fn asked() -> Container {
 
 fn ended(code: i64) -> Actual {
     let seen = Seen { exit: ExitStatus { code, oom_killed: false }, at: at(5) };
-    Actual { process: Process::Ended(Some(seen)), boot: true, residue: true, ..Actual::default() }
+    Actual { process: Process::Ended(Some(seen)), residue: true, ..Actual::default() }
 }
 
 #[test]
@@ -69,7 +69,31 @@ fn a_daemon_that_takes_its_containers_along_asks_once_and_waits() {
     let Step::RecordExit(end) = &steps[0] else { panic!("{steps:?}") };
     assert_eq!((end.next, end.by_user, end.answers), (RunState::Exited, false, None));
     container.status.state = RunState::Exited;
-    let rest = Actual { boot: true, ..Actual::default() };
-    assert_eq!(plan(&container, &Actual { closing: true, ..rest.clone() }, at(21)), []);
-    assert_eq!(plan(&container, &rest, at(21)), [Step::Start { answers: None, restart: false }]);
+    assert_eq!(plan(&container, &Actual { closing: true, ..Actual::default() }, at(21)), []);
+    assert!(due_at_boot(&container));
+}
+
+#[test]
+fn a_new_daemon_starts_what_rests_by_its_policy() {
+    let mut container = asked();
+    (container.status.answered, container.status.state) = (1, RunState::Exited);
+    container.status.exit.code = 137;
+    for (mode, stopped, due) in [
+        (RestartMode::No, false, false),
+        (RestartMode::Always, true, true),
+        (RestartMode::UnlessStopped, true, false),
+        (RestartMode::UnlessStopped, false, true),
+        (RestartMode::OnFailure, true, false),
+        (RestartMode::OnFailure, false, true),
+    ] {
+        container.spec.restart = RestartPolicy { mode, max_retries: 0 };
+        container.status.stopped_by_user = stopped;
+        assert_eq!(due_at_boot(&container), due, "{mode:?}, stopped: {stopped}");
+        assert_eq!(plan(&container, &Actual::default(), at(9)), [], "the engine starts nothing by itself");
+    }
+    // A request stands, or it goes: that comes first.
+    container.spec.run.seq = 2;
+    assert!(!due_at_boot(&container));
+    (container.spec.run.seq, container.meta.deleting) = (1, Some(at(9)));
+    assert!(!due_at_boot(&container));
 }

@@ -151,7 +151,7 @@ impl Machine {
         self.died = true;
         let process = self.actual.process.clone();
         let residue = self.actual.residue || process == Process::None;
-        self.actual = Actual { process, residue, boot: true, ..Actual::default() };
+        self.actual = Actual { process, residue, ..Actual::default() };
     }
 
     /// Plans and applies until nothing is left to do. Refuses steps that stand on nothing.
@@ -165,7 +165,6 @@ impl Machine {
                 return Err("two plans for one state".into());
             }
             if steps.is_empty() {
-                self.actual.boot = false;
                 match next_look(&self.container, &self.actual) {
                     // What is waited for comes.
                     Some(at) => self.now = at.max(self.now),
@@ -258,7 +257,6 @@ impl Machine {
                     residue: true,
                     retry_at: ending.delay.map(|delay| self.now.plus(delay)),
                     last_delay: ending.delay.unwrap_or_default(),
-                    boot: self.actual.boot,
                     ..Actual::default()
                 };
             }
@@ -281,11 +279,9 @@ impl Machine {
         let (spec, status) = (&self.container.spec, &mut self.container.status);
         need(self.actual.process == Process::None, "started twice")?;
         need(self.container.meta.deleting.is_none(), "it is being removed")?;
-        let by_policy = policy_restarts(spec.restart, status.stopped_by_user, status.exit.code, 0)
-            || status.state == RunState::Restarting;
+        let by_policy = status.state == RunState::Restarting;
         let wanted = answers == Some(spec.run.seq) && spec.run.want == Want::Running;
         need(answers.map_or(by_policy, |_| wanted), "nobody asked for it")?;
-        self.actual.boot = false;
         if self.nature.broken {
             status.state =
                 if status.state == RunState::Created { RunState::Created } else { RunState::Exited };

@@ -71,6 +71,15 @@ impl Engine {
         }
         Ok(found)
     }
+
+    /// Containers at rest that their policies have a new daemon start. Right only before the first request is served.
+    ///
+    /// # Errors
+    /// When records cannot be read.
+    pub async fn due_at_boot(&self) -> Result<Vec<ContainerId>> {
+        let all = self.0.all_containers().await?;
+        Ok(all.iter().filter(|c| crate::plan::due_at_boot(c)).map(|c| c.spec.id).collect())
+    }
 }
 
 impl Inner {

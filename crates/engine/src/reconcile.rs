@@ -1,4 +1,4 @@
-//! The first look at everything after the daemon came up: which shims live, what ended meanwhile, what policies want.
+//! The first look at everything after the daemon came up: which shims live, and what ended meanwhile.
 //!
 //! The same plan as in daily work does the rest; here only its inputs are found again.
 
@@ -16,7 +16,7 @@ use crate::{
     engine::Inner,
     error::blocking,
     oci::CgroupVersion,
-    plan::{policy_restarts, ran_unseen},
+    plan::ran_unseen,
     shim::{self, Phase, Shim},
 };
 
@@ -63,16 +63,6 @@ async fn adopt(inner: &Arc<Inner>, container: &Arc<Container>, lives: bool) -> R
     }
     let status = &container.status;
     busy |= status.state.is_alive() || status.state == weft_model::RunState::Restarting;
-    let policy = policy_restarts(
-        container.spec.restart,
-        status.stopped_by_user,
-        status.exit.code,
-        status.restart_count,
-    );
-    if policy && status.state == weft_model::RunState::Exited {
-        cell.state.lock().boot = true;
-        busy = true;
-    }
     if !busy {
         // A container at rest needs no memory of ours. A copy in or out may have been under way.
         let snapshots = inner.images.snapshots().clone();

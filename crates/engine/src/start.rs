@@ -304,7 +304,17 @@ impl Inner {
         let (live, snapshots) = (self.live(id), self.images.snapshots().clone());
         // What the runtime noted of it; a helper that outlived its shim may have written it last.
         let noted = self.config.run.join("runtime").join(id.to_string());
+        let cgroup = match self.container(id).await {
+            Ok(container) => self.cgroup(&container),
+            // Without a record the parent it had is not known; most have the default's.
+            Err(EngineError::NotFound(_)) => crate::cgroup::path_of(&self.config.cgroup_parent, id),
+            Err(error) => return Err(error),
+        };
         blocking(move || {
+            // The shim does this; but it may have been killed, and then the processes hold the mounts, too.
+            if let Err(error) = crate::shim::cgroup::clear(&cgroup) {
+                tracing::warn!(%error, cgroup, "the cgroup cannot be removed");
+            }
             for at in mounts_below(&live) {
                 weft_sys::mount::unmount(&at).map_err(|e| EngineError::Internal(chain(&e)))?;
             }
@@ -356,6 +366,9 @@ const MOUNT_HINT: &str = ": Are you trying to mount a directory onto a file (or 
 /// What people are told of a failed start, and the code `docker run` exits with (moby `daemon/errors.go`).
 fn failure(error: &EngineError) -> (String, i64) {
     match error {
+        EngineError::Shim(ShimError::Log(text)) => {
+            (format!("failed to create task for container: {text}"), NOT_STARTED)
+        }
         EngineError::Shim(inner) => {
             let text = format!(
                 "failed to create task for container: failed to create shim task: OCI runtime create failed: {}: unknown",

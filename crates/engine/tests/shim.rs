@@ -367,3 +367,37 @@ async fn a_memory_kill_is_told_while_the_container_goes_on() {
     assert!(end(&shim).await.oom_killed);
     sandbox.assert_nothing_left();
 }
+
+#[tokio::test]
+async fn rotated_logs_are_compressed_though_the_container_goes_quiet() {
+    for mode in ["blocking", "non-blocking"] {
+        let mut sandbox =
+            Sandbox::sh("i=0; while [ $i -lt 6000 ]; do echo line $i; i=$((i+1)); done; sleep 1000");
+        let logs = sandbox.dir.path().join("logs");
+        fs::create_dir(&logs).unwrap();
+        let log = json!({
+            "config": {"driver": "json-file", "options": {
+                "max-size": "100k", "max-file": "3", "compress": "true", "mode": mode,
+            }},
+            "dir": logs, "facts": {"id": "c"},
+        });
+        sandbox.spec.log = Some(serde_json::from_value(log).unwrap());
+        let shim = sandbox.spawn().await.unwrap();
+        shim.start().await.unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                fs::read_dir(&logs).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        let settled = async {
+            while names() != ["c-json.log", "c-json.log.1.gz", "c-json.log.2.gz"] {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        assert!(timeout(PATIENCE, settled).await.is_ok(), "{mode}: {:?}", names());
+        shim.kill(9, false).await.unwrap();
+        end(&shim).await;
+        sandbox.assert_nothing_left();
+    }
+}

@@ -44,14 +44,15 @@ pub(super) async fn websocket(
     params: Params,
     request: Request<Body>,
 ) -> Result<Response> {
-    if !request.headers().get("upgrade").is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        return Err(ApiError::new(StatusCode::BAD_REQUEST, "a WebSocket upgrade is expected"));
-    }
     let mut options = options(&params);
     if version < ApiVersion::v1(42) {
         (options.stdin, options.stdout, options.stderr) = (true, true, true);
     }
     let attached = face.cloud.container_attach(&caller, &id, options).await?.framed(false);
+    // First whether there is such a container, as dockerd.
+    if !request.headers().get("upgrade").is_some_and(|u| u.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "a WebSocket upgrade is expected"));
+    }
     let kind = if version < ApiVersion::v1(28) { Opcode::Text } else { Opcode::Binary };
     crate::websocket::answer(request, attached, kind)
 }

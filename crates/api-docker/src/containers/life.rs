@@ -2,6 +2,7 @@
 
 use axum::{
     Extension,
+    body::{Body, HttpBody},
     extract::{Path, State},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -15,7 +16,14 @@ pub(super) async fn start(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
     params: Params,
+    body: Body,
 ) -> Result<Response> {
+    // Without an exact length, or seven bytes long, it may say something (moby `postContainersStart`): `{}` and `null` do not.
+    if body.size_hint().exact().is_none_or(|length| length > 7) {
+        return Err(ApiError::bad_request(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24".into(),
+        ));
+    }
     if params.text("checkpoint").is_some() {
         return Err(ApiError::unsupported("starting from a checkpoint"));
     }

@@ -31,10 +31,14 @@ pub(super) fn draft(
     platform: Option<String>,
 ) -> Result<ContainerDraft> {
     let CreateBody { config, runtime, host_config: host, networking_config: networking } = body;
+    if config == ContainerConfig::default() {
+        return Err(ApiError::bad_request("Config cannot be empty in order to create a container".into()));
+    }
     if config.image.is_empty() {
         return Err(ApiError::bad_request("no image specified".into()));
     }
     refuse_foreign(&host)?;
+    variables(config.env.as_deref().unwrap_or_default())?;
     let (confine, pid_of, ipc_of) = confinement(&host)?;
     let endpoints = networking
         .endpoints_config
@@ -80,6 +84,14 @@ pub(super) fn draft(
         labels: config.labels.clone(),
         echo: echo(&config, &host),
     })
+}
+
+/// Variables have names (moby `opts.ValidateEnv`).
+fn variables(env: &[String]) -> Result<()> {
+    match env.iter().find(|pair| pair.is_empty() || pair.starts_with('=')) {
+        Some(pair) => Err(ApiError::bad_request(format!("invalid environment variable: {pair}"))),
+        None => Ok(()),
+    }
 }
 
 /// Options that have no meaning on Linux, or that Weft has no driver for, are refused by name.

@@ -41,6 +41,7 @@ pub(crate) fn routes() -> Router<Face> {
         .route("/commit", post(commit::commit))
         .route("/build", post(no_builder))
         .route("/build/prune", post(build_prune))
+        .route("/session", post(no_session))
         .layer(DefaultBodyLimit::disable())
 }
 
@@ -50,6 +51,15 @@ async fn no_builder() -> crate::ApiError {
         http::StatusCode::NOT_IMPLEMENTED,
         "this Weft cannot build images yet; build elsewhere and `docker load` the result",
     )
+}
+
+/// Sessions serve builds. What is no session is refused as by dockerd.
+async fn no_session(headers: http::HeaderMap) -> crate::ApiError {
+    match headers.get(http::header::UPGRADE).map(|u| u.to_str().unwrap_or_default()) {
+        None | Some("") => crate::ApiError::bad_request("no upgrade proto in request".into()),
+        Some("h2c") => no_builder().await,
+        Some(other) => crate::ApiError::bad_request(format!("protocol {other} not supported")),
+    }
 }
 
 async fn build_prune() -> crate::error::Result<axum::response::Response> {

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom},
     net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -133,6 +134,7 @@ fn detach(config: &Config) -> anyhow::Result<()> {
         .read(true)
         .append(true)
         .create(true)
+        .mode(0o640)
         .open(&log_path)
         .with_context(|| format!("opening {}", log_path.display()))?;
     let start = log.seek(SeekFrom::End(0))?;

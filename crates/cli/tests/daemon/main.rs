@@ -12,6 +12,9 @@ mod keys;
 mod lost;
 mod memory;
 mod papers;
+mod policy;
+mod private;
+mod remains;
 mod remap;
 
 use std::{

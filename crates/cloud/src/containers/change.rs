@@ -116,7 +116,13 @@ impl Cloud {
             ));
         }
         let (old, new) = (&found.spec.resources, &change.resources);
-        if new.memory > old.memory_swap && new.memory_swap == 0 && old.memory_swap > 0 {
+        // Also where none was set (moby `UpdateContainer`); a host without limits for swap sets none.
+        let swap_limit = self.engine().host().swap_limit;
+        if new.memory != 0 && new.memory > old.memory_swap && new.memory_swap == 0 && swap_limit {
+            // What the limit is by itself is told first.
+            let mut alone = found.spec.clone();
+            (alone.resources.memory, alone.resources.memory_swap) = (new.memory, 0);
+            self.validate(&alone)?;
             return Err(CloudError::Conflict(format!(
                 "Cannot update container {id}: Memory limit should be smaller than already set memoryswap limit, \
                  update the memoryswap at the same time"
@@ -136,6 +142,7 @@ impl Cloud {
             ));
         }
         let mut warnings = self.validate(&spec)?;
+        spec.resources = weft_engine::oci::granted(&spec.resources, self.engine().host());
         // The running processes first: limits the kernel refuses must not be written down.
         if found.status.state.is_alive() && spec.resources != found.spec.resources {
             warnings.extend(self.engine().update(&spec).await?);

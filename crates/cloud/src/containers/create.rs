@@ -59,6 +59,7 @@ impl Cloud {
         warnings.extend(self.validate(&spec)?);
         let mut spec = spec;
         let host = self.engine().host();
+        spec.resources = weft_engine::oci::granted(&spec.resources, host);
         swap_default(&mut spec.resources, host.swap_limit);
         if spec.confine.cgroup == CgroupNs::Default {
             let unified = host.cgroup == CgroupVersion::V2;

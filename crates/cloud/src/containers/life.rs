@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use weft_base::Tasks;
 use weft_engine::{WaitCondition, signal};
 use weft_model::{Container, ContainerStatus, NetworkMode, Port, RunRequest, RunState, StopRequest, Want};
 use weft_store::{Conflict, StoreError, Stored, Txn};
@@ -11,6 +13,8 @@ use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 const SIGKILL: i32 = 9;
 /// How long a kill waits for the end (moby `daemon/kill.go`).
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Containers that a new daemon starts at the same time.
+const STARTS: usize = 16;
 
 impl Cloud {
     /// Starts a container and returns once its process runs.
@@ -35,6 +39,29 @@ impl Cloud {
             })
             .await?;
         started(&status)
+    }
+
+    /// Has the containers started that their policies want a new daemon to start; they come up behind. Before the first
+    /// request is served.
+    ///
+    /// # Errors
+    /// When records cannot be read.
+    pub async fn start_by_policy(&self, tasks: &Tasks) -> Result<()> {
+        let due = self.engine().due_at_boot().await?;
+        let cloud = self.clone();
+        let caller = Caller::local_administrator("restart policy");
+        tasks.spawn(async move {
+            let starts = due.iter().map(ToString::to_string);
+            let (cloud, caller) = (&cloud, &caller);
+            let start = |id: String| async move {
+                match cloud.container_start(caller, &id).await {
+                    Ok(()) | Err(CloudError::NotModified) => {}
+                    Err(error) => tracing::warn!(%error, container = id, "its policy could not start it"),
+                }
+            };
+            futures_util::stream::iter(starts).for_each_concurrent(STARTS, start).await;
+        });
+        Ok(())
     }
 
     /// Stops a container and returns once its process is gone.

@@ -26,6 +26,9 @@ cases! {
         t.docker(["tag", "nosuch-image", "x"]).exits(1).says("No such image: nosuch-image");
     }
     fn no_such_volume(t) { t.docker(["volume", "inspect", "nosuch-volume"]).exits(1).says("no such volume"); }
+    fn volume_name_too_short(t) {
+        t.docker(["volume", "create", "x"]).exits(1).says("volume name is too short, names should be at least two alphanumeric characters");
+    }
     fn no_such_network(t) { t.docker(["network", "inspect", "nosuch-network"]).exits(1).says("nosuch-network not found"); }
     fn image_in_use(t) {
         let (name, img) = (t.ctr("a"), t.img("i"));

@@ -62,6 +62,14 @@ cases! {
         assert!(out.stdout.lines().count() < 20_000);
     }
     fn driver_unknown(t) { t.docker(["run", "--rm", "--log-driver", "nosuch", IMG, "true"]).exits(125).says("nosuch"); }
+    fn driver_out_of_order(t) {
+        // Nobody listens at port 1. No runtime was asked, so none is blamed.
+        let address = "syslog-address=tcp://127.0.0.1:1";
+        let out = t.docker(["run", "--rm", "--log-driver", "syslog", "--log-opt", address, IMG, "true"]).fails();
+        let text = out.both();
+        assert!(text.contains("failed to initialize logging driver: ") && !text.contains("runtime"), "{text}");
+        assert!(!text.contains("shim task") && !text.contains("unknown"), "{text}");
+    }
     fn option_unknown(t) {
         t.docker(["run", "--rm", "--log-opt", "nosuch=1", IMG, "true"]).exits(125).says("unknown log opt 'nosuch'");
     }

@@ -193,6 +193,16 @@ cases! {
         let address = t.inspect(&c, "{{.NetworkSettings.IPAddress}}");
         t.docker(["run", "--rm", "--network", &format!("container:{c}"), IMG, "ip", "-o", "-4", "addr"]).ok().has(&address);
     }
+    fn links_are_variables_of_every_process(t) {
+        let a = t.sleeper("a", ["-e", "COLOUR=red", "--expose", "8000"]);
+        let b = t.sleeper("b", ["--link", &format!("{a}:al")]);
+        for out in [t.docker(["exec", &b, "env"]), t.docker(["exec", &b, "cat", "/proc/1/environ"])] {
+            let text = out.ok().text().replace('\0', "\n");
+            for line in [&format!("AL_NAME=/{b}/al")[..], "AL_ENV_COLOUR=red", "AL_PORT_8000_TCP_PORT=8000", "AL_PORT=tcp://"] {
+                assert!(text.contains(line), "{line}: {text}");
+            }
+        }
+    }
     fn links_on_the_default_bridge(t) {
         let w = web(t, "w", &[]);
         t.until("answers", || t.docker([&["run", "--rm", "--link", &format!("{w}:peer"), IMG][..], &GET, &["http://peer/"]].concat()).text() == "w");

@@ -22,6 +22,19 @@ cases! {
         t.docker(["inspect", "-f", "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}}", &c]).ok().is("20971520 41943040");
         t.docker(["update", "-m", "64m", &c]).fails().says("update the memoryswap at the same time");
     }
+    fn memory_above_no_swap_limit(t) {
+        let c = t.ctr("a");
+        t.docker(["create", "--name", &c, IMG, "true"]).ok();
+        let limited = t.docker(["info", "-f", "{{.SwapLimit}}"]).ok().text() == "true";
+        let out = t.docker(["update", "--memory", "64m", &c]);
+        if limited {
+            out.fails().says("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time");
+        } else {
+            out.ok();
+        }
+        t.docker(["update", "--memory", "64m", "--memory-swap", "128m", &c]).ok();
+        assert_eq!(t.inspect(&c, "{{.HostConfig.Memory}}"), "67108864");
+    }
     fn cgroup_parent(t) {
         let c = t.ctr("a");
         t.docker(["run", "--name", &c, "--cgroup-parent", "/weft-conformance-parent", IMG, "cat", "/proc/self/cgroup"]).ok().has(":/weft-conformance-parent/");

@@ -81,5 +81,32 @@ cases! {
         t.docker(["network", "inspect", &n]).exits(1);
         t.docker(["image", "inspect", IMG]).ok();
     }
+    fn prunes_keep_what_the_filter_does_not_name(t) [alone = "removes things of every test"] {
+        let label = |kept: bool| if kept { "prune.filter=kept" } else { "prune.filter=gone" };
+        let filter = "label=prune.filter=gone";
+        let things = |kept: bool| {
+            let name = if kept { "kept" } else { "gone" };
+            (t.ctr(name), t.net(name), t.vol(name))
+        };
+        for kept in [true, false] {
+            let (c, n, v) = things(kept);
+            t.docker(["create", "--name", &c, "--label", label(kept), IMG, "true"]).ok();
+            t.docker(["network", "create", "--label", label(kept), &n]).ok();
+            t.docker(["volume", "create", "--label", label(kept), &v]).ok();
+        }
+        t.docker(["container", "prune", "-f", "--filter", filter]).ok().has("Total reclaimed space");
+        t.docker(["network", "prune", "-f", "--filter", filter]).ok();
+        t.docker(["volume", "prune", "-a", "-f", "--filter", filter]).ok();
+        let ((c, n, v), (gone_c, gone_n, gone_v)) = (things(true), things(false));
+        for (kind, kept, gone) in [("container", &c, &gone_c), ("network", &n, &gone_n), ("volume", &v, &gone_v)] {
+            t.docker([kind, "inspect", kept]).ok();
+            t.docker([kind, "inspect", gone]).exits(1);
+        }
+        t.docker(["container", "prune", "-f", "--filter", "until=1h"]).ok();
+        t.docker(["container", "inspect", &c]).ok();
+        t.docker(["system", "prune", "-f", "--filter", "label!=prune.filter"]).ok();
+        t.docker(["container", "inspect", &c]).ok();
+        t.docker(["image", "prune", "-f", "--filter", "nosuch=1"]).exits(1).says("invalid filter");
+    }
     fn plugins_are_none(t) { t.docker(["plugin", "ls", "-q"]).ok().is(""); }
 }

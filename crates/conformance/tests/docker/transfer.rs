@@ -3,6 +3,12 @@
 use crate::dsl::{IMG, cases};
 
 cases! {
+    fn copying_in_what_is_no_archive(t) {
+        let c = t.sleeper("a", [""; 0]);
+        let out = t.docker_in(["cp", "-", &format!("{c}:/tmp")], "x\n").fails();
+        assert!(out.stderr.contains("Error processing tar file(exit status 1): "), "{}", out.stderr);
+        assert!(!out.stderr.contains("layer"), "{}", out.stderr);
+    }
     fn file_in_and_out(t) {
         let c = t.sleeper("a", [""; 0]);
         let file = t.file("in", "payload");

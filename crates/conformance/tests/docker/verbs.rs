@@ -125,6 +125,15 @@ cases! {
         t.docker(["update", "--cpuset-cpus", "4000", &c]).fails().says("cpus");
         t.docker(["update", "--memory", "9m", "nosuch"]).fails().says("No such container: nosuch");
     }
+    fn a_discarded_limit_is_forgotten(t) [newer = "20.10 still sets kernel memory"] {
+        let c = t.sleeper("a", ["--kernel-memory", "10m"]);
+        for update in [["--restart", "always"], ["--kernel-memory", "11m"], ["--restart", "no"]] {
+            let out = t.docker(["update", update[0], update[1], &c]).ok();
+            let warned = out.both().matches("kernel memory").count();
+            assert_eq!(warned, usize::from(update[0] == "--kernel-memory"), "{update:?}: {}", out.both());
+            assert_eq!(t.inspect(&c, "{{.HostConfig.KernelMemory}}"), "0", "{update:?}");
+        }
+    }
     fn stop_and_restart_with_a_signal(t) [newer = "API 1.42"] {
         let c = t.ctr("a");
         let script = "trap 'echo got; exit 4' USR2; while :; do sleep 0.05; done";

@@ -94,6 +94,11 @@ cases! {
         t.docker(["run", "--rm", "-v", &format!("{v}:/d"), IMG, "grep", " /d ", "/proc/mounts"]).ok().has("size=2048k");
     }
     fn unknown_driver(t) { t.docker(["volume", "create", "-d", "nosuch"]).exits(1).says("nosuch"); }
+    fn a_name_too_long_is_refused_and_nothing_stays(t) {
+        let name = "v".repeat(300);
+        t.docker(["volume", "create", &name]).fails().says("too long");
+        t.docker(["volume", "ls", "-q"]).lacks(&name);
+    }
     fn invalid_name(t) { t.docker(["volume", "create", "a/b"]).exits(1).says("includes invalid characters"); }
     fn prune(t) [alone = "removes unused volumes"] {
         let (gone, kept) = (t.vol("gone"), t.vol("kept"));

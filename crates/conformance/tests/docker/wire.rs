@@ -93,6 +93,70 @@ cases! {
         let (_, answer) = ask(t, "POST", "/v1.41/containers/create", "[]");
         assert!(answer.contains("json: cannot unmarshal array into Go value of type "), "{answer}");
     }
+    fn megabytes_of_labels(t) {
+        let name = t.ctr("a");
+        let body = format!(r#"{{"Image":"busybox","Cmd":["true"],"Labels":{{"big":"{}"}}}}"#, "x".repeat(3_000_000));
+        let (status, answer) = ask(t, "POST", &format!("/v1.41/containers/create?name={name}"), &body);
+        assert_eq!(status, 201, "{answer}");
+        t.docker(["start", "-a", &name]).ok();
+        assert_eq!(t.inspect(&name, "{{len .Config.Labels.big}} {{.State.Status}}"), "3000000 exited");
+    }
+    fn what_no_record_holds_is_refused_with_its_limit(t) [newer = "20.10 takes it"] {
+        let body = format!(r#"{{"Image":"busybox","Labels":{{"big":"{}"}}}}"#, "x".repeat(5_000_000));
+        let (status, answer) = ask(t, "POST", "/v1.41/containers/create", &body);
+        assert!(status == 400 && answer.contains("at most 4194304") && !answer.contains("/weft/"), "{status} {answer}");
+    }
+    fn variables_without_names(t) {
+        for (env, told) in [(r#"["="]"#, "invalid environment variable: ="), (r#"["","A"]"#, "invalid environment variable: "), (r#"["A=1","=b"]"#, "invalid environment variable: =b")] {
+            let answer = ask(t, "POST", "/v1.41/containers/create", &format!(r#"{{"Image":"busybox","Env":{env}}}"#));
+            assert_eq!(answer, (400, format!(r#"{{"message":"{told}"}}"#)));
+        }
+    }
+    fn a_start_says_nothing(t) {
+        let name = t.ctr("a");
+        t.docker(["create", "--name", &name, IMG, "true"]).ok();
+        let path = format!("/v1.41/containers/{name}/start");
+        let (status, answer) = ask(t, "POST", &path, r#"{"Binds": ["/:/x"]}"#);
+        assert!(status == 400 && answer.contains("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"), "{status} {answer}");
+        assert_eq!(ask(t, "POST", &path, "{}").0, 204);
+    }
+    fn paths_that_are_no_text(t) {
+        let (status, answer) = ask(t, "GET", "/v1.41/containers/%ff%fe/json", "");
+        assert_eq!(status, 404, "{answer}");
+        assert!(answer.starts_with(r#"{"message":"No such container: "#), "{answer}");
+    }
+    fn paths_that_are_not_clean(t) {
+        for (path, told) in [("/v1.41/containers/../info", "/v1.41/info"), ("//v1.41//info?a=b", "/v1.41/info?a=b"), ("//v1.41//info/", "/v1.41/info/")] {
+            let mut stream = connect(t);
+            stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let location = answer.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("location: ").map(str::to_owned));
+            assert!(answer.contains(" 301 ") && location.as_deref() == Some(told), "{path}: {answer}");
+        }
+        assert_eq!(ask(t, "OPTIONS", "/v1.41/containers/json", "").0, 200);
+    }
+    fn bodies_without_a_configuration(t) {
+        for body in ["{}", "null", r#"{"HostConfig":{"Memory":67108864}}"#] {
+            let (status, answer) = ask(t, "POST", "/v1.41/containers/create", body);
+            assert!(status == 400 && answer.to_lowercase().contains("config cannot be empty in order to create a container"), "{body}: {status} {answer}");
+        }
+    }
+    fn platforms_that_are_none(t) {
+        let (status, answer) = ask(t, "POST", "/v1.41/containers/create?platform=foo/bar/baz/qux", r#"{"Image":"busybox"}"#);
+        assert!(status == 400 && answer.contains("cannot parse platform specifier"), "{status} {answer}");
+    }
+    fn streams_of_nobody(t) {
+        assert_eq!(ask(t, "GET", "/v1.41/containers/nosuch/attach/ws", "").0, 404);
+        let (status, answer) = ask(t, "POST", "/v1.41/session", "");
+        assert!(status == 400 && answer.contains("no upgrade proto in request"), "{status} {answer}");
+    }
+    fn a_tail_that_is_no_number_means_all(t) {
+        let name = t.ctr("a");
+        t.docker(["run", "--name", &name, IMG, "sh", "-c", "echo a; echo b"]).ok();
+        let (status, answer) = ask(t, "GET", &format!("/v1.41/containers/{name}/logs?stdout=1&tail=abc"), "");
+        assert!(status == 200 && answer.contains('a') && answer.contains('b'), "{status} {answer}");
+    }
     fn content_behind_the_body(t) [newer = "20.10 ignores it"] {
         let name = t.ctr("a");
         let (status, answer) = ask(t, "POST", &format!("/v1.44/containers/create?name={name}"), "{\"Image\":\"busybox\"} {}");

@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Stat};
 use tokio::io::AsyncRead;
 use tokio_util::io::SyncIoBridge;
 use weft_base::Timestamp;
-use weft_image::Merge;
+use weft_image::{ImageError, Merge};
 use weft_model::{Container, ContainerId};
 
 use crate::{ByteStream, Engine, EngineError, Result, disk::stream, error::blocking, oci};
@@ -111,7 +111,7 @@ impl Engine {
                 let base = wanted.target(view, &container)?;
                 let owner = owner(view, &container, options)?;
                 let how = Merge { base, owner, keep_kinds: options.no_overwrite_dir_non_dir };
-                Ok(snapshots.copy_in(archive, view.root_fd()?, how)?)
+                snapshots.copy_in(archive, view.root_fd()?, how).map_err(refused)
             })
         })
         .await
@@ -120,6 +120,16 @@ impl Engine {
     async fn view_plan(&self, id: ContainerId) -> Result<ViewPlan> {
         let container = self.0.container(id).await?;
         ViewPlan::new(&self.0, &container).await
+    }
+}
+
+/// An archive that is none, as dockerd says it: to the layers' reader all is a layer.
+fn refused(error: ImageError) -> EngineError {
+    match error {
+        ImageError::Corrupt { why, .. } => {
+            EngineError::Invalid(format!("Error processing tar file(exit status 1): {why}"))
+        }
+        other => other.into(),
     }
 }
 

@@ -35,6 +35,8 @@ struct Queue {
     lines: VecDeque<Owned>,
     bytes: u64,
     over: bool,
+    /// The driver is to be flushed though no line came.
+    flush: bool,
     failure: Option<io::Error>,
 }
 
@@ -86,11 +88,12 @@ impl Shared {
                 if queue.over {
                     break;
                 }
+                queue.flush = false;
                 drop(queue);
                 let flushed = driver.flush();
                 let mut queue = self.queue();
                 queue.failure = flushed.err().or(queue.failure.take());
-                let empty = |q: &mut Queue| q.lines.is_empty() && !q.over;
+                let empty = |q: &mut Queue| q.lines.is_empty() && !q.over && !q.flush;
                 drop(self.news.wait_while(queue, empty).unwrap_or_else(PoisonError::into_inner));
                 continue;
             };
@@ -120,6 +123,15 @@ impl<D: Driver + 'static> Driver for Lossy<D> {
         }
         // What failed since the last line is told with this one.
         queue.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The thread flushes by itself when the lines are out; but it does not hear of a compression that is done.
+    fn flush(&mut self) -> io::Result<()> {
+        if matches!(self.writer, Writer::Running(_)) {
+            self.shared.queue().flush = true;
+            self.shared.news.notify_one();
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> io::Result<()> {

@@ -40,7 +40,7 @@ pub use process::exec_process;
 pub use resources::{Limits, limits};
 pub use types::{Built, BundleFacts, IdMap, MountSource, ResolvedMount, UserNamespace};
 pub use user::{ResolvedUser, UserError};
-pub use validate::{Invalid, validate, validate_resources};
+pub use validate::{Invalid, granted, validate, validate_resources};
 
 #[cfg(test)]
 pub(crate) mod tests;

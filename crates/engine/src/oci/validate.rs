@@ -146,6 +146,18 @@ pub fn validate_resources(r: &Resources, host: &HostFacts, update: bool) -> Resu
     Ok(warnings)
 }
 
+/// What is kept of limits that passed [`validate`]: those this host discards are not, or every later look at them
+/// would warn again.
+#[must_use]
+pub fn granted(wanted: &Resources, host: &HostFacts) -> Resources {
+    let mut kept = resources::grantable(wanted, host).0;
+    // A default that was filled in is no wish: it must not bind a later change of the memory.
+    if wanted.memory_swap == 0 {
+        kept.memory_swap = 0;
+    }
+    kept
+}
+
 fn memory(r: &Resources, update: bool) -> Checked {
     ensure(r.memory == 0 || r.memory >= LEAST_MEMORY, "Minimum memory limit allowed is 6MB")?;
     ensure(

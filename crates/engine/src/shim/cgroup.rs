@@ -171,6 +171,16 @@ impl Cgroup {
     }
 }
 
+/// Removes what a shim that was killed has left of its container's cgroup, processes among it.
+pub(crate) fn clear(path: &str) -> io::Result<()> {
+    let cgroup = Cgroup::open(path)?;
+    if cgroup.signal_all(9) {
+        // On version 1 a frozen process cannot even die.
+        let _ = cgroup.freeze(false);
+    }
+    cgroup.remove()
+}
+
 /// A cgroup of version 2 that somebody is to be in, opened while its path can be seen.
 pub(super) struct Unified {
     dir: fs::File,

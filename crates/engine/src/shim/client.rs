@@ -41,6 +41,9 @@ pub enum ShimError {
     /// The request does not fit the state.
     #[error("{0}")]
     State(String),
+    /// The log could not be opened (125).
+    #[error("{0}")]
+    Log(String),
     /// The runtime refused or failed (125).
     #[error("{0}")]
     Other(String),
@@ -81,6 +84,7 @@ impl From<Fault> for ShimError {
             types::FaultKind::NotFound => Self::NotFound(fault.message),
             types::FaultKind::NotExecutable => Self::NotExecutable(fault.message),
             types::FaultKind::State => Self::State(fault.message),
+            types::FaultKind::Log => Self::Log(fault.message),
             types::FaultKind::Other => Self::Other(fault.message),
         }
     }

@@ -50,21 +50,28 @@ impl Monitor {
     /// Collects ended children.
     pub(super) fn reap(&mut self) -> io::Result<()> {
         while let Ok(Some(_)) = self.signals.read_signal() {}
+        let mut others = false;
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     let pid = pid.as_raw_nonzero().get();
                     match self.init {
                         Some(init) if init.pid == pid => self.ended(status),
-                        Some(_) => {}
+                        Some(_) => others = true,
                         None => self.strays.push((pid, status)),
                     }
                 }
-                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(()),
+                Ok(None) | Err(rustix::io::Errno::CHILD) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+        if others {
+            // It may have been the one that compressed a rotated log; a container that has gone quiet gives the
+            // log no other occasion to put the result in place and begin with the next.
+            self.flush_log();
+        }
+        Ok(())
     }
 
     fn ended(&mut self, status: RawStatus) {

@@ -16,7 +16,7 @@
 //! What it refuses to do: threads, timers, restarts, policy. The daemon decides; the shim keeps.
 
 mod builtin;
-mod cgroup;
+pub(crate) mod cgroup;
 mod cgview;
 pub mod client;
 mod conn;
@@ -126,7 +126,8 @@ fn prepare(dir: &Path, is_exec: bool, signals: SignalFd) -> io::Result<Monitor> 
         Some(log) => match logs::writer::open(&log.config, &log.dir, &log.facts) {
             Ok(sink) => Some(sink),
             Err(e) => {
-                fault = Some(Fault::because("failed to initialize logging driver", &e));
+                let because = Fault::because("failed to initialize logging driver", &e);
+                fault = Some(Fault { kind: FaultKind::Log, ..because });
                 None
             }
         },

@@ -325,7 +325,7 @@ impl Monitor {
         }
     }
 
-    fn flush_log(&mut self) {
+    pub(super) fn flush_log(&mut self) {
         self.log_dirty = false;
         if let Some(log) = &mut self.log
             && let Err(error) = log.flush()

@@ -174,6 +174,8 @@ pub enum FaultKind {
     NotExecutable,
     /// The request does not fit the state of the container (not running, already started).
     State,
+    /// The log could not be opened; no runtime was asked (125).
+    Log,
     /// Anything else (125).
     Other,
 }
@@ -210,7 +212,7 @@ impl Fault {
         match self.kind {
             FaultKind::NotFound => 127,
             FaultKind::NotExecutable => 126,
-            FaultKind::State | FaultKind::Other => 125,
+            FaultKind::State | FaultKind::Log | FaultKind::Other => 125,
         }
     }
 

@@ -9,6 +9,8 @@
 
 use std::{
     collections::HashMap,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -52,6 +54,12 @@ pub(crate) fn open(path: &Path, now: Timestamp) -> Result<Opened, StoreError> {
 
 fn open_unguarded(path: &Path, now: Timestamp) -> Result<Opened, StoreError> {
     let db = builder().create(path).map_err(|e| open_error(path, e))?;
+    // What containers are told in confidence is in there.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|e| StoreError::Io {
+        doing: "close to others",
+        path: path.to_owned(),
+        source: Arc::new(e),
+    })?;
     migrate::to_present(&db, path)?;
     let tx = db.begin_read().map_err(|e| backend("read", e))?;
     let meta = read_meta(&tx)?;
