@@ -112,9 +112,9 @@ mod tests {
     fn layouts() {
         let hybrid = "30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
             31 29 0:27 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n";
-        let (unified, v1) = super::layout(hybrid);
+        let (unified, v1) = layout(hybrid);
         assert_eq!(unified.as_deref(), Some("/sys/fs/cgroup/unified"));
         assert!(v1.contains(&"cpu".to_owned()) && v1.contains(&"cpuacct".to_owned()));
-        assert_eq!(super::layout(""), (None, Vec::new()));
+        assert_eq!(layout(""), (None, Vec::new()));
     }
 }

@@ -572,7 +572,7 @@ fn what_is_not_granted_is_said_at_creation() {
 fn what_is_discarded_is_not_kept() {
     let mut s = spec();
     (s.resources.memory, s.resources.kernel_memory) = (64 << 20, 8 << 20);
-    s.resources = super::granted(&s.resources, &host());
+    s.resources = granted(&s.resources, &host());
     assert_eq!((s.resources.memory, s.resources.memory_swap, s.resources.kernel_memory), (64 << 20, 0, 0));
     assert_eq!(validate(&s, &host(), false).unwrap(), Vec::<String>::new());
 }
