@@ -49,9 +49,9 @@ fn carry_out(line: Line) -> anyhow::Result<()> {
     #[cfg(feature = "daemon")]
     let command = match line.command {
         Command::Up(args) => return host::up::up(*args, line.run),
-        Command::Doctor(args) => return host::doctor::doctor(&args, line.json),
+        Command::Doctor(args) => return host::doctor::doctor(&args, line.run.as_deref(), line.json),
         Command::Feature(args) => return host::feature::feature(&args, line.run.as_deref(), line.json),
-        Command::Store(args) => return host::store::store(args, line.json),
+        Command::Store(args) => return host::store::store(args, line.run.as_deref(), line.json),
         other => other,
     };
     #[cfg(not(feature = "daemon"))]

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use weft_base::Tasks;
 use weft_model::{Container, ContainerId, Port, PortOwner, RunState};
-use weft_store::{Txn, reconcile::Loop};
+use weft_store::{Stored, Txn, reconcile::Loop};
 
 use crate::{Cloud, CloudError, Result};
 
@@ -56,22 +56,40 @@ impl Cloud {
         }
         for container in containers.iter() {
             let failed = container.status.state == RunState::Created && container.status.start_failure != 0;
-            let ended = rests(container) && (container.status.state == RunState::Exited || failed);
-            if ended
-                && container.spec.auto_remove
-                && container.meta.deleting.is_none()
-                && self.ask_removal(container, true).await?
-            {
-                let (cloud, container) = (self.clone(), container.clone());
-                // One that is slow to go must not hold up the others.
-                tokio::spawn(async move {
-                    if let Err(error) = cloud.finish_removal(&container).await {
-                        tracing::warn!(%error, container = %container.spec.id, "automatic removal failed");
-                    }
-                });
+            if rests(container) && (container.status.state == RunState::Exited || failed) {
+                self.auto_remove(container).await?;
             }
         }
         self.volumes_tidy().await
+    }
+
+    /// Removes a container that rests, if it was made for one run only.
+    async fn auto_remove(&self, container: &Stored<Container>) -> Result<()> {
+        if container.spec.auto_remove
+            && container.meta.deleting.is_none()
+            && self.ask_removal(container, true).await?
+        {
+            let (cloud, container) = (self.clone(), container.clone());
+            // One that is slow to go must not hold up the others.
+            tokio::spawn(async move {
+                if let Err(error) = cloud.finish_removal(&container).await {
+                    tracing::warn!(%error, container = %container.spec.id, "automatic removal failed");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Removes what was made for one run only and was not started before the last daemon ended: whoever wanted to is
+    /// gone, or its start was refused and nobody could write so (moby `daemon.restore`). Before the first request is
+    /// served.
+    pub(crate) async fn tidy_unstarted(&self) -> Result<()> {
+        for container in self.0.containers.list_shared().await?.iter() {
+            if rests(container) && container.status.state == RunState::Created {
+                self.auto_remove(container).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Releases the ports of a container that rests or is gone.

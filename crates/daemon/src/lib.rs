@@ -28,6 +28,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use config::{Config, ConfigError};
+pub use lock::noted_root;
 pub use log::LogFormat;
 
 /// The commit it was built from; empty when unknown.
@@ -75,6 +76,7 @@ async fn serve(mut config: Config, reread: &Reread) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("catching SIGHUP")?;
     let adopted = activation::adopt()?;
     let lock = lock::take(&config.run)?;
+    lock::note_root(&config.run, &config.root)?;
     let running = tokio::select! {
         running = wire::start(&config, adopted) => running?,
         _ = terminate.recv() => return Ok(()),

@@ -1,4 +1,5 @@
-//! One daemon for each run directory: `RUN/weft.pid`, locked for as long as the daemon lives.
+//! One daemon for each run directory: `RUN/weft.pid`, locked for as long as the daemon lives. `RUN/root` leads to its
+//! data and stays, so that what is done without a daemon finds the data of the one that ran there.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,6 +11,8 @@ use std::{
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 
+/// A symbolic link in the run directory.
+const ROOT_LINK: &str = "root";
 /// How long one that has just been killed may take to be gone.
 const DYING: Duration = Duration::from_millis(500);
 
@@ -56,8 +59,39 @@ pub(crate) fn take(run: &Path) -> anyhow::Result<Lock> {
     Ok(Lock { path, _file: file })
 }
 
+/// Notes where the daemon of `run` keeps its data.
+pub(crate) fn note_root(run: &Path, root: &Path) -> anyhow::Result<()> {
+    let (link, fresh) = (run.join(ROOT_LINK), run.join(".root"));
+    let root = std::path::absolute(root).with_context(|| format!("finding {}", root.display()))?;
+    if std::fs::read_link(&link).is_ok_and(|known| known == root) {
+        return Ok(());
+    }
+    let _ = std::fs::remove_file(&fresh);
+    // Renamed, because there is always one that is whole.
+    std::os::unix::fs::symlink(&root, &fresh)
+        .and_then(|()| std::fs::rename(&fresh, &link))
+        .with_context(|| format!("noting the data directory in {}", link.display()))
+}
+
+/// Where the daemon of `run`, or the last one that ran there, keeps its data.
+#[must_use]
+pub fn noted_root(run: &Path) -> Option<PathBuf> {
+    std::fs::read_link(run.join(ROOT_LINK)).ok()
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_data_directory_is_noted_and_noted_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(super::noted_root(dir.path()), None);
+        for root in ["/some/data", "/other/data", "/other/data"] {
+            super::note_root(dir.path(), root.as_ref()).unwrap();
+            assert_eq!(super::noted_root(dir.path()), Some(root.into()));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn second_daemon_is_refused_and_the_file_goes() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! A store that is gone while what it told of is still there. To begin anew then would mean to take running containers
-//! for left-overs, and images and volumes for nobody's.
+//! A store that is gone, or another one, while what it told of is still there. To go on then would mean to take running
+//! containers for left-overs, and images and volumes for nobody's.
 
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, sync::Arc};
 
 use anyhow::bail;
+use weft_store::Kv;
 
 use crate::Config;
 
@@ -38,5 +39,21 @@ pub(crate) fn check(config: &Config, store: &Path) -> anyhow::Result<()> {
         store.display(),
         root.display(),
         run.display(),
+    )
+}
+
+/// Refuses a store that does not know containers which run here: another daemon's, or an older copy.
+pub(crate) async fn check_running(config: &Config, kv: &Arc<dyn Kv>) -> anyhow::Result<()> {
+    let strangers = weft_engine::unrecorded(&config.run, kv).await?;
+    let Some(first) = strangers.first() else { return Ok(()) };
+    let mut found = String::new();
+    for stranger in &strangers {
+        let _ = write!(found, "\n  {} (process {})", stranger.id, stranger.pid);
+    }
+    let (run, root) = (config.run.display(), config.root.display());
+    bail!(
+        "containers run in {run} that the store in {root} does not know; it is another daemon's, or an older copy:{found}\n\
+         Put the right store there, or say its --root. To give these containers up, end them (kill -9 {}) and start again.",
+        first.pid,
     )
 }

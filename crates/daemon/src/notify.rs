@@ -1,7 +1,13 @@
 //! Telling whoever started the daemon how it is: a line on standard error, and the service manager's socket
 //! (sd_notify(3)).
 
-use std::os::unix::{ffi::OsStrExt, net::UnixDatagram};
+use std::{
+    os::unix::{ffi::OsStrExt, net::UnixDatagram},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+/// Nobody listens at the socket: the variable came from whoever started us, and its service is over.
+static DEAF: AtomicBool = AtomicBool::new(false);
 
 /// Every listener accepts.
 pub(crate) fn ready() {
@@ -29,7 +35,7 @@ pub(crate) fn stopping() {
 }
 
 fn tell(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|_| !DEAF.load(Relaxed)) else { return };
     let sent = UnixDatagram::unbound().and_then(|socket| match path.as_bytes().strip_prefix(b"@") {
         Some(name) => {
             use std::os::linux::net::SocketAddrExt;
@@ -39,6 +45,7 @@ fn tell(state: &str) {
         None => socket.send_to(state.as_bytes(), &path),
     });
     if let Err(error) = sent {
-        tracing::warn!(%error, "the service manager could not be told {state}");
+        DEAF.store(true, Relaxed);
+        tracing::debug!(%error, "no service manager listens at NOTIFY_SOCKET");
     }
 }

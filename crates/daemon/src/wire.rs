@@ -220,6 +220,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     for (key, why) in &config.ignored {
         tracing::warn!(key, why, "this key of daemon.json is not acted upon");
     }
+    oci::require_cgroups()?;
     let features = features(config)?;
     let faces = Arc::new(Faces::new(config, adopted)?);
     // Sockets are bound first, so that a taken one ends the start before anything is made.
@@ -229,6 +230,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     }
     let tasks = Tasks::new();
     let kv = store(config).await?;
+    crate::lost::check_running(config, &kv).await?;
     let id = host(&kv, config).await?;
     let (cloud, registry, resolver) = domains(config, &kv, id, features.is_on("dns"), &tasks).await?;
     let facts = weft_api_docker::Facts {

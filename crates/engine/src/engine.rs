@@ -41,10 +41,6 @@ pub(crate) struct Inner {
     pub closing: AtomicBool,
 }
 
-/// Without it no container could be confined, nor even be found again.
-const NO_CGROUPS: &str = "no cgroup file system is mounted here, or version 1 without the devices controller. Mount one \
-    (mount -t cgroup2 none /sys/fs/cgroup); `ip netns exec` hides those that are mounted, nsenter --net=FILE does not";
-
 impl Engine {
     /// Opens the engine: finds what earlier daemons left running, writes down what ended meanwhile, and goes on with
     /// restarts by policy that were waited for. Running containers are not touched. Returns once every container is known; restarts go on behind.
@@ -69,9 +65,6 @@ impl Engine {
             keep_private(&dir, group).map_err(EngineError::io(format!("closing {}", dir.display())))?;
         }
         let host = blocking(|| Ok(HostFacts::detect())).await?;
-        if !host.has_controller("devices") {
-            return Err(EngineError::Invalid(NO_CGROUPS.into()));
-        }
         let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
         let owner = config.userns_remap.as_ref().map_or((0, 0), crate::oci::UserNamespace::root);
         let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv), owner)?;

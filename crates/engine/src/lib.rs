@@ -58,6 +58,7 @@ pub use engine::{Engine, keep_private};
 pub use error::{EngineError, Result};
 pub use events::{EventLog, Feed};
 pub use logs::reader::{LogQuery, LogReader};
+pub use reconcile::{Unrecorded, unrecorded};
 pub use stats::{InterfaceUsage, Pair, Sample, StatsStream};
 pub use types::*;
 pub use volumes::{Volumes, check_options as check_volume_options};

@@ -2,11 +2,12 @@
 //!
 //! The same plan as in daily work does the rest; here only its inputs are found again.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use weft_base::chain;
-use weft_model::Container;
+use weft_model::{Container, ContainerId};
+use weft_store::{Kv, Table};
 
 use crate::{
     Result,
@@ -44,7 +45,7 @@ pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
     Ok(())
 }
 
-fn names_in(dir: &std::path::Path) -> HashSet<String> {
+fn names_in(dir: &Path) -> HashSet<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
@@ -104,8 +105,45 @@ async fn find_life(inner: &Inner, container: &Container) -> Result<Life> {
     Ok(if container.status.state.is_alive() || unseen { Life::Ended(seen) } else { Life::None })
 }
 
-/// Directories of containers that have no record: a removal that was cut off. Nothing of them can run, since a record
-/// goes only when all else is gone; but mounts may be left.
+/// A process that runs in a container without a record.
+pub struct Unrecorded {
+    /// The container.
+    pub id: ContainerId,
+    /// Its first process; the shim where that cannot be asked.
+    pub pid: i32,
+}
+
+/// Containers that run below `run` and have no record in `kv`. A record goes only when all else is gone, so this is
+/// another daemon's store, or an older copy: who would go on with it would take them for left-overs. To be asked before
+/// anything is made or cleared away.
+///
+/// # Errors
+/// When records cannot be read.
+pub async fn unrecorded(run: &Path, kv: &Arc<dyn Kv>) -> Result<Vec<Unrecorded>> {
+    let containers: Table<Container> = Table::new(Arc::clone(kv));
+    let mut all = Vec::new();
+    for name in names_in(&run.join("containers")) {
+        let Ok(id) = name.parse() else { continue };
+        if containers.get(&name).await?.is_some() {
+            continue;
+        }
+        let dir = run.join("containers").join(&name);
+        let pid = match Shim::adopt(&dir).await {
+            Ok(None) => None,
+            Ok(Some(shim)) => match shim.state().await {
+                Ok(state) if state.phase == Phase::Running => state.init.map(|init| init.pid),
+                // Not let go yet, or over: nobody's work is lost with it.
+                _ => None,
+            },
+            Err(_) => shim::client::last_pid(&dir),
+        };
+        all.extend(pid.map(|pid| Unrecorded { id, pid }));
+    }
+    Ok(all)
+}
+
+/// Directories of containers that have no record: a removal or a start that was cut off. No process of theirs was let go
+/// (see [`unrecorded`]); but mounts may be left, and a shim that waits.
 fn clear_strays(inner: &Arc<Inner>, strays: Vec<String>) {
     if strays.is_empty() {
         return;

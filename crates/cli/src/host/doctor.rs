@@ -1,12 +1,12 @@
 //! `doctor`: what this machine can do, printed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 use weft_daemon::doctor::{Check, Finding, examine, worst};
 
-use super::DEFAULT_ROOT;
+use super::{DEFAULT_ROOT, data_root};
 use crate::{failure::exit, output};
 
 #[derive(Args, Debug)]
@@ -18,14 +18,16 @@ pub struct DoctorArgs {
     /// What is there, too
     #[arg(short = 'a', long)]
     all: bool,
-    /// The daemon's data directory
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT)]
-    root: PathBuf,
+    /// The daemon's data directory [default: that of the daemon in --run]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
 }
 
 /// Examines this machine. Called before there is any thread.
-pub fn doctor(args: &DoctorArgs, json: bool) -> anyhow::Result<()> {
-    let checks = examine(&args.root);
+pub fn doctor(args: &DoctorArgs, run: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    // Asked before the first daemon, too.
+    let root = data_root(args.root.as_deref(), run).unwrap_or_else(|_| DEFAULT_ROOT.into());
+    let checks = examine(&root);
     if json {
         output::json(&json!({"worst": worst(&checks), "checks": checks}))?;
     } else {

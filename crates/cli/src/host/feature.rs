@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use weft_daemon::features::{FEATURES, Features};
 
-use super::DEFAULT_ROOT;
+use super::data_root;
 use crate::{
     client::{Client, DEFAULT_RUN, Endpoint, segment},
     output::{self, Table, human},
@@ -22,9 +22,9 @@ use crate::{
     weft feature disable metrics\n\nA running daemon changes at once, and keeps it."
 )]
 pub struct FeatureArgs {
-    /// The daemon's data directory, where no daemon runs
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, global = true)]
-    root: PathBuf,
+    /// The daemon's data directory, where no daemon runs [default: that of the last daemon in --run]
+    #[arg(long, value_name = "DIR", global = true)]
+    root: Option<PathBuf>,
     #[command(subcommand)]
     command: FeatureCommand,
 }
@@ -48,8 +48,12 @@ enum FeatureCommand {
 
 /// `feature …`.
 pub fn feature(args: &FeatureArgs, run: Option<&Path>, json: bool) -> anyhow::Result<()> {
-    let run = run.unwrap_or(Path::new(DEFAULT_RUN));
-    let answer = if pid_of(run).is_some() { told(&args.command, run)? } else { kept(args)? };
+    let place = run.unwrap_or(Path::new(DEFAULT_RUN));
+    let answer = if pid_of(place).is_some() {
+        told(&args.command, place)?
+    } else {
+        kept(&args.command, &data_root(args.root.as_deref(), run)?)?
+    };
     let verb = match args.command {
         FeatureCommand::List => return list(&answer, json),
         FeatureCommand::Enable { .. } => "enabled",
@@ -79,9 +83,9 @@ fn told(command: &FeatureCommand, run: &Path) -> anyhow::Result<Value> {
 }
 
 /// In the file.
-fn kept(args: &FeatureArgs) -> anyhow::Result<Value> {
-    let mut features = Features::load(&args.root)?;
-    let answer = match &args.command {
+fn kept(command: &FeatureCommand, root: &Path) -> anyhow::Result<Value> {
+    let mut features = Features::load(root)?;
+    let answer = match command {
         FeatureCommand::List => {
             let all = FEATURES.iter().map(|f| {
                 json!({
@@ -97,7 +101,7 @@ fn kept(args: &FeatureArgs) -> anyhow::Result<Value> {
             json!({"disabled": changed.into_iter().collect::<Vec<_>>()})
         }
     };
-    features.save(&args.root)?;
+    features.save(root)?;
     Ok(answer)
 }
 

@@ -1,12 +1,12 @@
 //! `store check | dump`: the daemon's store file, looked at without the daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::DEFAULT_ROOT;
+use super::data_root;
 use crate::{failure::exit, output};
 
 #[derive(Args, Debug)]
@@ -15,9 +15,9 @@ use crate::{failure::exit, output};
     weft store check --file /backup/store.redb"
 )]
 pub struct StoreArgs {
-    /// The daemon's data directory
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_ROOT, global = true)]
-    root: PathBuf,
+    /// The daemon's data directory [default: that of the daemon in --run]
+    #[arg(long, value_name = "DIR", global = true)]
+    root: Option<PathBuf>,
     /// The store file [default: ROOT/store.redb]
     #[arg(long, value_name = "FILE", global = true)]
     file: Option<PathBuf>,
@@ -38,8 +38,11 @@ enum StoreCommand {
 }
 
 /// `store …`.
-pub fn store(args: StoreArgs, json: bool) -> anyhow::Result<()> {
-    let file = args.file.unwrap_or_else(|| args.root.join("store.redb"));
+pub fn store(args: StoreArgs, run: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    let file = match args.file {
+        Some(file) => file,
+        None => data_root(args.root.as_deref(), run)?.join("store.redb"),
+    };
     match args.command {
         StoreCommand::Check => check(&file, json),
         StoreCommand::Dump { prefix } => {
@@ -55,7 +58,7 @@ pub fn store(args: StoreArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn check(file: &std::path::Path, json: bool) -> anyhow::Result<()> {
+fn check(file: &Path, json: bool) -> anyhow::Result<()> {
     let report = weft_store::check(file).with_context(|| format!("reading {}", file.display()))?;
     let sound = report.condition == weft_store::Condition::Sound;
     if json {

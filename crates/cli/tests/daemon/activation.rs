@@ -61,6 +61,14 @@ impl Service {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     }
 
+    /// nsenter forks to enter the pid namespace; the daemon is its only child.
+    fn daemon(child: &Child) -> Pid {
+        let path = format!("/proc/{0}/task/{0}/children", child.id());
+        Pid::from_raw(
+            std::fs::read_to_string(path).unwrap().split_whitespace().next().unwrap().parse().unwrap(),
+        )
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.sandbox.dir().join("log")).unwrap()
     }
@@ -74,10 +82,7 @@ fn passed_socket_is_served_reloaded_and_left_to_its_owner() {
     let socket = service.sandbox.dir().join("docker.sock");
     assert_eq!(get_unix(&socket, "/_ping").unwrap(), (200, "OK".to_owned()));
     assert!(!service.sandbox.dir().join("run/docker.sock").exists(), "no second listener was opened");
-    let pid: i32 = {
-        let path = format!("/proc/{0}/task/{0}/children", child.id());
-        std::fs::read_to_string(path).unwrap().split_whitespace().next().unwrap().parse().unwrap()
-    };
+    let pid = Service::daemon(&child);
     let info = || get_unix(&socket, "/info").unwrap().1;
     assert!(info().contains("a=1"));
     // A new configuration, then a wrong one that changes nothing.
@@ -85,18 +90,18 @@ fn passed_socket_is_served_reloaded_and_left_to_its_owner() {
     let fresh =
         r#"{"hosts": ["fd://"], "labels": ["b=2"], "registry-mirrors": ["http://127.0.0.1:9"], "mtu": 1400}"#;
     std::fs::write(&file, fresh).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    kill(pid, Signal::SIGHUP).unwrap();
     assert!(service.told().starts_with("RELOADING=1\nMONOTONIC_USEC="));
     assert_eq!(service.told(), "READY=1");
     assert!(info().contains("b=2") && info().contains("http://127.0.0.1:9"), "{}", info());
     until("the log", || service.log().contains("these changes need a restart"));
     assert!(service.log().contains("networks"), "{}", service.log());
     std::fs::write(&file, "{").unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+    kill(pid, Signal::SIGHUP).unwrap();
     assert!(service.told().starts_with("RELOADING=1"));
     assert_eq!(service.told(), "READY=1");
     assert!(info().contains("b=2"));
-    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    kill(pid, Signal::SIGTERM).unwrap();
     assert_eq!(service.told(), "STOPPING=1");
     assert!(child.wait().unwrap().success());
     // The next client waits in the socket that its owner kept, and is served by the next start.
@@ -116,4 +121,17 @@ fn fd_without_a_passed_socket_is_refused_as_by_dockerd() {
     let mut child = service.start(0);
     assert!(!child.wait().unwrap().success());
     assert!(service.log().contains("no sockets found via socket activation"), "{}", service.log());
+}
+
+#[test]
+fn a_service_manager_that_went_away_is_no_trouble() {
+    let mut service = Service::new();
+    let mut child = service.start(1);
+    assert_eq!(service.told(), "READY=1");
+    std::fs::remove_file(service.sandbox.dir().join("notify")).unwrap();
+    service.notify = UnixDatagram::unbound().unwrap();
+    kill(Service::daemon(&child), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let log = service.log();
+    assert!(log.contains("stopping on SIGTERM") && !log.contains("service manager"), "{log}");
 }

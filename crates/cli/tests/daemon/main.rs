@@ -11,6 +11,7 @@ mod figures;
 mod keys;
 mod lost;
 mod memory;
+mod papers;
 mod policy;
 mod private;
 mod remains;

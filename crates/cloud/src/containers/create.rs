@@ -111,7 +111,8 @@ impl Cloud {
         Container { meta, spec, status: ContainerStatus::default() }
     }
 
-    /// Takes back creations that an earlier daemon was at when it died. Before the first request is served.
+    /// Takes back creations that an earlier daemon was at when it died, and what nobody will start any more. Before the
+    /// first request is served.
     ///
     /// # Errors
     /// When records cannot be read.
@@ -122,7 +123,7 @@ impl Cloud {
             let volumes: Vec<Volume> = volumes.iter().map(|v| Volume::clone(v)).collect();
             self.take_back(&container, &volumes).await;
         }
-        Ok(())
+        self.tidy_unstarted().await
     }
 
     /// Removes all of a creation that failed; what cannot be removed is logged and swept later.

@@ -63,6 +63,12 @@ cases! {
         t.docker(["network", "create", "--subnet", "10.83.7.0/24", &net]).ok();
         t.sleeper("d", ["--network", &net, "--ip", "10.83.7.7"]);
         t.docker(["run", "--rm", "--name", &c, "--network", &net, "--ip", "10.83.7.7", IMG, "true"]).exits(125).says("Address already in use");
+        t.docker(["run", "--rm", "--name", &c, "-p", "192.0.2.77:18433:80", IMG, "true"]).exits(125).says("cannot assign requested address");
+        // A program of the host that is no container's; it ends by itself.
+        let server = "use Socket; socket(S, PF_INET, SOCK_STREAM, 0); bind(S, pack_sockaddr_in(18434, INADDR_ANY)) or die; listen(S, 9); sleep 20";
+        let listening = format!("perl -e '{server}' >/dev/null 2>&1 </dev/null & until echo > /dev/tcp/127.0.0.1/18434; do sleep 0.1; done 2>/dev/null");
+        t.host(["timeout", "20", "bash", "-c", &listening]).ok();
+        t.docker(["run", "--rm", "--name", &c, "-p", "18434:80", IMG, "true"]).exits(125).says("address already in use");
         for name in [&b, &c] {
             t.until("removed", || t.docker(["ps", "-aq", "--filter", &format!("name={name}")]).text().trim().is_empty());
         }

@@ -116,7 +116,24 @@ cases! {
     fn address_on_the_default_bridge(t) {
         let c = t.ctr("a");
         t.docker(["run", "--name", &c, "--ip", "172.17.0.99", IMG, "true"]).exits(125).says("user specified IP address is supported on user defined networks only");
-        t.docker(["run", "--rm", "--network", "host", "--ip", "10.1.2.3", IMG, "true"]).exits(125).says("user specified IP address is supported on user defined networks only");
+    }
+    fn wishes_of_a_predefined_network(t) {
+        for network in ["host", "none", "bridge", "default"] {
+            t.docker(["run", "--rm", "--network", network, "--ip", "10.1.2.3", IMG, "true"])
+                .exits(125).says("user specified IP address is supported on user defined networks only");
+            // The client itself refuses these; others do not. dockerd 20.10 says so at the start, newer ones at the creation.
+            let name = t.ctr(network);
+            let body = format!(r#"{{"Image": "{IMG}", "HostConfig": {{"NetworkMode": "{network}"}}, "NetworkingConfig": {{"EndpointsConfig": {{"{network}": {{"Aliases": ["x"]}}}}}}}}"#);
+            let post = |path: &str, body: &str| {
+                let url = format!("http://d/v1.41/containers/{path}");
+                t.host(["curl", "-s", "--unix-socket", t.socket(), "-H", "Content-Type: application/json", "-d", body, &url]).text()
+            };
+            let mut told = post(&format!("create?name={name}"), &body);
+            if told.contains("Id") {
+                told = post(&format!("{name}/start"), "");
+            }
+            assert!(told.contains("network-scoped alias is supported only for containers in user defined networks"), "{network}: {told}");
+        }
     }
     fn own_mac(t) [newer = "the client wants API 1.44 for it"] {
         t.docker(["run", "--rm", "--mac-address", "02:42:aa:bb:cc:dd", IMG, "cat", "/sys/class/net/eth0/address"]).ok().is("02:42:aa:bb:cc:dd");

@@ -81,6 +81,19 @@ pub(super) const RLIMITS: [(&str, Resource, PosixRlimitType); 15] = [
     ("stack", Resource::RLIMIT_STACK, PosixRlimitType::RlimitStack),
 ];
 
+/// Without it no container could be confined, nor even be found again.
+const NO_CGROUPS: &str = "no cgroup file system can be seen here, or version 1 without the devices controller. Mount one \
+    (mount -t cgroup2 none /sys/fs/cgroup); `ip netns exec` hides those that are mounted, nsenter --net=FILE does not";
+
+/// Refuses a host without cgroups. To be asked before anything is made.
+///
+/// # Errors
+/// `Invalid`, with what can be done.
+pub fn require_cgroups() -> crate::Result<()> {
+    let there = Groups::find().controllers().iter().any(|c| c == "devices");
+    if there { Ok(()) } else { Err(crate::EngineError::Invalid(NO_CGROUPS.into())) }
+}
+
 impl HostFacts {
     /// Looks at this machine and this process. What cannot be read counts as absent.
     #[must_use]
@@ -197,6 +210,10 @@ impl Groups {
         for line in read("/proc/self/mountinfo").lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
             let Some(point) = left.split(' ').nth(4) else { continue };
+            // Something else may be mounted above it.
+            if !Path::new(point).join("cgroup.procs").exists() {
+                continue;
+            }
             let mut right = right.split(' ');
             match (right.next(), point) {
                 (Some("cgroup2"), "/sys/fs/cgroup") => {

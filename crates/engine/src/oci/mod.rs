@@ -32,7 +32,7 @@ mod resources;
 
 pub use build::bundle;
 pub use error::OciError;
-pub use host::{CgroupVersion, HostFacts};
+pub use host::{CgroupVersion, HostFacts, require_cgroups};
 pub use mounts::check_propagation;
 pub(crate) use mounts::clean;
 pub use oci_spec::runtime::Capability;

@@ -393,6 +393,11 @@ pub fn last_exit(dir: &Path) -> Option<Exit> {
     types::read_json(&dir.join(types::EXIT_FILE)).ok()
 }
 
+/// The process of the shim that was last started in `dir`.
+pub(crate) fn last_pid(dir: &Path) -> Option<i32> {
+    types::read_json::<ProcessId>(&dir.join(types::PID_FILE)).ok().map(|id| id.pid)
+}
+
 fn prepare_dir<T: Serialize>(dir: &Path, spec: &T) -> io::Result<()> {
     for old in [types::EXIT_FILE, types::CREATED_FILE, types::PID_FILE, types::SOCKET_FILE] {
         match fs::remove_file(dir.join(old)) {
