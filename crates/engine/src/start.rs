@@ -87,6 +87,7 @@ impl Inner {
         cell: &Arc<Cell>,
         container: &Arc<Container>,
     ) -> Result<Vec<String>> {
+        crate::cgroup::expect_move();
         let spec = &container.spec;
         let id = spec.id;
         let gate = async { self.gate.ready(id).await.map_err(EngineError::Conflict) };

@@ -122,7 +122,7 @@ impl Hierarchies {
         self.each().filter(|(_, controllers)| !controllers.is_some_and(|all| all.iter().any(known))).collect()
     }
 
-    fn each(&self) -> impl Iterator<Item = (&Path, Option<&[String]>)> {
+    pub(super) fn each(&self) -> impl Iterator<Item = (&Path, Option<&[String]>)> {
         let first = |(n, mount): &(usize, &Mount)| {
             !self.mounts[..*n].iter().any(|m| m.controllers == mount.controllers)
         };
@@ -191,6 +191,19 @@ impl Cgroup {
         found.dedup();
         Ok(found)
     }
+}
+
+/// The path of a process in one hierarchy, from `/proc/PID/cgroup`.
+pub(crate) fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
+    places.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (names, path) = (parts.next()?, parts.next()?);
+        let same = match controllers {
+            None => names.is_empty(),
+            Some(wanted) => !names.is_empty() && names.split(',').all(|n| wanted.iter().any(|w| w == n)),
+        };
+        same.then_some(path)
+    })
 }
 
 fn collect_pids(dir: &Path, found: &mut Vec<u32>) -> Result<(), CgroupError> {

@@ -205,3 +205,17 @@ fn a_parent_cgroup_cannot_lead_elsewhere() {
         assert!(Arc::new(Hierarchies::parse("")).cgroup(&path).is_ok(), "{parent}");
     }
 }
+
+#[test]
+fn places_are_found_by_controller() {
+    let text = "9:name=systemd:/a\n4:memory:/weft/x\n1:cpu,cpuacct:/weft/x/y\n0::/";
+    let names = |s: &str| s.split('+').map(str::to_owned).collect::<Vec<_>>();
+    for (controllers, expected) in [
+        (Some(names("memory")), Some("/weft/x")),
+        (Some(names("cpu+cpuacct")), Some("/weft/x/y")),
+        (Some(names("pids")), None),
+        (None, Some("/")),
+    ] {
+        assert_eq!(super::place_in(text, controllers.as_deref()), expected);
+    }
+}

@@ -13,6 +13,8 @@ use std::{
 use rustix::{event::EventfdFlags, fs::inotify};
 use weft_sys::process::{self, Fork};
 
+use crate::cgroup::place_in;
+
 /// How long processes that were killed may take to leave their cgroup.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(3);
 /// How long freezing may take.
@@ -233,19 +235,6 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
     found
 }
 
-/// The path of a process in one hierarchy, from `/proc/PID/cgroup`.
-pub(super) fn place_in<'a>(places: &'a str, controllers: Option<&[String]>) -> Option<&'a str> {
-    places.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (names, path) = (parts.next()?, parts.next()?);
-        let same = match controllers {
-            None => names.is_empty(),
-            Some(wanted) => !names.is_empty() && names.split(',').all(|n| wanted.iter().any(|w| w == n)),
-        };
-        same.then_some(path)
-    })
-}
-
 fn parse_oom_kills(text: &str) -> u64 {
     text.lines().filter_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok()).sum()
 }
@@ -315,20 +304,6 @@ mod tests {
                 ("/sys/fs/cgroup/unified".to_owned(), None)
             ]
         );
-    }
-
-    #[test]
-    fn places_are_found_by_controller() {
-        let text = "9:name=systemd:/a\n4:memory:/weft/x\n1:cpu,cpuacct:/weft/x/y\n0::/";
-        let names = |s: &str| s.split('+').map(str::to_owned).collect::<Vec<_>>();
-        for (controllers, expected) in [
-            (Some(names("memory")), Some("/weft/x")),
-            (Some(names("cpu+cpuacct")), Some("/weft/x/y")),
-            (Some(names("pids")), None),
-            (None, Some("/")),
-        ] {
-            assert_eq!(place_in(text, controllers.as_deref()), expected);
-        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use super::{cgroup::enter, types::Fault};
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Hierarchies, place_in};
 
 /// What every part is mounted with.
 const FLAGS: [&str; 3] = ["nosuid", "noexec", "nodev"];
@@ -41,7 +41,7 @@ impl Visit {
             let dir = point.join(cgroup.trim_start_matches('/'));
             let joined = fs::create_dir_all(&dir).and_then(|()| enter(&dir));
             joined.map_err(|e| Fault::because(&format!("joining cgroup {}", dir.display()), &e))?;
-            if let Some(place) = super::cgroup::place_in(&places, controllers) {
+            if let Some(place) = place_in(&places, controllers) {
                 back.push(point.join(place.trim_start_matches('/')));
             }
         }
