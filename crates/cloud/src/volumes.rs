@@ -7,6 +7,7 @@ use std::{
 };
 
 use weft_base::Name;
+use weft_engine::EngineError;
 use weft_model::{Container, EventKind, Labels, MountKind, Volume, VolumeSpec};
 use weft_store::{Conflict, StoreError, Stored, Txn};
 
@@ -106,24 +107,6 @@ impl Cloud {
                 draft.driver
             )));
         }
-        if let Some(bad) =
-            draft.options.keys().find(|k| !matches!(k.as_str(), "type" | "o" | "device" | "size"))
-        {
-            return Err(CloudError::Invalid(format!("create: invalid option: {bad:?}")));
-        }
-        if !draft.options.is_empty() {
-            // Options name devices and file systems of the host.
-            caller.authorise(Action::Host, caller.project)?;
-            for required in ["type", "device"] {
-                if draft.options.get(required).is_none_or(String::is_empty)
-                    && !draft.options.contains_key("size")
-                {
-                    return Err(CloudError::Invalid(format!(
-                        "create: missing required option: {required:?}"
-                    )));
-                }
-            }
-        }
         let name = match &draft.name {
             Some(name) => Name::new(name.as_str())
                 .ok()
@@ -131,6 +114,14 @@ impl Cloud {
                 .ok_or_else(|| name_error(name))?,
             None => random_name()?,
         };
+        weft_engine::check_volume_options(&draft.options).map_err(|refused| match refused {
+            EngineError::Invalid(text) => CloudError::Invalid(format!("create {name}: {text}")),
+            other => other.into(),
+        })?;
+        if !draft.options.is_empty() {
+            // Options name devices and file systems of the host.
+            caller.authorise(Action::Host, caller.project)?;
+        }
         let spec = VolumeSpec { name, driver: "local".into(), options: draft.options.clone(), anonymous };
         Ok(Volume::new(caller.project, self.now(), draft.labels.clone(), spec))
     }

@@ -14,10 +14,10 @@
 //! kernel says what runs. Nothing else is remembered between two plans but [`Actual::stopping`] and the back-off, and both
 //! may be forgotten (a daemon that died): then a signal is sent twice or a restart comes sooner, nothing worse.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use weft_base::Timestamp;
-use weft_model::{Container, ExitStatus, RestartMode, RestartPolicy, RunState, StopRequest, Want};
+use weft_model::{Container, ContainerId, ContainerSpec, ExitStatus, RestartMode, RestartPolicy, RunState, StopRequest, Want};
 
 /// Delay before the first restart by policy.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -309,6 +309,27 @@ pub fn due_at_boot(container: &Container) -> bool {
         && spec.run.seq <= status.answered
         && container.meta.deleting.is_none()
         && policy_restarts(spec.restart, status.stopped_by_user, status.exit.code, status.restart_count)
+}
+
+/// Those of `containers` that a new daemon starts, in rounds: who joins another's namespaces comes after it.
+#[must_use]
+pub fn rounds_at_boot(containers: &[Arc<Container>]) -> Vec<Vec<ContainerId>> {
+    let mut left: Vec<&ContainerSpec> =
+        containers.iter().filter(|c| due_at_boot(c)).map(|c| &c.spec).collect();
+    let mut rounds = Vec::new();
+    while !left.is_empty() {
+        let waits = |spec: &ContainerSpec| left.iter().any(|other| spec.joins().any(|id| id == other.id));
+        let (later, mut now): (Vec<_>, Vec<_>) = left.iter().partition(|spec| waits(spec));
+        if now.is_empty() {
+            // A circle: no order is right.
+            now = left;
+            left = Vec::new();
+        } else {
+            left = later;
+        }
+        rounds.push(now.iter().map(|spec| spec.id).collect());
+    }
+    rounds
 }
 
 /// Docker's rule (`restartmanager.ShouldRestart`).

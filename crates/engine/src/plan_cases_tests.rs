@@ -1,7 +1,7 @@
 //! Single cases of the planner that a kill of the daemon at the wrong moment once got wrong.
 
 use weft_base::Timestamp;
-use weft_model::{Container, ExitStatus, Labels, RestartMode, RestartPolicy, RunRequest, default_project};
+use weft_model::{Container, ExitStatus, Labels, NetworkMode, RestartMode, RestartPolicy, RunRequest, default_project};
 
 use super::*;
 
@@ -96,4 +96,29 @@ fn a_new_daemon_starts_what_rests_by_its_policy() {
     assert!(!due_at_boot(&container));
     (container.spec.run.seq, container.meta.deleting) = (1, Some(at(9)));
     assert!(!due_at_boot(&container));
+}
+
+#[test]
+fn who_joins_another_comes_after_it_at_boot() {
+    let resting = |joined: Option<ContainerId>, restart: RestartMode| {
+        let mut container = asked();
+        container.spec.id = ContainerId::new();
+        (container.status.answered, container.status.state) = (1, RunState::Exited);
+        container.spec.restart = RestartPolicy { mode: restart, max_retries: 0 };
+        if let Some(other) = joined {
+            container.spec.network = NetworkMode::Container(other);
+        }
+        Arc::new(container)
+    };
+    let base = resting(None, RestartMode::Always);
+    let (second, never) = (resting(Some(base.spec.id), RestartMode::Always), resting(None, RestartMode::No));
+    let third = resting(Some(second.spec.id), RestartMode::Always);
+    let free = resting(Some(never.spec.id), RestartMode::Always);
+    let all = [&third, &second, &never, &base, &free].map(Arc::clone);
+    let id = |c: &Arc<Container>| c.spec.id;
+    assert_eq!(rounds_at_boot(&all), [vec![id(&base), id(&free)], vec![id(&second)], vec![id(&third)]]);
+    // Records cannot be made so, but if they were, all are tried.
+    let mut circle = Container::clone(&base);
+    circle.spec.network = NetworkMode::Container(circle.spec.id);
+    assert_eq!(rounds_at_boot(&[Arc::new(circle)]), [vec![id(&base)]]);
 }

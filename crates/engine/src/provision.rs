@@ -72,13 +72,13 @@ impl Engine {
         Ok(found)
     }
 
-    /// Containers at rest that their policies have a new daemon start. Right only before the first request is served.
+    /// Containers at rest that their policies have a new daemon start, in rounds of which each may need those before. Right
+    /// only before the first request is served.
     ///
     /// # Errors
     /// When records cannot be read.
-    pub async fn due_at_boot(&self) -> Result<Vec<ContainerId>> {
-        let all = self.0.all_containers().await?;
-        Ok(all.iter().filter(|c| crate::plan::due_at_boot(c)).map(|c| c.spec.id).collect())
+    pub async fn due_at_boot(&self) -> Result<Vec<Vec<ContainerId>>> {
+        Ok(crate::plan::rounds_at_boot(&self.0.all_containers().await?))
     }
 }
 

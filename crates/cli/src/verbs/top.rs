@@ -38,10 +38,13 @@ pub struct PortArgs {
 
 /// `top`.
 pub async fn top(context: &Context, args: TopArgs) -> anyhow::Result<()> {
-    let options = args.words[1..].join(" ");
+    // What follows the container goes to ps, all but our own flag: ps has none of that name.
+    let (ours, options): (Vec<&str>, Vec<&str>) =
+        args.words[1..].iter().map(String::as_str).partition(|word| *word == "--json");
+    let options = options.join(" ");
     let call = context.client.get(container(&args.words[0], "/top")).query_some("ps_args", Some(options));
     let answer: Value = call.fetch().await?;
-    if context.json {
+    if context.json || !ours.is_empty() {
         return output::json(&answer);
     }
     let rows = std::iter::once(&answer["Titles"]).chain(list(&answer["Processes"]));

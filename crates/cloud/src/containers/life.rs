@@ -51,7 +51,6 @@ impl Cloud {
         let cloud = self.clone();
         let caller = Caller::local_administrator("restart policy");
         tasks.spawn(async move {
-            let starts = due.iter().map(ToString::to_string);
             let (cloud, caller) = (&cloud, &caller);
             let start = |id: String| async move {
                 match cloud.container_start(caller, &id).await {
@@ -59,7 +58,10 @@ impl Cloud {
                     Err(error) => tracing::warn!(%error, container = id, "its policy could not start it"),
                 }
             };
-            futures_util::stream::iter(starts).for_each_concurrent(STARTS, start).await;
+            for round in due {
+                let starts = round.iter().map(ToString::to_string);
+                futures_util::stream::iter(starts).for_each_concurrent(STARTS, start).await;
+            }
         });
         Ok(())
     }

@@ -18,6 +18,19 @@ cases! {
         t.docker(["volume", "rm", &v]).ok().is(&v);
         t.docker(["volume", "inspect", &v]).exits(1);
     }
+    fn refused_options(t) {
+        let v = t.vol("v");
+        t.docker(["volume", "create", "-o", "foo=1", &v]).exits(1).says(&format!("create {v}: invalid option: \"foo\""));
+        t.docker(["volume", "create", "-o", "type=tmpfs", &v]).exits(1).says(&format!("create {v}: missing required option: \"device\""));
+        t.docker(["volume", "inspect", &v]).exits(1);
+    }
+    fn a_device_that_is_not_there(t) {
+        let v = t.vol("v");
+        t.docker(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/nonexistent/x", &v]).ok();
+        t.docker(["run", "--name", &t.ctr("a"), "-v", &format!("{v}:/d:nocopy"), IMG, "true"]).exits(125)
+            .says("error while mounting volume '").says("failed to mount local volume: mount /nonexistent/x:")
+            .says("no such file or directory");
+    }
     fn create_twice(t) {
         let v = t.vol("v");
         t.docker(["volume", "create", &v]).ok();

@@ -45,16 +45,13 @@ pub(super) fn mount(options: &Options, target: &Path) -> Result<()> {
     let kind = (kind != "none" && !kind.is_empty() && !recursive_bind).then_some(kind);
     let data = (!data.is_empty()).then_some(data.as_str());
     nix::mount::mount(Some(device), target, kind, flags, data).map_err(|e| {
-        let source = std::io::Error::from(e);
-        EngineError::Io {
-            doing: format!(
-                "failed to mount local volume: mount {device}:{}, flags: {:#x}, data: {}",
-                target.display(),
-                flags.bits(),
-                data.unwrap_or_default()
-            ),
-            source,
-        }
+        let flags = if flags.is_empty() { String::new() } else { format!(", flags: {:#x}", flags.bits()) };
+        let data = data.map(|data| format!(", data: {data}")).unwrap_or_default();
+        let at = target.display();
+        let doing = format!(
+            "error while mounting volume '{at}': failed to mount local volume: mount {device}:{at}{flags}{data}"
+        );
+        EngineError::Io { doing, source: e.into() }
     })?;
     // A bind takes its other flags only by a second call.
     let further = flags & (MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC);

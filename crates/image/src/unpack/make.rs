@@ -104,9 +104,6 @@ impl Unpacker {
             let path = String::from_utf8_lossy(&entry.link).into_owned();
             return Err(ImageError::Unsafe { path, why: "a hard link cannot name the root" });
         };
-        if target == path {
-            return Ok(());
-        }
         self.refuse_through_links(&target)?;
         let missing = |e: Errno| match e {
             Errno::NOENT | Errno::NOTDIR => ImageError::corrupt(
@@ -116,6 +113,9 @@ impl Unpacker {
             other => at(path)(other),
         };
         let target_dir = self.open_in_root(target.parent().unwrap_or(Path::new(""))).map_err(missing)?;
+        if target == path {
+            return statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map(drop).map_err(missing);
+        }
         replacing(parent, name, || linkat(&target_dir, target_name, parent, name, AtFlags::empty()))
             .map_err(missing)?;
         self.forget(path, entry.kind);

@@ -155,7 +155,12 @@ impl Unpacker {
         self.refuse_through_links(&path)?;
         let parent = self.parent_of(&path)?;
         if name.as_bytes().starts_with(PREFIX) && matches!(self.target, Target::Layer) {
-            return whiteout::whiteout(&parent, name.as_bytes()).map_err(at(&path));
+            return whiteout::whiteout(&parent, name.as_bytes()).map_err(|error| match error {
+                Errno::INVAL => {
+                    ImageError::corrupt("layer", format!("whiteout {} hides nothing", path.display()))
+                }
+                other => at(&path)(other),
+            });
         }
         self.admit(entry)?;
         if entry.kind != Kind::Dir {

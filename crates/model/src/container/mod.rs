@@ -141,15 +141,18 @@ impl ContainerSpec {
         self.confine.user == UserNs::Default && !self.confine.privileged
     }
 
+    /// The containers of which it shares a namespace.
+    pub fn joins(&self) -> impl Iterator<Item = ContainerId> {
+        let ipc = if let IpcMode::Container(other) = self.confine.ipc { Some(other) } else { None };
+        let pid = if let Namespace::Container(other) = self.confine.pid { Some(other) } else { None };
+        let net = if let NetworkMode::Container(other) = self.network { Some(other) } else { None };
+        ipc.into_iter().chain(pid).chain(net)
+    }
+
     /// The container in whose user namespace it must be, since it shares a namespace that belongs to it.
     #[must_use]
     pub fn shares_users_of(&self) -> Option<ContainerId> {
-        match (&self.confine.ipc, &self.confine.pid, &self.network) {
-            (IpcMode::Container(other), ..)
-            | (_, Namespace::Container(other), _)
-            | (.., NetworkMode::Container(other)) => Some(*other),
-            _ => None,
-        }
+        self.joins().next()
     }
 }
 
