@@ -19,6 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cloud", &["base", "model", "store", "image", "engine", "net", "dns"]),
     ("api-kit", &["base", "model", "cloud"]),
     ("api-docker", &["base", "model", "cloud", "api-kit"]),
+    ("api-native", &["base", "model", "cloud", "api-kit"]),
     (
         "daemon",
         &[
@@ -35,6 +36,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "cloud",
             "api-kit",
             "api-docker",
+            "api-native",
         ],
     ),
     ("cli", &["base", "model", "sys", "store", "engine", "daemon", "api-docker"]),

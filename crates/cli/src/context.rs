@@ -32,6 +32,12 @@ impl Context {
         self.run.clone().or_else(|| self.client.endpoint().run_dir()).unwrap_or_else(|| DEFAULT_RUN.into())
     }
 
+    /// Weft's own API on this host.
+    #[must_use]
+    pub fn native(&self) -> Client {
+        Client::new(Endpoint::Unix(self.run_dir().join("native.sock")))
+    }
+
     /// Does the same to each name: prints the name when it is done, says what failed, goes on, and fails at the end if
     /// any did.
     pub async fn each<'a, F, T>(&'a self, names: &'a [String], mut act: F) -> anyhow::Result<()>

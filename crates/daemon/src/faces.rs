@@ -10,6 +10,9 @@ use weft_base::Tasks;
 
 use crate::{Config, activation::Adopted};
 
+/// Faces of this build.
+pub(crate) const FACES: [&str; 3] = ["docker", "native", "metrics"];
+
 /// A face that is bound and not served yet.
 pub(crate) struct Bound {
     listener: Listener,
@@ -55,7 +58,9 @@ impl Faces {
             }
             places.push((face, uri));
         }
-        places.push(("metrics", ListenUri::Unix(config.run.join("metrics.sock"))));
+        for (face, file) in [("metrics", "metrics.sock"), ("native", "native.sock")] {
+            places.push((face, ListenUri::Unix(config.run.join(file))));
+        }
         let group = config.group.as_deref().map(group_id).transpose()?;
         Ok(Self { places, adopted, group, meter: Arc::default(), open: Mutex::default() })
     }
@@ -147,10 +152,10 @@ impl Faces {
 }
 
 fn place(face: &str, text: &str) -> anyhow::Result<(&'static str, ListenUri)> {
-    let known = ["docker", "metrics"].into_iter().find(|f| *f == face);
+    let known = FACES.into_iter().find(|f| *f == face);
     let Some(known) = known else { bail!("--listen {face}={text}: this build has no {face} face yet") };
     let uri: ListenUri = text.parse()?;
-    if known == "docker" {
+    if known != "metrics" {
         uri.require_tls()?;
     }
     Ok((known, uri))

@@ -1,8 +1,8 @@
 //! The parts of the daemon that can be on or off, and what they need of each other. Pure but for the file.
 //!
 //! ```text
-//!   docker ─▶ containers ─▶ images          dns ─▶ networks          metrics
-//!        └──────────┴─────▶ networks
+//!   docker, native ─▶ containers ─▶ images          dns ─▶ networks          metrics
+//!                └──────────┴─────▶ networks
 //! ```
 //!
 //! Enabling brings what is needed; disabling what others need is refused, with their names. What is on is kept in
@@ -69,6 +69,13 @@ pub const FEATURES: &[Feature] = &[
         fixed: false,
     },
     Feature {
+        name: "native",
+        about: "Weft's own API: limits, policies, explanations",
+        needs: &["containers", "networks"],
+        default: true,
+        fixed: false,
+    },
+    Feature {
         name: "metrics",
         about: "figures in Prometheus' format",
         needs: &[],
@@ -126,7 +133,13 @@ pub enum FeatureError {
 struct Kept {
     version: u32,
     enabled: BTreeSet<String>,
+    /// What there was to be on or off when this was written; others are as by default.
+    #[serde(default)]
+    known: BTreeSet<String>,
 }
+
+/// Features that were there before files said which.
+const FIRST: [&str; 6] = ["images", "networks", "containers", "dns", "docker", "metrics"];
 
 /// Which features are on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +222,9 @@ impl Features {
         let kept: Kept =
             serde_json::from_slice(&bytes).map_err(|source| FeatureError::Syntax { path, source })?;
         let mut features = Self { on: FEATURES.iter().filter(|f| f.fixed).map(|f| f.name).collect() };
-        for name in kept.enabled.iter().filter(|n| find(n).is_ok()) {
+        let said = |name: &str| FIRST.contains(&name) || kept.known.contains(name);
+        let new = FEATURES.iter().filter(|f| f.default && !said(f.name)).map(|f| f.name);
+        for name in kept.enabled.iter().map(String::as_str).chain(new).filter(|n| find(n).is_ok()) {
             features.enable(name)?;
         }
         Ok(features)
@@ -221,7 +236,11 @@ impl Features {
     /// The file cannot be written.
     pub fn save(&self, root: &Path) -> Result<(), FeatureError> {
         let path = file(root);
-        let kept = Kept { version: 1, enabled: self.on.iter().map(|n| (*n).to_owned()).collect() };
+        let kept = Kept {
+            version: 1,
+            enabled: self.on.iter().map(|n| (*n).to_owned()).collect(),
+            known: FEATURES.iter().map(|f| f.name.to_owned()).collect(),
+        };
         let partial = path.with_extension("json.new");
         let written = fs::create_dir_all(root)
             .and_then(|()| serde_json::to_vec_pretty(&kept).map_err(Into::into))
@@ -269,10 +288,10 @@ mod tests {
     fn disabling_what_others_need_is_refused_with_their_names() {
         let mut features = Features::default();
         let error = features.disable("networks").unwrap_err().to_string();
-        assert!(error.contains("containers, dns, docker"), "{error}");
+        assert!(error.contains("containers, dns, docker, native"), "{error}");
         assert!(features.disable("dns").unwrap());
         assert!(!features.disable("dns").unwrap());
-        assert!(features.disable("docker").unwrap());
+        assert!(features.disable("docker").unwrap() && features.disable("native").unwrap());
         let error = features.disable("containers").unwrap_err().to_string();
         assert_eq!(error, "containers cannot be disabled: the daemon stands on it");
     }
@@ -288,6 +307,10 @@ mod tests {
         fs::write(file(root.path()), r#"{"version": 1, "enabled": ["dns", "from-the-future"]}"#).unwrap();
         let loaded = Features::load(root.path()).unwrap();
         assert!(loaded.is_on("dns") && loaded.is_on("networks") && !loaded.is_on("docker"));
+        assert!(loaded.is_on("native"), "a file of before it was there says nothing of it");
+        features.disable("native").unwrap();
+        features.save(root.path()).unwrap();
+        assert!(!Features::load(root.path()).unwrap().is_on("native"));
         fs::write(file(root.path()), "nonsense").unwrap();
         assert!(Features::load(root.path()).is_err());
     }

@@ -20,8 +20,8 @@ pub(crate) struct Switch {
     pub(crate) features: Mutex<Features>,
     pub(crate) faces: Arc<Faces>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) docker: Router,
-    pub(crate) metrics: Router,
+    /// What each face serves.
+    pub(crate) routers: Vec<(&'static str, Router)>,
 }
 
 impl Switch {
@@ -65,25 +65,24 @@ impl Switch {
 
     /// Makes a feature work. One that always does needs nothing.
     pub(crate) async fn open(&self, feature: &'static str) -> anyhow::Result<()> {
-        let router = match feature {
-            "docker" => &self.docker,
-            "metrics" => &self.metrics,
-            "dns" => {
-                self.resolver.start();
-                return Ok(());
-            }
-            _ => return Ok(()),
-        };
+        if feature == "dns" {
+            self.resolver.start();
+        }
+        let Some(router) = self.router(feature) else { return Ok(()) };
         let bound = self.faces.bind(feature).await?;
         self.faces.serve(feature, bound, router).context("serving it")
     }
 
     async fn close(&self, feature: &str) {
         match feature {
-            "docker" | "metrics" => self.faces.close(feature).await,
             "dns" => self.resolver.stop().await,
-            _ => {}
+            face => self.faces.close(face).await,
         }
+    }
+
+    /// What a face serves; `None` for features that are no faces.
+    pub(crate) fn router(&self, face: &str) -> Option<&Router> {
+        self.routers.iter().find(|(name, _)| *name == face).map(|(_, router)| router)
     }
 }
 

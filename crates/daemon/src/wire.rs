@@ -25,7 +25,7 @@ use crate::{
     Config,
     activation::Adopted,
     control,
-    faces::Faces,
+    faces::{FACES, Faces},
     facts,
     features::Features,
     gate::Gate,
@@ -225,7 +225,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     let faces = Arc::new(Faces::new(config, adopted)?);
     // Sockets are bound first, so that a taken one ends the start before anything is made.
     let mut bound = Vec::new();
-    for face in ["docker", "metrics"].into_iter().filter(|f| features.is_on(f)) {
+    for face in FACES.into_iter().filter(|f| features.is_on(f)) {
         bound.push((face, faces.bind(face).await?));
     }
     let tasks = Tasks::new();
@@ -249,13 +249,17 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
         features: tokio::sync::Mutex::new(features),
         faces: Arc::clone(&faces),
         resolver: Arc::clone(&resolver),
-        docker: weft_api_docker::router(cloud.clone(), facts),
-        metrics: metrics::router(sources),
+        routers: vec![
+            ("docker", weft_api_docker::router(cloud.clone(), facts)),
+            ("native", weft_api_native::router(cloud.clone())),
+            ("metrics", metrics::router(sources)),
+        ],
     });
     let control = control::start(config, Arc::clone(&switch), &tasks).await?;
     for (face, bound) in bound {
-        let router = if face == "docker" { &switch.docker } else { &switch.metrics };
-        faces.serve(face, bound, router)?;
+        if let Some(router) = switch.router(face) {
+            faces.serve(face, bound, router)?;
+        }
     }
     let reload = Reloadable { cloud, registry, faces: Arc::clone(&faces) };
     Ok(Running { tasks, faces, resolver, control, reload })

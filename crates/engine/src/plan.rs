@@ -17,7 +17,10 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_base::Timestamp;
-use weft_model::{Container, ContainerId, ContainerSpec, ExitStatus, RestartMode, RestartPolicy, RunState, StopRequest, Want};
+use weft_model::{
+    Container, ContainerId, ContainerSpec, ExitStatus, RestartMode, RestartPolicy, RunState, StopRequest,
+    Want,
+};
 
 /// Delay before the first restart by policy.
 const FIRST_DELAY: Duration = Duration::from_millis(100);

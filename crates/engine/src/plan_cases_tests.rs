@@ -1,7 +1,9 @@
 //! Single cases of the planner that a kill of the daemon at the wrong moment once got wrong.
 
 use weft_base::Timestamp;
-use weft_model::{Container, ExitStatus, Labels, NetworkMode, RestartMode, RestartPolicy, RunRequest, default_project};
+use weft_model::{
+    Container, ExitStatus, Labels, NetworkMode, RestartMode, RestartPolicy, RunRequest, default_project,
+};
 
 use super::*;
 

@@ -33,6 +33,8 @@ enum NetworkCommand {
     Rm(NamesArgs),
     /// Everything about networks
     Inspect(NamesArgs),
+    /// Who is plugged into a network, where, and what is published
+    Ports(PortsArgs),
     /// Plug a container into a network
     Connect(ConnectArgs),
     /// Unplug a container from a network
@@ -136,6 +138,13 @@ struct ConnectArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  weft network ports web")]
+struct PortsArgs {
+    /// The network
+    network: String,
+}
+
+#[derive(Args, Debug)]
 struct DisconnectArgs {
     /// Whatever state the container is in
     #[arg(short = 'f', long)]
@@ -153,6 +162,7 @@ pub async fn network(context: &Context, args: NetworkArgs) -> anyhow::Result<()>
         NetworkCommand::Create(args) => create(context, *args).await,
         NetworkCommand::Rm(args) => rm(context, args).await,
         NetworkCommand::Inspect(args) => inspect::show(context, Some("network"), false, &args.networks).await,
+        NetworkCommand::Ports(args) => ports(context, &args.network).await,
         NetworkCommand::Connect(args) => connect(context, args).await,
         NetworkCommand::Disconnect(args) => {
             let path = format!("/networks/{}/disconnect", segment(&args.network));
@@ -253,6 +263,33 @@ async fn rm(context: &Context, args: NamesArgs) -> anyhow::Result<()> {
         }
     };
     context.each(&args.networks, act).await
+}
+
+async fn ports(context: &Context, network: &str) -> anyhow::Result<()> {
+    let view: Value = context.native().get(format!("/v1/networks/{}", segment(network))).fetch().await?;
+    if context.json {
+        return output::json(&view["ports"]);
+    }
+    let mut table = Table::new(&["PORT", "CONTAINER", "INTERFACE", "MAC", "ADDRESSES", "PUBLISHED"]);
+    for one in list(&view["ports"]) {
+        let spec = &one["port"]["spec"];
+        let addresses = list(&spec["addresses"]).iter().map(|a| format!("{}/{}", text(a, "ip"), a["prefix"]));
+        let published = list(&spec["publish"]).iter().map(|p| {
+            let ip = text(p, "host_ip");
+            let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+            format!("{ip}:{}->{}/{}", p["host_port"], p["container_port"], text(p, "protocol"))
+        });
+        let (addresses, published): (Vec<_>, Vec<_>) = (addresses.collect(), published.collect());
+        table.row([
+            human::short(text(spec, "id")),
+            text(one, "container").into(),
+            text(spec, "ifname").into(),
+            text(spec, "mac").into(),
+            addresses.join(", "),
+            published.join(", "),
+        ]);
+    }
+    table.print()
 }
 
 async fn connect(context: &Context, args: ConnectArgs) -> anyhow::Result<()> {

@@ -19,9 +19,14 @@ fn features_switch_at_once_and_stay() {
     let resolv = host.ok(&["run", "--rm", "--network", "n", "busybox", "cat", "/etc/resolv.conf"]);
     assert!(!resolv.contains("127.0.0.11"), "{resolv}");
 
+    let ports = host.ok(&["network", "ports", "n"]);
+    assert!(ports.contains("one") && ports.contains("eth0"), "{ports}");
+
     // The API goes and comes; what listens at the socket is gone meanwhile.
     host.ok(&["feature", "disable", "docker"]);
     assert!(!host.daemon.socket().exists());
+    host.ok(&["feature", "disable", "native"]);
+    assert!(!host.home().join("run/native.sock").exists());
     let refused = host.refused(&["feature", "disable", "containers"]);
     assert!(refused.contains("containers cannot be disabled"), "{refused}");
     assert_eq!(host.ok(&["feature", "enable", "docker"]), "enabled: docker");
@@ -48,7 +53,7 @@ fn feature_flag_enables_for_this_run() {
     };
     let host = Host::with(plain(), wanted, &["--feature", "dns"]);
     let features = host.json(&["status"])["features"].to_string();
-    assert_eq!(features, r#"["images","networks","containers","dns","docker"]"#);
+    assert_eq!(features, r#"["images","networks","containers","dns","docker","native"]"#);
     assert!(host.refused(&["metrics"]).contains("feature"));
     let kept = std::fs::read_to_string(host.home().join("data/features.json")).unwrap();
     assert!(!kept.contains("dns"), "{kept}");

@@ -38,7 +38,10 @@ mod tests {
 32 31 0:28 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory";
         let v2 = "31 23 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw";
         assert_eq!(own("4:memory:/a/b\n0::/", v1), Some("/sys/fs/cgroup/memory/a/b".into()));
-        assert_eq!(own("0::/system.slice/weft.service", v2), Some("/sys/fs/cgroup/system.slice/weft.service".into()));
+        assert_eq!(
+            own("0::/system.slice/weft.service", v2),
+            Some("/sys/fs/cgroup/system.slice/weft.service".into())
+        );
         assert_eq!(own("4:cpu:/", v1), None);
     }
 }

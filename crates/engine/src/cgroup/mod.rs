@@ -12,8 +12,8 @@ mod system;
 mod update;
 mod usage;
 
-pub use hierarchy::{Cgroup, CgroupError, Hierarchies};
 pub(crate) use hierarchy::place_in;
+pub use hierarchy::{Cgroup, CgroupError, Hierarchies};
 pub(crate) use lock::expect_move;
 pub use system::{machine_memory, online_cpus, system_cpu_time};
 pub use usage::{BlockIo, CpuUsage, MemoryUsage, PidsUsage, Usage};

@@ -1,0 +1,59 @@
+//! Errors of this API: a status code and `{"message": "…"}`.
+
+use axum::{
+    Json,
+    extract::{Request, rejection::JsonRejection},
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::json;
+use weft_cloud::CloudError;
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+}
+
+/// Shorthand of this crate.
+pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+impl From<CloudError> for ApiError {
+    fn from(error: CloudError) -> Self {
+        let status = match &error {
+            CloudError::NotFound { .. } | CloudError::Missing(_) => StatusCode::NOT_FOUND,
+            CloudError::NameInUse { .. } | CloudError::InUse { .. } | CloudError::Conflict(_) => {
+                StatusCode::CONFLICT
+            }
+            CloudError::Ambiguous { .. } | CloudError::Invalid(_) | CloudError::StartFailed { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            CloudError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            CloudError::NotModified => StatusCode::NOT_MODIFIED,
+            CloudError::Forbidden(_) => StatusCode::FORBIDDEN,
+            CloudError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            CloudError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            CloudError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, message: error.to_string() }
+    }
+}
+
+/// A body that cannot be read; its own words say where and why.
+impl From<JsonRejection> for ApiError {
+    fn from(refused: JsonRejection) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: refused.body_text() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "message": self.message }))).into_response()
+    }
+}
+
+pub(crate) async fn no_such_page(request: Request) -> ApiError {
+    let message = format!("{} {} is not part of this API", request.method(), request.uri().path());
+    ApiError { status: StatusCode::NOT_FOUND, message }
+}
