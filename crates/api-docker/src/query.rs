@@ -110,8 +110,11 @@ impl Filters {
             List(BTreeSet<String>),
             Map(BTreeMap<String, bool>),
         }
-        let raw: BTreeMap<String, Values> =
-            serde_json::from_str(text).map_err(|e| ApiError::bad_request(format!("invalid filter: {e}")))?;
+        let raw: BTreeMap<String, Values> = serde_json::from_str(text).map_err(|_| {
+            let syntax = crate::fold::explain(text.as_bytes());
+            let shape = || "filters are an object of lists: {\"label\":[\"a=b\"]}".to_owned();
+            ApiError::bad_request(format!("invalid filter: {}", syntax.unwrap_or_else(shape)))
+        })?;
         let values = raw.into_iter().map(|(key, values)| match values {
             Values::List(list) => (key, list),
             Values::Map(map) => (key, map.into_iter().filter(|(_, on)| *on).map(|(v, _)| v).collect()),

@@ -1,7 +1,8 @@
 //! Accepting connections and answering requests.
 //!
-//! Each connection is a task of its own. Slow or silent clients are cut off while they send headers; a
-//! client that goes away cancels what it waited for.
+//! Each connection is a task of its own. Slow or silent clients are cut off while they send headers. A client that goes
+//! away cancels what it asked to see; what it asked to change goes on to its end, since half a change would be neither
+//! done nor undone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -138,7 +139,9 @@ impl Server {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Caller::local_administrator(&id.0));
         request.extensions_mut().insert(id);
-        let response = match self.face.clone().oneshot(request).instrument(span.clone()).await {
+        let work = self.face.clone().oneshot(request).instrument(span.clone());
+        let response = if method.is_safe() { work.await } else { apart(work).await };
+        let response = match response {
             Ok(response) => response,
             Err(never) => match never {},
         };
@@ -155,4 +158,16 @@ impl Server {
         });
         Ok(response)
     }
+}
+
+/// Does `work` in a task of its own, which goes on when nobody waits for it any more.
+async fn apart<E: Send + 'static>(
+    work: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
+) -> Result<Response<Body>, E> {
+    tokio::spawn(work).await.unwrap_or_else(|died| {
+        tracing::error!(error = %died, "a request's work died");
+        let mut response = Response::new(Body::from(r#"{"message":"internal: the request's work died"}"#));
+        *response.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+        Ok(response)
+    })
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use weft_base::chain;
-use weft_model::{Container, RunState};
+use weft_model::{Container, HealthState, RunState};
 
 use crate::{
     EngineError, Result,
@@ -151,6 +151,10 @@ impl Inner {
                 status.stopped_by_user = ending.by_user;
                 status.restart_count += u32::from(ending.next == RunState::Restarting);
                 status.answered = ending.answers.unwrap_or(status.answered);
+                // What is not checked any more is not healthy, as Docker has it.
+                if let Some(health) = &mut status.health {
+                    health.state = HealthState::Unhealthy;
+                }
             })
             .await;
         {

@@ -63,11 +63,15 @@ impl Engine {
             Some(shim) => shim.pause().await.is_ok(),
             None => false,
         };
+        if frozen {
+            self.0.events.container(&container, "pause", []);
+        }
         let reference = request.name.as_ref().map(weft_model::Reference::familiar).unwrap_or_default();
         let comment = request.comment.clone();
         let made = self.0.images.commit(request).await;
         if let (Some(shim), true) = (shim, frozen) {
             shim.resume().await?;
+            self.0.events.container(&container, "unpause", []);
         }
         let made = made?;
         let facts = [("comment", comment), ("imageID", made.spec.id.to_string()), ("imageRef", reference)];

@@ -205,6 +205,9 @@ pub(crate) async fn start(
             Ok(stream)
         }
         Err(error) => {
+            // Its container ended while it was on its way: that is what people can understand.
+            let gone = inner.container(exec.spec.container).await.is_ok_and(|c| !c.status.state.is_alive());
+            let error = if gone { EngineError::NotRunning(exec.spec.container) } else { error };
             let (message, code) = failure(&error);
             exec.state.lock().failed = true;
             finish(inner, exec, code);

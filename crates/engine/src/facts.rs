@@ -8,7 +8,9 @@ use std::{
 };
 
 use weft_image::LayerRef;
-use weft_model::{Container, MountKind, MountSpec, Network, NetworkMode, Port, PortOwner, ReadOnlyDepth};
+use weft_model::{
+    Container, ContainerSpec, MountKind, MountSpec, Network, NetworkMode, Port, PortOwner, ReadOnlyDepth,
+};
 
 use crate::{
     EngineError, Result,
@@ -120,6 +122,15 @@ impl Inner {
         facts.hostname = Some(dir.join("hostname"));
         facts.resolv_conf = Some(dir.join("resolv.conf"));
         Ok(())
+    }
+
+    /// The name files that there are, and where the container sees them.
+    pub(crate) fn own_files(&self, spec: &ContainerSpec) -> impl Iterator<Item = (PathBuf, &'static str)> {
+        let owner = if let NetworkMode::Container(other) = spec.network { other } else { spec.id };
+        let dir = self.durable(owner);
+        let all =
+            [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
+        all.into_iter().map(move |(name, target)| (dir.join(name), target)).filter(|(file, _)| file.exists())
     }
 
     /// Writes the name files anew (a network was connected or disconnected); a running container sees it at once.

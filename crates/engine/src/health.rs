@@ -79,10 +79,12 @@ fn command(container: &Container, check: &HealthCheck) -> Option<Vec<String>> {
     }
 }
 
-/// The report of a container that has just started; none where it is not checked.
+/// The report of a container that has just started, with the probes of its last run; none where it is not checked.
 pub(crate) fn first_report(container: &Container) -> Option<HealthReport> {
     let check = container.spec.health.as_ref()?;
-    command(container, check).map(|_| HealthReport::default())
+    command(container, check)?;
+    let log = container.status.health.as_ref().map(|last| last.log.clone()).unwrap_or_default();
+    Some(HealthReport { log, ..HealthReport::default() })
 }
 
 impl Inner {

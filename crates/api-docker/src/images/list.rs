@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     ApiVersion, Face,
-    error::Result,
+    error::{ApiError, Result},
     query::{Filters, Params},
     respond,
 };
@@ -24,6 +24,7 @@ pub(super) async fn list(
 ) -> Result<Response> {
     let mut filters = params.filters()?;
     filters.accept(&["before", "dangling", "label", "reference", "since", "until"])?;
+    filters.values("reference").try_for_each(check_pattern)?;
     if let Some(name) = params.text("filter").filter(|_| version < ApiVersion::v1(41)) {
         filters.add("reference", name);
     }
@@ -86,6 +87,22 @@ fn by_reference(view: &ImageView, filters: &Filters) -> bool {
     })
 }
 
+/// What Go's `path.Match` refuses: a class that does not end, an escape of nothing.
+fn check_pattern(pattern: &str) -> Result<()> {
+    let mut letters = pattern.chars();
+    while let Some(letter) = letters.next() {
+        let whole = match letter {
+            '\\' => letters.next().is_some(),
+            '[' => letters.by_ref().skip(1).any(|c| c == ']'),
+            _ => true,
+        };
+        if !whole {
+            return Err(ApiError::bad_request("syntax error in pattern".into()));
+        }
+    }
+    Ok(())
+}
+
 /// Go's `path.Match` for `*` and `?`: neither matches a slash.
 fn glob(pattern: &str, text: &str) -> bool {
     fn matches(p: &[u8], t: &[u8]) -> bool {
@@ -105,6 +122,15 @@ fn glob(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::glob;
+
+    #[test]
+    fn patterns_must_be_whole() {
+        for (pattern, good) in
+            [("alp*", true), ("[", false), ("a[b-d]*", true), ("a[", false), ("x\\", false)]
+        {
+            assert_eq!(super::check_pattern(pattern).is_ok(), good, "{pattern}");
+        }
+    }
 
     #[test]
     fn patterns() {

@@ -15,7 +15,9 @@ pub fn binary_size(bytes: f64) -> String {
     scaled(bytes, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
-fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
+fn scaled(value: f64, step: f64, units: &[&str]) -> String {
+    // A sum of nothing is -0.0.
+    let mut value = value + 0.0;
     let mut unit = 0;
     while value >= step && unit + 1 < units.len() {
         value /= step;
@@ -99,6 +101,7 @@ mod tests {
     fn sizes_have_four_digits() {
         for (bytes, expected) in [
             (0.0, "0B"),
+            (-0.0, "0B"),
             (999.0, "999B"),
             (1000.0, "1kB"),
             (1_234_567.0, "1.235MB"),

@@ -16,17 +16,20 @@ use crate::{context::Context, failure::failed, output};
 pub fn pid_of(run: &Path) -> Option<i32> {
     let text = fs::read_to_string(run.join("weft.pid")).ok()?;
     let pid: i32 = text.split_whitespace().next()?.parse().ok()?;
-    is_daemon(pid).then_some(pid)
+    is_daemon(pid, run).then_some(pid)
 }
 
-/// Whether a process is `… up …` of a program called weft: its own name and its command line must say so.
-fn is_daemon(pid: i32) -> bool {
+/// Whether a process is `… up …` and holds the run directory's lock; or, where we may not see that, is called weft.
+fn is_daemon(pid: i32, run: &Path) -> bool {
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
     let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = |path: &Path| path.file_name().is_some_and(|n| n.to_string_lossy().contains("weft"));
     let called = words.first().is_some_and(|w| name(Path::new(&*String::from_utf8_lossy(w))));
-    (called || name(&exe)) && words.iter().skip(1).any(|w| *w == b"up")
+    let lock = run.join("weft.pid").canonicalize().ok();
+    let mut open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let holds = lock.is_some() && open.any(|fd| fs::read_link(fd.path()).ok() == lock);
+    (holds || called || name(&exe)) && words.iter().skip(1).any(|w| *w == b"up")
 }
 
 /// Stops the daemon and waits up to `seconds`.
@@ -40,7 +43,7 @@ pub fn stop(context: &Context, seconds: i64) -> anyhow::Result<()> {
     let gone = || format!("the daemon (pid {pid})");
     // The descriptor is this very process from here on: its number cannot be given to another one unseen.
     let handle = pidfd_open(process, PidfdFlags::empty()).with_context(gone)?;
-    if !is_daemon(pid) {
+    if !is_daemon(pid, &run) {
         return Err(failed(1, format!("{} ended by itself", gone())));
     }
     pidfd_send_signal(&handle, Signal::TERM).with_context(|| format!("stopping {}", gone()))?;
@@ -62,9 +65,9 @@ pub fn stop(context: &Context, seconds: i64) -> anyhow::Result<()> {
 mod tests {
     #[test]
     fn other_processes_are_not_ours() {
-        assert!(!super::is_daemon(1));
-        assert!(!super::is_daemon(i32::try_from(std::process::id()).unwrap()));
         let run = tempfile::tempdir().unwrap();
+        assert!(!super::is_daemon(1, run.path()));
+        assert!(!super::is_daemon(i32::try_from(std::process::id()).unwrap(), run.path()));
         assert_eq!(super::pid_of(run.path()), None);
         std::fs::write(run.path().join("weft.pid"), "1\n").unwrap();
         assert_eq!(super::pid_of(run.path()), None);

@@ -206,6 +206,9 @@ impl Cloud {
         let seq = run.seq;
         container.spec.run = run;
         container.meta.generation += 1;
+        if starts {
+            self.rebind(&mut container.spec).await?;
+        }
         if !(starts && container.spec.network == NetworkMode::Attached) {
             self.commit_request(&container, found.revision, &[], &[]).await?;
             return Ok(seq);

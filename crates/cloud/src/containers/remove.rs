@@ -25,6 +25,8 @@ impl Cloud {
         let container = self.container_find(caller, name).await?;
         caller.authorise(Action::Write, container.meta.project)?;
         if container.meta.deleting.is_some() && container.status.state != RunState::Dead {
+            // Whoever asked for it may not have come to say so.
+            self.engine().wake(container.spec.id);
             return Err(CloudError::Conflict(format!("removal of container {name} is already in progress")));
         }
         if !options.force {

@@ -174,9 +174,13 @@ impl Cloud {
         let platform = platform.map_err(|e| CloudError::Invalid(chain(&e)))?;
         let platform = platform.map(|p| (p.os, p.architecture, p.variant));
         let message = if draft.message.is_empty() { "Imported from -".to_owned() } else { draft.message };
+        let target = draft.target.as_ref().map(Reference::familiar);
         let request = ImportRequest { changes: draft.changes, message, name: draft.target, platform };
         let image = self.images().import(archive, request).await?;
         let id = image.spec.id.to_string();
+        if let Some(target) = target {
+            self.image_event(caller, "tag", &id, &target).await;
+        }
         self.image_event(caller, "import", &id, &id).await;
         Ok(image.spec.id)
     }

@@ -6,8 +6,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use weft_model::{
-    Attachment, Container, ContainerId, Labels, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
-    Port, PortId, PortOwner, PortSpec, RunState,
+    Attachment, Container, ContainerId, ContainerSpec, Labels, Network, NetworkId, NetworkKind, NetworkMode,
+    NetworkSpec, Port, PortId, PortOwner, PortSpec, RunState,
 };
 use weft_net::{
     KernelSockets, NetError, PortContext, Turn, WildcardV6, build_ports, connect_port, disconnect_ports,
@@ -132,12 +132,22 @@ impl Cloud {
         container: &str,
         force: bool,
     ) -> Result<()> {
-        let network = self.network_find(caller, network).await?;
+        let known = self.network_find(caller, network).await;
         let found = match self.container_find(caller, container).await {
-            Err(CloudError::NotFound { .. }) if force => return Ok(()),
+            Err(CloudError::NotFound { .. }) if force && known.is_ok() => return Ok(()),
             found => found?,
         };
         caller.authorise(Action::Write, found.meta.project)?;
+        let network = match known {
+            Ok(network) => network,
+            // One that was removed while the container rested.
+            Err(gone @ CloudError::NotFound { .. }) => {
+                let attached = found.spec.attachments.iter().find(|a| a.written == network);
+                let id = attached.map(|a| a.network).ok_or(gone)?;
+                return self.detach(found.spec.id, id).await;
+            }
+            Err(error) => return Err(error),
+        };
         if found.spec.attachments.iter().all(|a| a.network != network.spec.id) {
             return Err(CloudError::Forbidden(format!(
                 "container {} is not connected to network {}",
@@ -223,6 +233,22 @@ impl Cloud {
     async fn ports_of(&self, id: ContainerId) -> Result<Vec<Stored<Port>>> {
         let ports = self.0.ports.list_shared().await?;
         Ok(ports.iter().filter(|p| p.spec.owner == PortOwner::Container(id)).cloned().collect())
+    }
+
+    /// Attachments to networks that were removed while the container rested lead to those that have their names now.
+    pub(crate) async fn rebind(&self, spec: &mut ContainerSpec) -> Result<()> {
+        let networks = self.0.networks.list_shared().await?;
+        for attachment in &mut spec.attachments {
+            if networks.iter().any(|n| n.spec.id == attachment.network) {
+                continue;
+            }
+            let written = &attachment.written;
+            let new = networks.iter().find(|n| n.spec.name.as_str() == written);
+            attachment.network = new
+                .map(|n| n.spec.id)
+                .ok_or_else(|| CloudError::not_found(Kind::Network, written.as_str()))?;
+        }
+        Ok(())
     }
 
     async fn gather(&self) -> Result<Gathered> {

@@ -30,6 +30,7 @@ mod system;
 mod targets;
 mod transfer;
 mod tty;
+mod vanish;
 mod verbs;
 mod volumes;
 mod wire;
@@ -61,6 +62,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("targets", targets::CASES),
         ("transfer", transfer::CASES),
         ("tty", tty::CASES),
+        ("vanish", vanish::CASES),
         ("verbs", verbs::CASES),
         ("volumes", volumes::CASES),
         ("wire", wire::CASES),

@@ -82,6 +82,16 @@ cases! {
         t.until("inside", || t.docker([&["run", "--rm", "--network", &a, IMG][..], &GET, &[&url]].concat()).text() == "w");
         t.docker([&["run", "--rm", "--network", &b, IMG][..], &GET, &[&url]].concat()).fails();
     }
+    fn made_again_while_its_container_rests(t) {
+        let (n, c) = (t.net("n"), t.ctr("a"));
+        t.docker(["network", "create", &n]).ok();
+        t.docker(["create", "--name", &c, "--network", &n, IMG, "sleep", "1000"]).ok();
+        t.docker(["network", "rm", &n]).ok();
+        t.docker(["start", &c]).exits(1).says(&format!("network {n} not found"));
+        t.docker(["network", "create", &n]).ok();
+        t.docker(["start", &c]).ok();
+        t.docker(["network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", &n]).ok().is(&c);
+    }
     fn connect_and_disconnect(t) {
         let n = t.net("n");
         t.docker(["network", "create", "--subnet", "10.77.4.0/24", &n]).ok();

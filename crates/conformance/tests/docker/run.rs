@@ -105,6 +105,8 @@ cases! {
         let name = t.sleeper("a", ["--health-cmd", "true", "--health-interval", "200ms", "--health-retries", "1"]);
         t.until("healthy", || t.inspect(&name, "{{.State.Health.Status}}") == "healthy");
         t.docker(["ps", "-f", "health=healthy", "--format", "{{.Names}} {{.Status}}"]).ok().has(&name).has("(healthy)");
+        t.docker(["stop", "-t", "0", &name]).ok();
+        assert_eq!(t.inspect(&name, "{{.State.Health.Status}}"), "unhealthy", "what is not checked is not healthy");
     }
     fn health_turns_unhealthy(t) {
         let name = t.sleeper("a", ["--health-cmd", "echo ill; exit 1", "--health-interval", "200ms", "--health-retries", "2"]);

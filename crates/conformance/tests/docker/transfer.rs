@@ -18,6 +18,23 @@ cases! {
         t.docker(["cp", &format!("{c}:/tmp/got"), &out]).ok();
         assert_eq!(std::fs::read_to_string(out).unwrap(), "payload");
     }
+    fn beside_read_only_mounts(t) {
+        let (dir, v) = (t.dir().display().to_string(), t.vol("v"));
+        let file = t.file("in", "payload");
+        let c = t.sleeper("a", ["-v", &format!("{dir}:/ro:ro"), "-v", &format!("{v}:/vol:ro")]);
+        t.docker(["cp", &file, &format!("{c}:/tmp/got")]).ok();
+        t.docker(["cp", &format!("{c}:/tmp/got"), "-"]).ok().has("payload");
+        t.docker(["cp", &format!("{c}:/ro/in"), "-"]).ok().has("payload");
+        t.docker(["cp", &file, &format!("{c}:/ro/new")]).exits(1).says("read-only");
+    }
+    fn name_files(t) {
+        let c = t.sleeper("a", ["--hostname", "known"]);
+        t.docker(["cp", &format!("{c}:/etc/hosts"), "-"]).ok().has("known");
+        t.docker(["cp", &format!("{c}:/etc/hostname"), "-"]).ok().has("known");
+        let file = t.file("hosts", "of ours");
+        t.docker(["cp", &file, &format!("{c}:/etc/hosts")]).exits(1).says("busy");
+        t.docker(["exec", &c, "cat", "/etc/hosts"]).ok().has("known");
+    }
     fn directory(t) {
         let c = t.ctr("a");
         t.docker(["create", "--name", &c, IMG, "find", "/tmp/tree", "-type", "f"]).ok();

@@ -27,7 +27,7 @@ cases! {
     fn a_device_that_is_not_there(t) {
         let v = t.vol("v");
         t.docker(["volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/nonexistent/x", &v]).ok();
-        t.docker(["run", "--name", &t.ctr("a"), "-v", &format!("{v}:/d:nocopy"), IMG, "true"]).exits(125)
+        t.docker(["run", "--name", &t.ctr("a"), "-v", &format!("{v}:/d:nocopy"), IMG, "true"]).exits(127)
             .says("error while mounting volume '").says("failed to mount local volume: mount /nonexistent/x:")
             .says("no such file or directory");
     }

@@ -65,6 +65,11 @@ impl ViewPlan {
         let mut mounts = inner.all_mounts(&container.spec).await?;
         // Outer before inner, as at the start.
         mounts.sort_by_key(|m| m.target.split('/').filter(|part| !part.is_empty()).count());
+        let files = inner.own_files(&container.spec);
+        for (source, target) in files.filter(|(_, target)| mounts.iter().all(|m| m.target != *target)) {
+            let source = Source::Path(source, String::new());
+            plan.mounts.push(Planned { target: target.into(), source, recursive: false, read_only: false });
+        }
         for mount in mounts {
             plan.add(inner, mount).await?;
         }
@@ -152,8 +157,8 @@ impl ViewPlan {
         weft_sys::mount::bind(&source, &at, mount.recursive).map_err(std::io::Error::other)?;
         if mount.read_only {
             // Looked up again, to land on what was just mounted.
-            let top = fd_path(&open_inside(root, &mount.target)?);
-            rustix::mount::mount_remount(&top, MountFlags::BIND | MountFlags::RDONLY, c"")?;
+            let top = open_inside(root, &mount.target)?;
+            rustix::mount::mount_remount(fd_path(&top), MountFlags::BIND | MountFlags::RDONLY, c"")?;
         }
         Ok(())
     }

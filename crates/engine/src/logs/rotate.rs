@@ -95,11 +95,15 @@ impl RotatingFile {
         result
     }
 
-    /// Flushes; a compression under way is given up (the next writer does it again).
+    /// Flushes; what is to be compressed is left to a child.
     pub fn close(&mut self) -> io::Result<()> {
         let result = self.hand_over();
         self.compressor.poll(&self.path);
-        self.compressor.abandon();
+        if self.options.compress {
+            self.compressor.leave(&self.path, self.options.max_files.saturating_sub(1));
+        } else {
+            self.compressor.abandon();
+        }
         result
     }
 

@@ -70,8 +70,12 @@ const ROTATED: [(&str, &str); 2] = [("max-size", "20k"), ("max-file", "4")];
 
 /// Waits until all rotated files are compressed.
 fn settle(sink: &mut dyn LogSink, dir: &Path) {
+    settle_while(dir, || sink.flush().unwrap());
+}
+
+fn settle_while(dir: &Path, mut go_on: impl FnMut()) {
     for _ in 0..500 {
-        sink.flush().unwrap();
+        go_on();
         let names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         let plain =
             |n: &str| n.ends_with(".1") || n.ends_with(".2") || n.ends_with(".3") || n.ends_with(".tmp");
@@ -109,6 +113,32 @@ async fn rotated_and_compressed_files_are_read_as_one() {
         }
         sink.close().unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_waits_at_the_end_is_compressed_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("json-file", &ROTATED);
+    let mut sink = open(&config, dir.path());
+    // Faster than a child compresses, so that some wait.
+    put(&mut *sink, 0..3000);
+    sink.close().unwrap();
+    settle_while(dir.path(), || ());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    let seen = numbers(&all(&config, dir.path(), LogQuery::default()).await);
+    assert_eq!(ranges(&seen), format!("{}-2999", seen[0]));
+    // The next writer may come while the last one's child works.
+    for _ in 0..5 {
+        let mut sink = open(&config, dir.path());
+        put(&mut *sink, 0..1000);
+        sink.close().unwrap();
+    }
+    settle_while(dir.path(), || ());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    assert_eq!(
+        all(&config, dir.path(), LogQuery { tail: Some(300), ..LogQuery::default() }).await.len(),
+        300
+    );
 }
 
 #[tokio::test]

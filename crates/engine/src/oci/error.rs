@@ -42,7 +42,7 @@ pub enum OciError {
     #[error("invalid ulimit type: {0}")]
     Ulimit(String),
     /// A mount option that tmpfs does not have.
-    #[error("Invalid tmpfs option {0:?}")]
+    #[error("invalid tmpfs option [{}]", .0.splitn(2, '=').map(|part| format!("{part:?}")).collect::<Vec<_>>().join(" "))]
     TmpfsOption(String),
     /// Negative shares.
     #[error("invalid CPU shares ({0}): value must be a positive integer")]

@@ -267,8 +267,8 @@ mod tests {
             Ok("nosuid,rprivate,rw,exec,size=64k".into())
         );
         assert_eq!(merged("size=1,mode=777,size=2"), Ok("mode=777,size=2".into()));
-        assert_eq!(merged("ro,foo"), Err("Invalid tmpfs option \"foo\"".into()));
-        assert_eq!(merged("evil=1"), Err("Invalid tmpfs option \"evil=1\"".into()));
+        assert_eq!(merged("ro,foo"), Err("invalid tmpfs option [\"foo\"]".into()));
+        assert_eq!(merged("evil=1"), Err("invalid tmpfs option [\"evil\" \"1\"]".into()));
     }
 
     #[test]

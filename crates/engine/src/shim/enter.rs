@@ -216,7 +216,7 @@ fn find_program(name: &str, path: &str) -> Result<PathBuf, Fault> {
     }
     Err(Fault {
         kind: FaultKind::NotFound,
-        message: format!("exec: \"{name}\": executable file not found in $PATH"),
+        message: format!("exec: {name:?}: executable file not found in $PATH"),
     })
 }
 

@@ -341,7 +341,9 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<()> {
 
 /// Removes a directory tree; that it is not there is fine.
 pub(crate) fn remove_tree(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
+    // Something that still writes there (a log's compressor, an exec that ends) finds no directory the second time.
+    let twice = || fs::remove_dir_all(dir).or_else(|_| fs::remove_dir_all(dir));
+    match twice() {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(EngineError::io(format!("removing {}", dir.display()))(e))
         }
