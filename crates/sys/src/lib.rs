@@ -8,4 +8,5 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
+pub mod sockets;
 pub mod sysctl;
