@@ -186,7 +186,7 @@ fn rules_of_others() {
         "delete table ip foreign\ntable ip late {\n chain i {\n type filter hook forward priority 5; iifname \"eth0\" ct state established drop\n }\n}",
     );
     scene.agrees(container(1), LAN4, 80, "the answer is lost");
-    scene.agrees(lan(), HOST4, 8080, "reaches");
+    scene.agrees(lan(), HOST4, 8080, "later packets are lost");
     nft(
         "delete table ip late\ntable ip early {\n chain p {\n type filter hook prerouting priority raw; ip saddr 192.0.2.9 reject\n }\n}",
     );
@@ -291,7 +291,7 @@ fn watched(
     let (start, wait) = mpsc::channel::<()>();
     let client = std::thread::spawn(move || {
         wait.recv().unwrap();
-        drop(connect_from(&from, &to));
+        let _ = connect_from(&from, &to);
     });
     let (mut events, begun, mut started) = (Vec::new(), Instant::now(), false);
     let insight = scene.host.driver().insight().unwrap();

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod bpf;
+pub mod connections;
 pub mod conntrack;
 pub mod mount;
 pub mod netlink;

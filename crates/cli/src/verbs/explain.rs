@@ -96,10 +96,12 @@ async fn watch(context: &Context, call: Call<'_>) -> anyhow::Result<()> {
 fn passed(event: &Value) -> String {
     let rule = &event["rule"];
     let at = format!("{} {} {}", text(rule, "family"), text(rule, "table"), text(rule, "chain"));
-    let at = if text(event, "verdict") == "seen" { "first seen".to_owned() } else { at };
+    let first = text(event, "verdict") == "seen";
+    let at = if first { format!("{} prerouting or output", text(rule, "family")) } else { at };
     let links = format!("{} > {}", text(event, "input"), text(event, "output"));
     let links = links.trim_matches([' ', '>']).to_owned();
-    format!("  {:<9} {at:<32} {links:<24} {}", text(event, "verdict"), described(rule)).trim_end().to_owned()
+    let rule = if first { String::new() } else { described(rule) };
+    format!("  {:<9} {at:<32} {links:<24} {rule}", text(event, "verdict")).trim_end().to_owned()
 }
 
 /// A rule: handle, comment, text.

@@ -42,15 +42,16 @@ impl Walker<'_> {
         let Some(space) = facts.space(place)? else { return Ok(None) };
         let routed = !families.contains(&Family::Bridge) && hook != Hook::Ingress;
         let destination = manipulates(hook).filter(|_| routed);
-        let mut back = destination.filter(|_| packet.answer);
+        let mut again = destination.filter(|_| packet.known());
         for (key, chain) in hooks::chains(space, families, hook, device) {
             let Some(place_in) = chain.hook.as_ref() else { continue };
-            if let Some(true) = back.map(|d| place_in.priority > if d { NAT_DESTINATION } else { NAT_SOURCE })
+            if let Some(true) =
+                again.map(|d| place_in.priority > if d { NAT_DESTINATION } else { NAT_SOURCE })
             {
-                self.translate_back(place, back.take() == Some(true), packet);
+                self.translate_again(place, again.take() == Some(true), packet);
             }
             let nat = place_in.kind == "nat";
-            if nat && (packet.answer || packet.untracked || self.bound(place, destination)) {
+            if nat && (packet.known() || packet.untracked || self.bound(place, destination)) {
                 continue;
             }
             let Some(decided) = hooks::base(facts, place, key, packet)? else { continue };
@@ -58,8 +59,8 @@ impl Walker<'_> {
                 return Ok(Some(stop));
             }
         }
-        if let Some(destination) = back {
-            self.translate_back(place, destination, packet);
+        if let Some(destination) = again {
+            self.translate_again(place, destination, packet);
         }
         self.bind(place, destination, packet);
         Ok(None)
@@ -76,7 +77,7 @@ impl Walker<'_> {
 
     /// After the hook it is decided, translated or not.
     fn bind(&mut self, place: Place, destination: Option<bool>, packet: &Packet) {
-        let Some(tracked) = self.tracked.get_mut(&place).filter(|_| !packet.answer) else { return };
+        let Some(tracked) = self.tracked.get_mut(&place).filter(|_| !packet.known()) else { return };
         match destination {
             Some(true) => tracked.bound.0 = true,
             Some(false) => tracked.bound.1 = true,
@@ -86,20 +87,28 @@ impl Walker<'_> {
         tracked.translated = packet.translated;
     }
 
-    fn translate_back(&mut self, place: Place, destination: bool, packet: &mut Packet) {
+    /// As the connection was translated: its later packets the same way, its answers the other way round.
+    fn translate_again(&mut self, place: Place, destination: bool, packet: &mut Packet) {
         let Some(tracked) = self.tracked.get(&place).copied() else { return };
         let ((from, to, port), after) = (tracked.before, tracked.after);
-        let before = packet.text();
-        if destination && packet.from == after.1 && packet.to == after.0 {
-            packet.to = from;
-        } else if !destination && packet.from == after.1 && packet.to == from {
-            packet.from = to;
-            if packet.source.is_some() {
-                packet.source = port;
+        let was = packet.text();
+        match (packet.answer, destination) {
+            (false, true) if (packet.from, packet.to) == (from, to) => {
+                (packet.to, packet.port) = (after.1, after.2);
             }
+            (false, false) if packet.from == from && packet.to == after.1 => packet.from = after.0,
+            (true, true) if packet.from == after.1 && packet.to == after.0 => packet.to = from,
+            (true, false) if packet.from == after.1 && packet.to == from => {
+                packet.from = to;
+                if packet.source.is_some() {
+                    packet.source = port;
+                }
+            }
+            _ => {}
         }
-        if before != packet.text() {
-            let text = format!("the connection translates it back: {}", packet.text());
+        if was != packet.text() {
+            let back = if packet.answer { " back" } else { "" };
+            let text = format!("the connection translates it{back}: {}", packet.text());
             self.hop(place, HopKind::Conntrack, Verdict::Passes, text);
         }
     }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use weft_dataplane::SandboxId;
 use weft_sys::{
+    connections::Connection,
     netlink::{
         detail::Detail,
         lookup::{Lookup, Way},
@@ -38,6 +39,8 @@ pub(crate) struct Space {
 pub(crate) enum Ask {
     Space(Place),
     Way(Place, Lookup),
+    /// Connections to a port: IPv6 or not, protocol, port.
+    Connections(Place, (bool, u8, u16)),
 }
 
 /// All that is known.
@@ -46,6 +49,7 @@ pub(crate) struct Facts {
     /// `None`: there is no such namespace.
     pub(crate) spaces: BTreeMap<Place, Option<Space>>,
     pub(crate) ways: BTreeMap<(Place, Lookup), Way>,
+    pub(crate) connections: BTreeMap<(Place, (bool, u8, u16)), Vec<Connection>>,
 }
 
 impl Facts {

@@ -50,6 +50,9 @@ pub(crate) fn explain(driver: &LinuxDriver, question: &Question) -> Result<Expla
             Err(Ask::Way(place, lookup)) => {
                 facts.ways.insert((place, lookup), read::way(driver, place, lookup)?);
             }
+            Err(Ask::Connections(place, service)) => {
+                facts.connections.insert((place, service), read::connections(driver, place, service)?);
+            }
         }
     }
     let (packet, hops) = (start::shown(question), Vec::new());

@@ -43,6 +43,8 @@ pub(crate) struct Packet {
     pub(crate) untracked: bool,
     /// It answers.
     pub(crate) answer: bool,
+    /// It follows the answer, in a connection that is known by then.
+    pub(crate) further: bool,
     /// First destination and source of the connection.
     pub(crate) original: (IpAddr, IpAddr, Option<u16>),
 }
@@ -61,6 +63,7 @@ impl Packet {
             translated: 0,
             untracked: false,
             answer: false,
+            further: false,
             original: (from, to, port),
         }
     }
@@ -87,16 +90,21 @@ impl Packet {
 
     /// `ct state`.
     pub(crate) fn state(&self) -> u32 {
-        match (self.untracked, self.answer) {
+        match (self.untracked, self.known()) {
             (true, _) => 64,
             (false, true) => 2,
             (false, false) => 8,
         }
     }
 
+    /// It belongs to a connection that began earlier.
+    pub(crate) fn known(&self) -> bool {
+        self.answer || self.further
+    }
+
     /// `ct status`.
     pub(crate) fn status(&self) -> u32 {
-        self.translated | if self.answer { SEEN_REPLY | CONFIRMED } else { 0 }
+        self.translated | if self.known() { SEEN_REPLY | CONFIRMED } else { 0 }
     }
 
     /// The answer to this one.
@@ -172,8 +180,12 @@ impl Packet {
             }
         }
         if self.transport == Transport::Tcp {
-            // SYN, and SYN with ACK.
-            bytes[13] = Some(if self.answer { 0x12 } else { 0x02 });
+            // SYN, SYN with ACK, and ACK.
+            bytes[13] = Some(match (self.answer, self.further) {
+                (true, _) => 0x12,
+                (false, true) => 0x10,
+                (false, false) => 0x02,
+            });
         }
         bytes
     }

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use weft_sys::{
+    connections::{self, Connection},
     netlink::{Family, Socket, detail, lookup},
     nft::seen,
     sockets, sysctl,
@@ -92,5 +93,26 @@ pub(crate) fn way(
             let ask = move || lookup::lookup(&mut Socket::open(Family::Route)?, &packet);
             Ok(driver.netns.run(path, ask)??)
         }
+    }
+}
+
+/// Connections that asked for a port. A kernel that tracks nothing has none.
+pub(crate) fn connections(
+    driver: &LinuxDriver,
+    place: Place,
+    (v6, protocol, port): (bool, u8, u16),
+) -> Result<Vec<Connection>, LinuxError> {
+    let listed = match place {
+        Place::Host => connections::list(&mut *driver.netfilter.lock(), v6, protocol, port),
+        Place::Sandbox(id) => {
+            let ask = move || connections::list(&mut Socket::open(Family::Netfilter)?, v6, protocol, port);
+            driver.netns.run(&driver.path(id), ask)?
+        }
+    };
+    match listed {
+        Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ENOENT)) => {
+            Ok(Vec::new())
+        }
+        other => Ok(other?),
     }
 }

@@ -160,6 +160,9 @@ impl World {
                 Err(Ask::Space(place)) => {
                     self.facts.spaces.insert(place, None);
                 }
+                Err(Ask::Connections(place, service)) => {
+                    self.facts.connections.insert((place, service), Vec::new());
+                }
                 Err(Ask::Way(place, lookup)) => {
                     let way = route(&self.facts, place, &lookup);
                     self.facts.ways.insert((place, lookup), way);
@@ -277,7 +280,7 @@ fn foreign_rules_are_understood() {
     forwarded("tcp dport 80 drop comment \"no web\"", Dropped, "(no web)");
     forwarded("tcp dport 81 drop", Passes, "");
     forwarded("udp dport 80 drop", Passes, "");
-    forwarded("tcp dport 70-90 reject", Dropped, "th dport");
+    forwarded("tcp dport 70-90 reject", Dropped, "tcp dport");
     forwarded("tcp dport { 22, 80 } drop", Dropped, "");
     forwarded("ct state new tcp dport != { 22, 80 } drop", Passes, "");
     forwarded("iifname \"red\" oifname \"blue\" drop", Dropped, "iifname \"red\" oifname \"blue\" drop");
@@ -313,13 +316,12 @@ fn foreign_rules_are_understood() {
 
 #[test]
 fn what_is_not_known_is_said() {
-    forwarded("tcp sport 1024-65535 drop", Dropped, "th sport");
+    forwarded("tcp sport 1024-65535 drop", Dropped, "tcp sport");
     forwarded("tcp sport 5 drop", Passes, "");
     forwarded("ip dscp cs1 drop", Unclear, "cannot tell: rule");
     forwarded("meta skuid 0 drop", Unclear, "foreign forward");
     forwarded("meta cpu 1 accept\ndrop", Unclear, "cannot tell");
     forwarded("ip dscp cs1 tcp dport 81 drop", Passes, "");
-    forwarded("queue num 1", Unclear, "a program decides");
     forwarded("numgen random mod 2 0 jump bad", Unclear, "cannot tell");
     forwarded("numgen random mod 2 0 jump sub", Passes, "");
 }
@@ -358,6 +360,8 @@ fn every_hook_and_every_table_counts() {
     let early =
         "table ip x {\n chain f {\n type filter hook prerouting priority -300; ct state new drop\n }\n}";
     case(early, Passes, "");
+    let later = "table ip x {\n chain f {\n type filter hook forward priority 0; iifname \"red\" ct state established drop\n }\n}";
+    case(later, Dropped, "later packets are lost");
     let bridged =
         "table bridge x {\n chain f {\n type filter hook forward priority 0; ip daddr 10.1.0.3 drop\n }\n}";
     let bridged = rules(bridged);
@@ -381,7 +385,7 @@ fn every_hook_and_every_table_counts() {
 
 const PUBLISH: &str = "table ip nat {
     chain pre { type nat hook prerouting priority dstnat; fib daddr type local tcp dport 8080 dnat to 10.1.0.2:80; }
-    chain out { type nat hook output priority dstnat; fib daddr type local tcp dport 8080 dnat to 10.1.0.2:80; }
+    chain out { type nat hook output priority -100; fib daddr type local tcp dport 8080 dnat to 10.1.0.2:80; }
     chain post { type nat hook postrouting priority srcnat; ip saddr 10.1.0.0/24 oifname \"eth0\" masquerade; }
 }
 table ip filter {

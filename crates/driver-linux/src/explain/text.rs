@@ -65,13 +65,20 @@ fn text(rules: &Ruleset, table: &TableKey, rule: &Rule) -> String {
     for expr in &rule.exprs {
         words.extend(word(rules, table, &mut held, expr).filter(|w| !w.is_empty()));
     }
-    words.join(" ")
+    // `nft` names ports by their protocol, which the kernel checks first.
+    let text = words.join(" ");
+    ["tcp", "udp", "sctp"].iter().fold(text, |text, protocol| {
+        text.replace(&format!("meta l4proto {protocol} th "), &format!("{protocol} "))
+    })
 }
 
 fn word(rules: &Ruleset, table: &TableKey, held: &mut BTreeMap<usize, Held>, expr: &Expr) -> Option<String> {
     let get = |held: &BTreeMap<usize, Held>, at: &usize| held.get(at).cloned().unwrap_or_default();
     match expr {
         Expr::Meta { to, .. } | Expr::Ct { to, .. } | Expr::Payload { to, .. } | Expr::Fib { to, .. } => {
+            // What was in the registers below is overwritten.
+            let covered = *to + 1..to.saturating_add(length(expr));
+            held.retain(|at, _| !covered.contains(at));
             held.insert(*to, load(expr));
             None
         }
@@ -194,6 +201,15 @@ pub(crate) fn verdict(code: &Code) -> String {
         Code::Jump(chain) => format!("jump {chain}"),
         Code::Goto(chain) => format!("goto {chain}"),
         Code::Return => "return".into(),
+    }
+}
+
+/// Bytes that a load fills.
+fn length(expr: &Expr) -> usize {
+    match expr {
+        Expr::Payload { length, .. } => *length,
+        Expr::Meta { key: 6 | 7 | 17 | 18 | 26 | 27, .. } => 16,
+        _ => 4,
     }
 }
 

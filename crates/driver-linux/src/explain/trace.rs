@@ -11,7 +11,7 @@ use weft_dataplane::insight::{Question, RuleAt, TraceEvent, Transport};
 use weft_sys::{
     netlink::detail,
     nft::{
-        seen::{self, Code, Ruleset},
+        seen::{self, Ruleset},
         trace::{Flow, Report, Step, Tracer},
     },
 };
@@ -35,20 +35,25 @@ pub(crate) fn watch(
     let mut tracer = Tracer::start(&table, &flows)?;
     let mut names = Names::default();
     names.refresh(driver)?;
+    // The headers come with the first report of a hook, which may be one that is not told.
+    let mut header: Option<Report> = None;
     loop {
-        for report in tracer.next(BREATH)? {
-            if report.table == table {
-                if let Some(event) = arrival(&names, &report)
-                    && !tell(Some(event))
-                {
-                    return Ok(());
-                }
+        for mut report in tracer.next(BREATH)? {
+            match header.take().filter(|h| h.id == report.id && report.network.is_empty()) {
+                Some(h) => report = with_header(report, h),
+                None => {}
+            }
+            let ours = report.table == table;
+            if report.step != Step::Policy && report.handle.is_none() || ours && report.step == Step::Policy {
+                // A chain's end without a word.
+                header = Some(report).filter(|_| !ours);
                 continue;
             }
-            if !names.knows(&report) {
+            if !ours && !names.knows(&report) {
                 names.refresh(driver)?;
             }
-            if !tell(Some(names.event(&report))) {
+            let event = if ours { names.arrival(&report) } else { names.event(&report) };
+            if !tell(Some(event)) {
                 return Ok(());
             }
         }
@@ -56,6 +61,11 @@ pub(crate) fn watch(
             return Ok(());
         }
     }
+}
+
+fn with_header(report: Report, header: Report) -> Report {
+    let Report { input, output, network, transport, .. } = header;
+    Report { input, output, network, transport, ..report }
 }
 
 /// What of the packet is fixed on its way there, and on the way back: the source port is the sender's own choice.
@@ -150,16 +160,13 @@ impl Names {
             verdict,
         }
     }
-}
 
-/// Our own rule marks the packet: that is where it is first seen, once.
-fn arrival(names: &Names, report: &Report) -> Option<TraceEvent> {
-    if report.step != Step::Rule || report.verdict.as_ref().is_some_and(|v| *v != Code::Continue) {
-        return None;
+    /// Our own rule marks the packet: that is where it is first seen.
+    fn arrival(&self, report: &Report) -> TraceEvent {
+        let event = self.event(report);
+        let rule = RuleAt { text: "seen".into(), handle: None, ..event.rule };
+        TraceEvent { rule, verdict: "seen".into(), ..event }
     }
-    let event = names.event(report);
-    let rule = RuleAt { text: "seen".into(), handle: None, ..event.rule };
-    Some(TraceEvent { rule, verdict: "seen".into(), ..event })
 }
 
 /// The packet in words, from its headers; empty when they did not come along.

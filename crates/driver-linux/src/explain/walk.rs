@@ -1,4 +1,5 @@
-//! A packet's way through namespaces, as a function of what was read: there, and back again.
+//! A packet's way through namespaces, as a function of what was read: there, back again, and there once more, because what
+//! follows in a known connection is judged by other rules than what begins it.
 //!
 //! ```text
 //!  send ─ route ─ output ─ postrouting ─▶ transmit ─▶ wire or bridge ─▶ receive ─ prerouting ─ route ─┬─ input ─ socket
@@ -60,6 +61,8 @@ pub(crate) struct Walker<'a> {
     /// What it depends on.
     pub(crate) doubts: Vec<String>,
     pub(crate) answer: bool,
+    /// The packet as it was sent.
+    first: Option<Packet>,
     left: usize,
 }
 
@@ -78,6 +81,7 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
         tracked: BTreeMap::new(),
         doubts: Vec::new(),
         answer: false,
+        first: None,
         left: MOST,
     };
     let Start { place, link, mut packet, fixed } = match start::start(question, facts)? {
@@ -88,12 +92,13 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
         None => walker.send(place, &mut packet, fixed)?,
         Some(link) => walker.arrive(link, &mut packet)?,
     };
-    let mut shown = packet.text();
-    if let Some(first) = walker.tracked.get(&place) {
-        let (from, to, port) = first.before;
-        shown = Packet::new(packet.transport, from, to, port).text();
-    }
     let stop = walker.back(stop, place, link, &packet)?;
+    let first = walker.first.take();
+    let shown = first.as_ref().map_or_else(|| start::shown(question), Packet::text);
+    let stop = match first {
+        Some(first) => walker.onward(stop, (place, link), first)?,
+        None => stop,
+    };
     Ok(walker.explained(shown, stop))
 }
 
@@ -133,6 +138,31 @@ impl Walker<'_> {
             Stop::Unclear(reason) => Stop::Unclear(format!("the answer: {reason}")),
             Stop::Delivered(_) | Stop::Left(_) => {
                 Stop::Dropped("the answer does not come back to who asked".into(), String::new())
+            }
+        })
+    }
+
+    /// What follows the answer. It is told only where it does not arrive.
+    fn onward(&mut self, stop: Stop, start: (Place, Option<u32>), first: Packet) -> Result<Stop, Ask> {
+        if !matches!(stop, Stop::Delivered(_) | Stop::Left(_)) {
+            return Ok(stop);
+        }
+        let told = self.hops.len();
+        let mut packet = Packet { further: true, ..first };
+        self.answer = false;
+        self.left = MOST;
+        let onward = match start {
+            (place, None) => self.send(place, &mut packet, true)?,
+            (_, Some(link)) => self.arrive(link, &mut packet)?,
+        };
+        Ok(match onward {
+            Stop::Dropped(reason, remedy) => {
+                Stop::Dropped(format!("later packets are lost: {reason}"), remedy)
+            }
+            Stop::Unclear(reason) => Stop::Unclear(format!("later packets: {reason}")),
+            Stop::Delivered(_) | Stop::Left(_) => {
+                self.hops.truncate(told);
+                stop
             }
         })
     }
@@ -209,13 +239,14 @@ impl Walker<'_> {
     fn enter(&mut self, place: Place, packet: &mut Packet) {
         packet.mark = 0;
         packet.untracked = false;
-        if packet.answer {
+        if packet.known() {
             if let Some(known) = self.tracked.get(&place) {
                 packet.translated = known.translated;
                 packet.original = known.before;
             }
             return;
         }
+        self.first.get_or_insert_with(|| packet.clone());
         packet.translated = 0;
         packet.original = (packet.from, packet.to, packet.port);
         let (before, after) = (packet.original, packet.original);
@@ -240,12 +271,13 @@ impl Walker<'_> {
         let Some(space) = facts.space(place)? else { return Ok(self.not_running(place)) };
         let way = self.way(place, packet, fixed.then_some(packet.from), None)?;
         let Some((link, mut next)) = self.route(place, space, packet, way, !fixed)? else {
-            return Ok(self.refused(place, space, packet, None, way));
+            return self.refused(place, space, packet, None, way);
         };
         self.enter(place, packet);
-        if let Some(stop) = self.full(place, space) {
+        if let Some(stop) = self.full(place, space, packet) {
             return Ok(stop);
         }
+        self.remembered(place, packet)?;
         let (to, mark) = (packet.to, packet.mark);
         let mut link = link;
         packet.output = Some(via(link));
@@ -256,7 +288,7 @@ impl Walker<'_> {
             let way = self.way(place, packet, Some(packet.from), None)?;
             match self.route(place, space, packet, way, false)? {
                 Some(again) => (link, next) = again,
-                None => return Ok(self.refused(place, space, packet, None, way)),
+                None => return self.refused(place, space, packet, None, way),
             }
             packet.output = Some(via(link));
         }
@@ -329,14 +361,43 @@ impl Walker<'_> {
         place: Place,
         space: &Space,
         packet: &Packet,
-        input: Option<&str>,
+        input: Option<&Detail>,
         way: Way,
-    ) -> Stop {
-        let Way::Refused(errno) = way else {
-            return self.unclear(place, HopKind::Route, "broadcast and multicast are not followed");
+    ) -> Result<Stop, Ask> {
+        let Way::Refused(mut errno) = way else {
+            return Ok(self.unclear(place, HopKind::Route, "broadcast and multicast are not followed"));
         };
-        let (kind, text, remedy) = why::refused(space, packet, input, errno);
-        self.lost(place, kind, text, remedy)
+        // Since Linux 6.13 the answer to a refused source is EINVAL, whatever is wrong with it.
+        if let Some(input) = input.filter(|_| errno == libc::EINVAL)
+            && self.reverse_refused(place, space, packet, input)?
+        {
+            errno = libc::EXDEV;
+        }
+        let (kind, text, remedy) = why::refused(space, packet, input.map(|l| l.name.as_str()), errno);
+        Ok(self.lost(place, kind, text, remedy))
+    }
+
+    /// Whether `rp_filter` is what refuses a source: strict wants the way back by the same interface, loose any way back.
+    fn reverse_refused(
+        &self,
+        place: Place,
+        space: &Space,
+        packet: &Packet,
+        input: &Detail,
+    ) -> Result<bool, Ask> {
+        let number = |value: Option<&str>| value.and_then(|v| v.parse::<u8>().ok()).unwrap_or(0);
+        let all = number(space.sysctl("net.ipv4.conf.all.rp_filter"));
+        let filter = all.max(number(space.of_link(false, &input.name, "rp_filter")));
+        if filter == 0 || packet.v6() {
+            return Ok(false);
+        }
+        let to = packet.from;
+        let back = Lookup { to, from: None, input: None, output: None, mark: 0, service: None };
+        Ok(match self.facts.way(place, back)? {
+            Way::Out { link, .. } => filter == 1 && link != input.index,
+            Way::Refused(_) => true,
+            Way::Local { .. } | Way::Many => false,
+        })
     }
 
     fn not_running(&mut self, place: Place) -> Stop {
@@ -345,14 +406,32 @@ impl Walker<'_> {
     }
 
     /// A full table of connections takes no new one.
-    fn full(&mut self, place: Place, space: &Space) -> Option<Stop> {
+    fn full(&mut self, place: Place, space: &Space, packet: &Packet) -> Option<Stop> {
         let number = |name: &str| space.sysctl(name).and_then(|v| v.parse::<u64>().ok());
         let count = number("net.netfilter.nf_conntrack_count")?;
         let most = number("net.netfilter.nf_conntrack_max").filter(|most| *most > 0 && count >= *most)?;
         let text = format!("the table of connections is full: {count} of {most}");
-        (!self.answer).then(|| {
+        (!packet.known()).then(|| {
             self.lost(place, HopKind::Conntrack, text, "sysctl -w net.netfilter.nf_conntrack_max=… (more)")
         })
+    }
+
+    /// Connections of the same two that are kept: their packets go where they went before, whatever rules say of new ones.
+    fn remembered(&mut self, place: Place, packet: &Packet) -> Result<(), Ask> {
+        let Some((protocol, port)) = packet.service().filter(|_| !packet.known()) else { return Ok(()) };
+        let service = (packet.v6(), protocol, port);
+        let all = self.facts.connections.get(&(place, service)).ok_or(Ask::Connections(place, service))?;
+        let same = all.iter().filter(|c| (c.asked.from, c.asked.to) == (packet.from, packet.to));
+        let mut by: BTreeMap<(IpAddr, u16), usize> = BTreeMap::new();
+        for connection in same {
+            *by.entry((connection.answered.from, connection.answered.source)).or_default() += 1;
+        }
+        for ((ip, port), count) in by {
+            let address = std::net::SocketAddr::new(ip, port);
+            let text = format!("{count} earlier connection(s) of the two are kept, answered by {address}");
+            self.hop(place, HopKind::Conntrack, Verdict::Passes, text);
+        }
+        Ok(())
     }
 
     /// It comes from beyond the host.
@@ -369,10 +448,11 @@ impl Walker<'_> {
         }
         let link = link.master.and_then(|master| space.link(master)).unwrap_or(link);
         self.enter(Place::Host, packet);
-        match self.full(Place::Host, space) {
-            Some(stop) => Ok(stop),
-            None => self.input(Place::Host, space, link, packet),
+        if let Some(stop) = self.full(Place::Host, space, packet) {
+            return Ok(stop);
         }
+        self.remembered(Place::Host, packet)?;
+        self.input(Place::Host, space, link, packet)
     }
 
     /// It comes to a namespace by an interface.
@@ -395,9 +475,10 @@ impl Walker<'_> {
             return Ok(stop);
         }
         self.enter(place, packet);
-        if let Some(stop) = self.full(place, space) {
+        if let Some(stop) = self.full(place, space, packet) {
             return Ok(stop);
         }
+        self.remembered(place, packet)?;
         let bridge = link.port.and(link.master).and_then(|master| space.link(master));
         match bridge {
             Some(bridge) => self.bridge_in(place, space, (bridge, link), next, packet),
@@ -448,9 +529,9 @@ impl Walker<'_> {
             }
             Way::Out { .. } => match self.route(place, space, packet, way, false)? {
                 Some(out) => out,
-                None => return Ok(self.refused(place, space, packet, Some(&link.name), way)),
+                None => return self.refused(place, space, packet, Some(link), way),
             },
-            other => return Ok(self.refused(place, space, packet, Some(&link.name), other)),
+            other => return self.refused(place, space, packet, Some(link), other),
         };
         // The kernel asks IPv4's parameter itself when it routes.
         if packet.v6() && space.sysctl("net.ipv6.conf.all.forwarding") == Some("0") {
@@ -471,8 +552,9 @@ impl Walker<'_> {
 
     /// A socket here, or none.
     fn deliver(&mut self, place: Place, space: &Space, packet: &Packet) -> Stop {
-        if packet.answer {
-            self.hop(place, HopKind::End, Verdict::Passes, "the answer is here");
+        if packet.known() {
+            let text = if packet.answer { "the answer is here" } else { "it is here" };
+            self.hop(place, HopKind::End, Verdict::Passes, text);
             return Stop::Delivered(place);
         }
         match why::listening(space, packet) {

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  host and its       networks,             containers, each once, beside the first network it is on,
-//!  interfaces    ───  one below the    ───  with a line to every network it is on, labelled with
-//!                     other                 interface and address
+//!  interfaces    ───  one below the    ───  with a line from every network it is on to the
+//!                     other                 interface that is plugged into it
 //! ```
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -14,17 +14,17 @@ use super::{addresses, published, subnets, traits, tree::shown};
 use crate::output::human::{list, text};
 
 const MARGIN: usize = 24;
-/// Left edges and widths of the three columns; the gaps hold the lines' labels.
+/// Left edges and widths of the three columns.
 const HOST: (usize, usize) = (MARGIN, 220);
 const NETWORK: (usize, usize) = (330, 270);
-const CONTAINER: (usize, usize) = (850, 260);
+const CONTAINER: (usize, usize) = (740, 270);
 const LINE: usize = 18;
 const GAP: usize = 22;
 /// Characters that fit a column at this size of letters.
 const FITS: usize = 38;
 
 const STYLE: &str = "text{font:13px ui-sans-serif,system-ui,sans-serif;fill:#1d2733}.n{font-weight:600;font-size:14px}\
-.s{fill:#586474;font-size:12px}.a{fill:#586474;font-size:11px}rect{stroke-width:1.4}.h{fill:#e8eef7;stroke:#5b7bb0}\
+.s{fill:#586474;font-size:12px}rect{stroke-width:1.4}.h{fill:#e8eef7;stroke:#5b7bb0}\
 .b{fill:#eaf5ea;stroke:#5a9a5f}.i{fill:#fbf1e2;stroke:#c08a35}.c{fill:#fff;stroke:#8792a0}.o{stroke-dasharray:4 3}\
 path{fill:none;stroke:#9aa5b1;stroke-width:1.4}.d{stroke-dasharray:5 4}";
 
@@ -47,6 +47,11 @@ impl Card {
         self.at.1 + self.height() / 2
     }
 
+    /// The height of a line of text, for a wire that ends there.
+    fn line(&self, nth: usize) -> usize {
+        self.at.1 + 18 + LINE * (nth + 1)
+    }
+
     fn draw(&self, out: &mut String) {
         let (x, y) = self.at;
         let (width, height) = (self.width, self.height());
@@ -55,16 +60,17 @@ impl Card {
             "<rect class=\"{}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>",
             self.class
         );
-        label(out, "n", (x + 12, y + 22), &self.title);
+        label(out, "n", (x + 12, y + 22), &self.title, FITS - 8);
         for (n, line) in self.lines.iter().enumerate() {
-            label(out, "s", (x + 12, y + 22 + LINE * (n + 1)), line);
+            label(out, "s", (x + 12, y + 22 + LINE * (n + 1)), line, FITS);
         }
     }
 }
 
-fn label(out: &mut String, class: &str, (x, y): (usize, usize), text: &str) {
-    let short = if text.chars().count() > FITS {
-        text.chars().take(FITS - 1).chain(['…']).collect()
+/// Text, cut to what fits; all of it is told to who points at it.
+fn label(out: &mut String, class: &str, (x, y): (usize, usize), text: &str, fits: usize) {
+    let short = if text.chars().count() > fits {
+        text.chars().take(fits - 1).chain(['…']).collect()
     } else {
         text.to_owned()
     };
@@ -106,11 +112,11 @@ fn curve(out: &mut String, class: &str, from: (usize, usize), to: (usize, usize)
     );
 }
 
-/// A line from a network to a container.
+/// A line from a network to one of a container's lines of text.
 struct Wire {
     network: usize,
     container: usize,
-    label: String,
+    line: usize,
 }
 
 /// Where everything is.
@@ -140,8 +146,10 @@ fn layout(graph: &Value) -> Layout {
             let known = place.get(text(port, "id")).copied();
             let container = known.unwrap_or_else(|| {
                 let running = text(port, "state") == "running";
-                let mut lines = if running { Vec::new() } else { vec![text(port, "state").to_owned()] };
-                lines.extend(every(graph, text(port, "id")));
+                let mut lines = every(graph, text(port, "id"));
+                if !running {
+                    lines.push(text(port, "state").to_owned());
+                }
                 let class = if running { "c" } else { "c o" };
                 let card = Card {
                     at: (CONTAINER.0, y),
@@ -155,8 +163,9 @@ fn layout(graph: &Value) -> Layout {
                 all.containers.push(card);
                 all.containers.len() - 1
             });
-            let label = format!("{} {}", text(port, "ifname"), addresses(port).join(" "));
-            all.wires.push(Wire { network: all.networks.len(), container, label });
+            // Its interfaces are in the order of networks, as the wires are.
+            let line = all.wires.iter().filter(|w| w.container == container).count();
+            all.wires.push(Wire { network: all.networks.len(), container, line });
         }
         // Beside the middle of its containers.
         let tall = y.saturating_sub(top + GAP);
@@ -169,10 +178,12 @@ fn layout(graph: &Value) -> Layout {
     all
 }
 
-/// What a container publishes, on all its networks.
+/// A container's interfaces on all networks, then what it publishes.
 fn every(graph: &Value, id: &str) -> Vec<String> {
-    let ports = list(&graph["networks"]).iter().flat_map(|n| list(&n["ports"]));
-    ports.filter(|p| text(p, "id") == id).flat_map(published).collect()
+    let ports = || list(&graph["networks"]).iter().filter(|n| shown(n)).flat_map(|n| list(&n["ports"]));
+    let mine = || ports().filter(|p| text(p, "id") == id);
+    let interface = |p: &Value| format!("{} {}", text(p, "ifname"), addresses(p).join(" "));
+    mine().map(interface).chain(mine().flat_map(published)).collect()
 }
 
 /// Draws it.
@@ -211,13 +222,7 @@ pub(super) fn draw(graph: &Value) -> String {
         else {
             continue;
         };
-        // Lines that end at one container end one below the other, so that their labels do not meet.
-        let before = |w: &&Wire| w.container == wire.container;
-        let mine: Vec<usize> = all.wires.iter().filter(before).map(|w| w.network).collect();
-        let nth = mine.iter().position(|n| *n == wire.network).unwrap_or(0);
-        let y = to.at.1 + to.height() * (nth + 1) / (mine.len() + 1);
-        curve(&mut out, "", (NETWORK.0 + NETWORK.1, from.middle()), (CONTAINER.0, y));
-        wire_label(&mut out, (CONTAINER.0 - 8, y.saturating_sub(4)), &wire.label);
+        curve(&mut out, "", (NETWORK.0 + NETWORK.1, from.middle()), (CONTAINER.0, to.line(wire.line)));
     }
     host.draw(&mut out);
     for card in all.networks.iter().map(|(c, _)| c).chain(&all.containers) {
@@ -225,15 +230,6 @@ pub(super) fn draw(graph: &Value) -> String {
     }
     out.push_str("</svg>");
     out
-}
-
-/// Beside the line's end, on a ground of its own so that lines do not cross the letters.
-fn wire_label(out: &mut String, (x, y): (usize, usize), text: &str) {
-    let _ = write!(
-        out,
-        "<text class=\"a\" x=\"{x}\" y=\"{y}\" text-anchor=\"end\" style=\"paint-order:stroke;stroke:#fff;stroke-width:4px\">{}</text>",
-        escaped(text)
-    );
 }
 
 #[cfg(test)]
