@@ -48,7 +48,8 @@ fn agrees(host: &Host, args: &[&str], real: bool) -> Value {
 }
 
 fn wget(host: &Host, from: &str, to: &str) -> bool {
-    host.weft(&["exec", from, "wget", "-q", "-T", "2", "-O-", &format!("http://{to}/")]).status.success()
+    let ask = format!("timeout 2 wget -q -O- http://{to}/");
+    host.weft(&["exec", from, "sh", "-c", &ask]).status.success()
 }
 
 fn address(host: &Host, name: &str) -> String {
@@ -147,9 +148,13 @@ fn a_trace_ends_with_who_looks_and_with_the_daemon() {
     until("the trace's table", || traces(&host));
     let c = address(&host, "cc");
     assert!(!wget(&host, "aa", &c));
+    let (send, events) = std::sync::mpsc::channel();
     let lines = BufReader::new(client.stdout.take().unwrap()).lines();
-    let events = lines.map(|l| serde_json::from_str::<Value>(&l.unwrap()).unwrap());
-    let dropped = events.take(200).find(|e| e["verdict"] == "drop").expect("a drop");
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let dropped = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(10)).ok())
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
+        .find(|e| e["verdict"] == "drop")
+        .expect("a drop");
     assert_eq!(dropped["rule"]["comment"], "isolation", "{dropped:#}");
     kill(&mut client);
     until("the end of the trace's table", || !traces(&host));

@@ -50,6 +50,9 @@ impl Walker<'_> {
         }
         let text = format!("leaves by {} (MTU {})", self.link_name(&link.name), link.mtu);
         self.hop(place, HopKind::Link, Verdict::Passes, text);
+        if let Some(stop) = self.hook(place, &[Family::Netdev], Hook::Egress, &link.name, packet)? {
+            return Ok(stop);
+        }
         match (place, link.kind.as_str()) {
             (_, "bridge") => self.bridge_out(place, space, (link, None), next, packet),
             (Place::Sandbox(_), "veth") => match self.host_end(link)? {
@@ -113,6 +116,9 @@ impl Walker<'_> {
             return Ok(self.lost(place, HopKind::Bridge, text, "wait for spanning tree, or: bridge link"));
         }
         (packet.input, packet.output) = (Some(via(port)), None);
+        if let Some(stop) = self.hook(place, &[Family::Netdev], Hook::Ingress, &port.name, packet)? {
+            return Ok(stop);
+        }
         if let Some(stop) = self.hook(place, &[Family::Bridge], Hook::Prerouting, &port.name, packet)? {
             return Ok(stop);
         }
@@ -197,6 +203,9 @@ impl Walker<'_> {
                 }
                 (packet.input, packet.output) = kept;
             }
+        }
+        if let Some(stop) = self.hook(place, &[Family::Netdev], Hook::Egress, &port.name, packet)? {
+            return Ok(stop);
         }
         self.receive(owner, inner, next, packet)
     }

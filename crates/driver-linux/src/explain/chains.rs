@@ -24,7 +24,7 @@ fn manipulates(hook: Hook) -> Option<bool> {
     match hook {
         Hook::Prerouting | Hook::Output => Some(true),
         Hook::Input | Hook::Postrouting => Some(false),
-        Hook::Forward | Hook::Ingress => None,
+        Hook::Forward | Hook::Ingress | Hook::Egress => None,
     }
 }
 
@@ -40,7 +40,7 @@ impl Walker<'_> {
     ) -> Result<Option<Stop>, Ask> {
         let facts = self.facts;
         let Some(space) = facts.space(place)? else { return Ok(None) };
-        let routed = !families.contains(&Family::Bridge) && hook != Hook::Ingress;
+        let routed = !families.contains(&Family::Bridge) && !matches!(hook, Hook::Ingress | Hook::Egress);
         let destination = manipulates(hook).filter(|_| routed);
         let mut again = destination.filter(|_| packet.known());
         for (key, chain) in hooks::chains(space, families, hook, device) {

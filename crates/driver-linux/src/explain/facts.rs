@@ -34,13 +34,15 @@ pub(crate) struct Space {
     pub(crate) listeners: Vec<Listener>,
 }
 
+/// Connections that are asked for: IPv6 or not, protocol, port.
+pub(crate) type Service = (bool, u8, u16);
+
 /// What is not known yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     Space(Place),
     Way(Place, Lookup),
-    /// Connections to a port: IPv6 or not, protocol, port.
-    Connections(Place, (bool, u8, u16)),
+    Connections(Place, Service),
 }
 
 /// All that is known.
@@ -49,7 +51,7 @@ pub(crate) struct Facts {
     /// `None`: there is no such namespace.
     pub(crate) spaces: BTreeMap<Place, Option<Space>>,
     pub(crate) ways: BTreeMap<(Place, Lookup), Way>,
-    pub(crate) connections: BTreeMap<(Place, (bool, u8, u16)), Vec<Connection>>,
+    pub(crate) connections: BTreeMap<(Place, Service), Vec<Connection>>,
 }
 
 impl Facts {

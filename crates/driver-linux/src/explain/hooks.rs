@@ -23,6 +23,20 @@ pub(crate) enum Hook {
     Postrouting = 4,
     /// Of the inet family; netdev calls it 0.
     Ingress = 5,
+    /// Of netdev alone, which calls it 1.
+    Egress = 6,
+}
+
+impl Hook {
+    /// Its number in a family.
+    fn number(self, family: Family) -> Option<u32> {
+        match (family, self) {
+            (Family::Netdev, Self::Ingress) => Some(0),
+            (Family::Netdev, Self::Egress) => Some(1),
+            (Family::Netdev, _) | (_, Self::Egress) => None,
+            (_, hook) => Some(hook as u32),
+        }
+    }
 }
 
 /// How a base chain ends.
@@ -66,10 +80,9 @@ pub(crate) fn chains<'a>(
         .chains
         .iter()
         .filter(|(((family, _), _), chain)| {
-            let number = if *family == Family::Netdev { 0 } else { hook as u32 };
             chain.hook.as_ref().is_some_and(|h| {
                 let bound = h.devices.is_empty() || h.devices.iter().any(|d| d == device);
-                families.contains(family) && h.number == number && bound
+                families.contains(family) && Some(h.number) == hook.number(*family) && bound
             })
         })
         .collect();

@@ -357,6 +357,19 @@ fn every_hook_and_every_table_counts() {
         Passes,
         "",
     );
+    for hook in ["ingress", "egress"] {
+        let text = format!(
+            "table netdev x {{\n chain f {{\n type filter hook {hook} device lo priority 0; policy drop;\n }}\n}}"
+        );
+        for (device, verdict) in [("red", Dropped), ("wfp-c", Dropped), ("eth0", Passes)] {
+            let mut seen = rules(&text);
+            for chain in seen.chains.values_mut() {
+                chain.hook.as_mut().unwrap().devices = vec![device.into()];
+            }
+            let world = world().with(|w| w.host().rules = seen);
+            world.between(container(A), container(C)).check(verdict, "");
+        }
+    }
     let early =
         "table ip x {\n chain f {\n type filter hook prerouting priority -300; ct state new drop\n }\n}";
     case(early, Passes, "");

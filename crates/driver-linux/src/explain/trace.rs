@@ -39,9 +39,8 @@ pub(crate) fn watch(
     let mut header: Option<Report> = None;
     loop {
         for mut report in tracer.next(BREATH)? {
-            match header.take().filter(|h| h.id == report.id && report.network.is_empty()) {
-                Some(h) => report = with_header(report, h),
-                None => {}
+            if let Some(h) = header.take().filter(|h| h.id == report.id && report.network.is_empty()) {
+                report = with_header(report, h);
             }
             let ours = report.table == table;
             if report.step != Step::Policy && report.handle.is_none() || ours && report.step == Step::Policy {
