@@ -1,10 +1,10 @@
 //! A live trace of one flow, there and back: what the kernel itself reports of each rule (`nftrace`).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use weft_dataplane::insight::{Question, RuleAt, TraceEvent, Transport};
@@ -21,6 +21,12 @@ use crate::{LinuxError, driver::LinuxDriver};
 
 /// How often who has left is noticed.
 const BREATH: Duration = Duration::from_millis(200);
+/// Rules that came since are looked for at most so often.
+const SECOND: Duration = Duration::from_secs(1);
+/// Beginning of the names of our tables.
+const TABLE: &str = "weft_trace_";
+/// Packets that are known to be ours; more are forgotten, and what is told of them later is left out.
+const REMEMBERED: usize = 65_536;
 /// Tables of several traces at once have names of their own.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -31,25 +37,38 @@ pub(crate) fn watch(
 ) -> Result<(), LinuxError> {
     let explained = explain(driver, question)?;
     let flows = flows(question, &explained.packet, &explained.hops)?;
-    let table = format!("weft_trace_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let table = format!("{TABLE}{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let mut tracer = Tracer::start(&table, &flows)?;
     let mut names = Names::default();
     names.refresh(driver)?;
     // The headers come with the first report of a hook, which may be one that is not told.
     let mut header: Option<Report> = None;
+    // The kernel tells everybody of everybody's traces.
+    let mut seen: BTreeSet<u32> = BTreeSet::new();
+    let mut looked = Instant::now();
     loop {
         for mut report in tracer.next(BREATH)? {
             if let Some(h) = header.take().filter(|h| h.id == report.id && report.network.is_empty()) {
                 report = with_header(report, h);
             }
             let ours = report.table == table;
-            if report.step != Step::Policy && report.handle.is_none() || ours && report.step == Step::Policy {
-                // A chain's end without a word.
-                header = Some(report).filter(|_| !ours);
+            let word = report.step == Step::Policy || report.handle.is_some();
+            if ours && report.handle.is_some() {
+                if seen.len() > REMEMBERED {
+                    seen.clear();
+                }
+                seen.insert(report.id);
+            } else if ours || report.table.starts_with(TABLE) || !seen.contains(&report.id) {
+                // Other people's traces, and what our own table says besides.
+                continue;
+            } else if !word {
+                // A chain's end without a verdict.
+                header = Some(report);
                 continue;
             }
-            if !ours && !names.knows(&report) {
+            if !ours && !names.knows(&report) && looked.elapsed() > SECOND {
                 names.refresh(driver)?;
+                looked = Instant::now();
             }
             let event = if ours { names.arrival(&report) } else { names.event(&report) };
             if !tell(Some(event)) {

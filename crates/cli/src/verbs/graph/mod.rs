@@ -92,9 +92,10 @@ fn traits(network: &Value) -> Vec<&'static str> {
     words
 }
 
-/// Addresses as text.
+/// Addresses as text, but for those that every link has of itself.
 fn addresses(of: &Value) -> Vec<String> {
-    list(&of["addresses"]).iter().filter_map(|a| a.as_str().map(str::to_owned)).collect()
+    let all = list(&of["addresses"]).iter().filter_map(Value::as_str);
+    all.filter(|a| !a.starts_with("fe80:")).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

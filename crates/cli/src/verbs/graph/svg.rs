@@ -60,7 +60,7 @@ impl Card {
             "<rect class=\"{}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\"/>",
             self.class
         );
-        label(out, "n", (x + 12, y + 22), &self.title, FITS - 8);
+        label(out, "n", (x + 12, y + 22), &self.title, FITS - 10);
         for (n, line) in self.lines.iter().enumerate() {
             label(out, "s", (x + 12, y + 22 + LINE * (n + 1)), line, FITS);
         }
