@@ -37,13 +37,14 @@ pub(crate) fn watch(
 ) -> Result<(), LinuxError> {
     let explained = explain(driver, question)?;
     let flows = flows(question, &explained.packet, &explained.hops)?;
+    let mine = |report: &Report| headers(report).is_some_and(|h| belongs(&flows, &h));
     let table = format!("{TABLE}{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let mut tracer = Tracer::start(&table, &flows)?;
     let mut names = Names::default();
     names.refresh(driver)?;
     // The headers come with the first report of a hook, which may be one that is not told.
     let mut header: Option<Report> = None;
-    // The kernel tells everybody of everybody's traces.
+    // The kernel tells everybody of everybody's traces, and a packet gets another number when it goes through a bridge.
     let mut seen: BTreeSet<u32> = BTreeSet::new();
     let mut looked = Instant::now();
     loop {
@@ -53,11 +54,14 @@ pub(crate) fn watch(
             }
             let ours = report.table == table;
             let word = report.step == Step::Policy || report.handle.is_some();
-            if ours && report.handle.is_some() {
+            if mine(&report) {
                 if seen.len() > REMEMBERED {
                     seen.clear();
                 }
                 seen.insert(report.id);
+            }
+            if ours && report.handle.is_some() {
+                // The rule that marks it.
             } else if ours || report.table.starts_with(TABLE) || !seen.contains(&report.id) {
                 // Other people's traces, and what our own table says besides.
                 continue;
@@ -187,26 +191,43 @@ impl Names {
     }
 }
 
-/// The packet in words, from its headers; empty when they did not come along.
-fn packet(report: &Report) -> String {
+/// What the headers say: source, destination, protocol, ports.
+type Headers = (IpAddr, IpAddr, u8, Option<(u16, u16)>);
+
+/// `None` when they did not come along.
+fn headers(report: &Report) -> Option<Headers> {
     let n = &report.network;
-    let v6 = n.first().is_some_and(|b| b >> 4 == 6);
-    let addresses = if v6 {
-        let ip = |at: usize| {
-            let octets: [u8; 16] = n.get(at..at + 16)?.try_into().ok()?;
-            Some(IpAddr::from(Ipv6Addr::from(octets)))
-        };
-        ip(8).zip(ip(24)).zip(n.get(6).copied())
+    let v6 = n.first()? >> 4 == 6;
+    let (from, to, protocol) = if v6 {
+        let ip =
+            |at: usize| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(n.get(at..at + 16)?).ok()?)));
+        (ip(8)?, ip(24)?, *n.get(6)?)
     } else {
-        let ip = |at: usize| {
-            let octets: [u8; 4] = n.get(at..at + 4)?.try_into().ok()?;
-            Some(IpAddr::from(Ipv4Addr::from(octets)))
-        };
-        ip(12).zip(ip(16)).zip(n.get(9).copied())
+        let ip =
+            |at: usize| Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(n.get(at..at + 4)?).ok()?)));
+        (ip(12)?, ip(16)?, *n.get(9)?)
     };
-    let Some(((from, to), protocol)) = addresses else { return String::new() };
     let t = &report.transport;
     let port = |at: usize| t.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let ports = port(0).zip(port(2)).filter(|_| matches!(protocol, 6 | 17 | 132));
+    Some((from, to, protocol, ports))
+}
+
+/// Whether a packet is of one of the flows, or on its way from one to another: half translated.
+fn belongs(flows: &[Flow], (from, to, protocol, ports): &Headers) -> bool {
+    let any = |is: &dyn Fn(&Flow) -> bool| flows.iter().any(is);
+    any(&|f| f.protocol == *protocol)
+        && any(&|f| f.from.is_none_or(|ip| ip == *from))
+        && any(&|f| f.to.is_none_or(|ip| ip == *to))
+        && any(&|f| match (f.source.or(f.port), ports) {
+            (Some(port), Some((source, destination))) => port == *source || port == *destination,
+            (wanted, _) => wanted.is_none(),
+        })
+}
+
+/// The packet in words, from its headers; empty when they did not come along.
+fn packet(report: &Report) -> String {
+    let Some((from, to, protocol, ports)) = headers(report) else { return String::new() };
     let name = match protocol {
         1 | 58 => "icmp",
         6 => "tcp",
@@ -214,14 +235,10 @@ fn packet(report: &Report) -> String {
         132 => "sctp",
         _ => "ip",
     };
-    match (name, port(0), port(2)) {
-        ("icmp" | "ip", ..) | (_, None, _) | (_, _, None) => format!("{name} {from} -> {to}"),
-        (_, Some(source), Some(port)) => {
-            let (from, to) = (std::net::SocketAddr::new(from, source), std::net::SocketAddr::new(to, port));
-            let flags = t.get(13).filter(|_| protocol == 6).map(|f| flags(*f)).unwrap_or_default();
-            format!("{name} {from} -> {to}{flags}")
-        }
-    }
+    let Some((source, port)) = ports else { return format!("{name} {from} -> {to}") };
+    let (from, to) = (std::net::SocketAddr::new(from, source), std::net::SocketAddr::new(to, port));
+    let flags = report.transport.get(13).filter(|_| protocol == 6).map(|f| flags(*f)).unwrap_or_default();
+    format!("{name} {from} -> {to}{flags}")
 }
 
 fn flags(bits: u8) -> String {
