@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_container_on_two_networks_is_one_node() {
         let text = super::draw(&super::super::example());
-        assert_eq!(text.matches("\"aa\" [label=").count(), 1, "{text}");
+        assert_eq!(text.matches("\n  \"aa\" [label=").count(), 1, "{text}");
         assert_eq!(text.matches(" -- \"aa\"").count(), 2, "{text}");
         assert!(text.contains("host -- \"network db\" [style=dashed];"), "{text}");
         assert_eq!(super::quoted("a\"b"), "\"a\\\"b\"");
