@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-const CRATES: [&str; 4] = ["image", "engine", "dns", "api-docker"];
+const CRATES: [&str; 6] = ["image", "engine", "dns", "api-docker", "sys", "driver-linux"];
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -2,7 +2,10 @@
 
 use axum::{
     Json,
-    extract::{Request, rejection::JsonRejection},
+    extract::{
+        Request,
+        rejection::{JsonRejection, QueryRejection},
+    },
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
@@ -43,6 +46,13 @@ impl From<CloudError> for ApiError {
 /// A body that cannot be read; its own words say where and why.
 impl From<JsonRejection> for ApiError {
     fn from(refused: JsonRejection) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: refused.body_text() }
+    }
+}
+
+/// A query that cannot be read.
+impl From<QueryRejection> for ApiError {
+    fn from(refused: QueryRejection) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message: refused.body_text() }
     }
 }

@@ -140,6 +140,8 @@ pub enum Command {
     /// Forget a login
     Logout(verbs::login::LogoutArgs),
 
+    /// Each hop a packet takes, or what drops it and why
+    Explain(verbs::explain::ExplainArgs),
     /// Networks
     Network(verbs::network::NetworkArgs),
     /// Volumes

@@ -74,8 +74,8 @@ fn carry_out(line: Line) -> anyhow::Result<()> {
 
 async fn verb(context: &Context, command: Command) -> anyhow::Result<()> {
     use verbs::{
-        attach, cp, events, exec, images, inspect, life, login, logs, metrics, network, ps, run, start,
-        stats, status, system, top, volume,
+        attach, cp, events, exec, explain, images, inspect, life, login, logs, metrics, network, ps, run,
+        start, stats, status, system, top, volume,
     };
     match command {
         Command::Status => status::status(context).await,
@@ -116,6 +116,7 @@ async fn verb(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::History(args) => images::list::history(context, args).await,
         Command::Search(args) => images::list::search(context, args).await,
         Command::Login(args) => login::login(context, args).await,
+        Command::Explain(args) => explain::explain(context, args).await,
         Command::Network(args) => network::network(context, args).await,
         Command::Volume(args) => volume::volume(context, args).await,
         Command::System(args) => system::system(context, args).await,

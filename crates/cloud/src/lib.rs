@@ -12,6 +12,7 @@ mod execs;
 mod figures;
 mod host;
 mod images;
+mod insight;
 mod networks;
 mod progress;
 mod system;
@@ -40,6 +41,7 @@ pub use images::{
     CommitDraft, Credentials, Distribution, ImageDetail, ImageRemoval, ImageRemoved, ImageView, ImagesPruned,
     ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
 };
+pub use insight::{ExplainDraft, GraphNetwork, GraphPort, NetworkGraph, NetworkStats, PortStats, Watching};
 pub use networks::{NetworkView, ensure_networks};
 pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};

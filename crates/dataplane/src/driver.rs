@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, plan};
+use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, insight::Insight, plan};
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
 /// callers use a blocking thread. One caller at a time changes the machine ([`crate::Converger`] sees to it).
@@ -19,6 +19,11 @@ pub trait Driver: Send + Sync {
     /// Why this driver cannot publish just so, if it cannot: planners ask for each publish by itself, so that
     /// one container's wish does not hold up a host. [`Driver::unsupported`] says it, too.
     fn refuses(&self, _publish: &Publish) -> Option<Unsupported> {
+        None
+    }
+
+    /// For looking into it, where it can be.
+    fn insight(&self) -> Option<&dyn Insight> {
         None
     }
 

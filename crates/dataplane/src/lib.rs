@@ -19,6 +19,7 @@ mod converge;
 mod driver;
 mod error;
 mod fake;
+pub mod insight;
 mod observed;
 mod plan;
 mod step;

@@ -228,6 +228,10 @@ impl Driver for LinuxDriver {
         (publish.host_ip == Ipv6Addr::LOCALHOST).then_some(Unsupported { feature, why })
     }
 
+    fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
+        Some(self)
+    }
+
     fn rules_digest(&self, desired: &Desired) -> String {
         rules::compile(&desired.segments).digest()
     }

@@ -51,6 +51,15 @@ pub enum LinuxError {
         /// Why not.
         why: &'static str,
     },
+    /// The tables of sockets.
+    #[error("reading which sockets wait")]
+    Sockets(#[source] io::Error),
+    /// A packet that does not exist cannot be traced.
+    #[error("there is no packet to trace: {what}")]
+    NothingToTrace {
+        /// What was asked for.
+        what: String,
+    },
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]
     Reaper(#[source] io::Error),

@@ -18,6 +18,7 @@
 
 mod driver;
 mod error;
+mod explain;
 mod host;
 mod links;
 mod mark;

@@ -215,7 +215,10 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         set.rule(&into, "internal: no way in", [drop_it()]);
     } else {
         set.rule(&into, "published", [translated(), accept()]);
-        set.rule(&into, "isolation", [drop_it()]);
+        // Two rules, so that what is dropped is counted by its reason.
+        let neighbour = vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, true)];
+        set.rule(&into, "isolation", [neighbour, drop_it()]);
+        set.rule(&into, "unpublished", [drop_it()]);
     }
     set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback(12), vec![Expr::Masquerade]]);
     for subnet in segment.subnets() {

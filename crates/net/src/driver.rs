@@ -19,6 +19,9 @@ impl Driver for Shared {
     fn refuses(&self, publish: &Publish) -> Option<Unsupported> {
         self.0.refuses(publish)
     }
+    fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
+        self.0.insight()
+    }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)
     }

@@ -15,6 +15,7 @@
 
 mod driver;
 mod error;
+mod insight;
 mod ipam;
 mod plan;
 mod pools;
@@ -32,6 +33,7 @@ mod types;
 mod fixtures;
 
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
+pub use insight::{Watch, port_link};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
@@ -44,3 +46,5 @@ pub use routes::host_routes;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
 pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};
+/// The words in which the data plane is looked into.
+pub use weft_dataplane::insight as seen;

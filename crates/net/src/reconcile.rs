@@ -141,6 +141,11 @@ impl Net {
         net
     }
 
+    /// What makes it real.
+    pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
+        &self.0.driver
+    }
+
     /// Where a container's network namespace is found, whether or not it exists.
     #[must_use]
     pub fn sandbox_path(&self, container: ContainerId) -> PathBuf {

@@ -2,10 +2,12 @@
 
 pub mod activation;
 pub mod bpf;
+pub mod connections;
 pub mod conntrack;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
+pub mod sockets;
 pub mod sysctl;

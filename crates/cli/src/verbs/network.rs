@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{filters, inspect, prune};
+use super::{filters, graph, netstats, prune};
 use crate::{
     client::segment,
     context::Context,
@@ -35,6 +35,10 @@ enum NetworkCommand {
     Inspect(NamesArgs),
     /// Who is plugged into a network, where, and what is published
     Ports(PortsArgs),
+    /// What passed each port of a network, what was dropped and why
+    Stats(netstats::StatsArgs),
+    /// Draw all networks and who is on them
+    Graph(graph::GraphArgs),
     /// Plug a container into a network
     Connect(ConnectArgs),
     /// Unplug a container from a network
@@ -161,8 +165,10 @@ pub async fn network(context: &Context, args: NetworkArgs) -> anyhow::Result<()>
         NetworkCommand::Ls(args) => ls(context, args).await,
         NetworkCommand::Create(args) => create(context, *args).await,
         NetworkCommand::Rm(args) => rm(context, args).await,
-        NetworkCommand::Inspect(args) => inspect::show(context, Some("network"), false, &args.networks).await,
+        NetworkCommand::Inspect(args) => netstats::inspect(context, &args.networks).await,
         NetworkCommand::Ports(args) => ports(context, &args.network).await,
+        NetworkCommand::Stats(args) => netstats::stats(context, args).await,
+        NetworkCommand::Graph(args) => graph::graph(context, args).await,
         NetworkCommand::Connect(args) => connect(context, args).await,
         NetworkCommand::Disconnect(args) => {
             let path = format!("/networks/{}/disconnect", segment(&args.network));

@@ -6,6 +6,7 @@ mod activation;
 mod certificates;
 mod client;
 mod config;
+mod explain;
 mod features;
 mod figures;
 mod keys;

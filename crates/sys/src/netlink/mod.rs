@@ -13,7 +13,9 @@
 pub mod address;
 pub mod attr;
 mod channel;
+pub mod detail;
 pub mod link;
+pub mod lookup;
 pub mod route;
 
 pub use channel::{Answers, Channel, FakeChannel, Family, NetlinkError, Socket};

@@ -55,7 +55,7 @@ fn decode_rule(body: &[u8], table: &str) -> Option<RuleSeen> {
     Some(RuleSeen { chain, tag })
 }
 
-fn comment(udata: &[u8]) -> Option<String> {
+pub(super) fn comment(udata: &[u8]) -> Option<String> {
     let length = usize::from(*udata.get(1)?);
     let text = udata.get(2..2 + length).filter(|_| udata[0] == 0)?;
     attr::as_text(text).map(str::to_owned)

@@ -11,7 +11,9 @@
 
 mod dump;
 pub mod expr;
+pub mod seen;
 mod set;
+pub mod trace;
 
 pub use dump::{Element, RuleSeen, elements, rules};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
@@ -148,18 +150,15 @@ impl Batch {
     /// The messages, between a batch's begin and end.
     #[must_use]
     pub fn finish(self) -> Vec<Message> {
-        // `struct nfgenmsg` with the subsystem, in network order, as resource id.
-        let edge = |kind, what: &str| Message {
-            kind,
-            flags: 0,
-            body: vec![0, 0, 0, 10],
-            tolerate: &[],
-            what: what.to_owned(),
-        };
         let begin = edge(BATCH_BEGIN, "begin nftables batch");
         let end = edge(BATCH_END, "commit nftables batch");
         std::iter::once(begin).chain(self.messages).chain(std::iter::once(end)).collect()
     }
+}
+
+/// Begin or end of a batch: `struct nfgenmsg` with the subsystem, in network order, as resource id.
+fn edge(kind: u16, what: &str) -> Message {
+    Message { kind, flags: 0, body: vec![0, 0, 0, 10], tolerate: &[], what: what.to_owned() }
 }
 
 /// A list attribute holds less than 64 KiB; the longest element here takes about 140 bytes.

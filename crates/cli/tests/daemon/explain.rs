@@ -1,0 +1,177 @@
+//! `weft explain`, its live trace, counters and the picture of networks, against a daemon with real containers: what is
+//! explained is compared with what `wget` in a container, or this test from outside, really gets.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{Host, plain, run, text, until};
+
+const SERVE: &str = "mkdir /www; echo hi > /www/index.html; exec httpd -f -p 80 -h /www";
+
+/// `a` and `b` on red, `c` on blue, `d` on an internal one, `e` stopped; `b` is published on 8080.
+fn scene() -> Host {
+    let host = Host::start(plain());
+    for args in [&["red"][..], &["blue"], &["--internal", "inner"]] {
+        host.ok(&[&["network", "create"], args].concat());
+    }
+    for (name, network, more) in [
+        ("aa", "red", &[][..]),
+        ("bb", "red", &["-p", "8080:80"]),
+        ("cc", "blue", &[]),
+        ("dd", "inner", &[]),
+        ("ee", "red", &[]),
+    ] {
+        let start = ["run", "-d", "--name", name, "--network", network, "--network-alias", "alias"];
+        host.ok(&[&start, more, &["busybox", "sh", "-c", SERVE]].concat());
+    }
+    host.ok(&["stop", "-t", "0", "ee"]);
+    until("a web server", || {
+        host.weft(&["exec", "bb", "wget", "-q", "-O-", "http://127.0.0.1/"]).status.success()
+    });
+    host
+}
+
+/// Explains, and looks whether it agrees with `real`; the answer.
+fn agrees(host: &Host, args: &[&str], real: bool) -> Value {
+    let output = host.weft(&[&["--json", "explain"], args].concat());
+    let answer: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{args:?}: {}{}", text(&output.stdout), text(&output.stderr)));
+    let expected = if real { "passes" } else { "dropped" };
+    assert_eq!(answer["verdict"], expected, "{args:?}: {answer:#}");
+    assert_eq!(output.status.code(), Some(i32::from(!real)), "{args:?}");
+    answer
+}
+
+fn wget(host: &Host, from: &str, to: &str) -> bool {
+    let ask = format!("timeout 2 wget -q -O- http://{to}/");
+    host.weft(&["exec", from, "sh", "-c", &ask]).status.success()
+}
+
+fn address(host: &Host, name: &str) -> String {
+    let all = host.json(&["inspect", name]);
+    let networks = all[0]["NetworkSettings"]["Networks"].as_object().unwrap();
+    networks.values().next().unwrap()["IPAddress"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn what_is_explained_is_what_happens() {
+    let host = scene();
+    let (b, c, d) = (address(&host, "bb"), address(&host, "cc"), address(&host, "dd"));
+    let here = host.sandbox.address().to_string();
+    agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    agrees(&host, &["aa", &b, "80"], true);
+    agrees(&host, &["aa", "bb", "tcp", "81"], wget(&host, "aa", &format!("{b}:81")));
+    let isolated = agrees(&host, &["aa", "cc", "tcp", "80"], wget(&host, "aa", &c));
+    assert!(isolated["remedy"].as_str().unwrap().contains("network connect"), "{isolated:#}");
+    agrees(&host, &["aa", "dd", "tcp", "80"], wget(&host, "aa", &d));
+    agrees(&host, &["dd", "outside", "tcp", "80"], false);
+    agrees(&host, &["aa", "host", "8080"], wget(&host, "aa", &format!("{here}:8080")));
+    agrees(&host, &["cc", &here, "8080"], wget(&host, "cc", &format!("{here}:8080")));
+    let stopped = agrees(&host, &["aa", "ee", "tcp", "80"], false);
+    assert!(stopped["reason"].as_str().unwrap().contains("does not run"), "{stopped:#}");
+    agrees(&host, &["aa", "bb"], true);
+    let reached = |port: u16| {
+        let address = std::net::SocketAddr::new(host.sandbox.address().into(), port);
+        std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok()
+    };
+    agrees(&host, &["outside@eth0", "host", "8080"], reached(8080));
+    agrees(&host, &["outside@eth0", &here, "8081"], reached(8081));
+    let foreign = "table inet fw {\n chain f {\n type filter hook forward priority 5; tcp dport 80 drop comment \"mine\"\n }\n}";
+    let file = host.sandbox.dir().join("fw.nft");
+    std::fs::write(&file, foreign).unwrap();
+    run(host.sandbox.command("nft").args(["-f", file.to_str().unwrap()]));
+    let dropped = agrees(&host, &["outside@eth0", "host", "8080"], reached(8080));
+    let hop = dropped["hops"].as_array().unwrap().iter().find(|h| h["verdict"] == "dropped").unwrap();
+    assert_eq!((hop["rule"]["table"].as_str(), hop["rule"]["comment"].as_str()), (Some("fw"), Some("mine")));
+    let output = host.weft(&["explain", "outside@eth0", "host", "8080"]);
+    assert!(text(&output.stdout).contains("what to do: it is not of Weft"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn words_that_mean_nothing_are_refused() {
+    let host = Host::start(plain());
+    let said = |args: &[&str]| host.refused(&[&["explain"], args].concat());
+    assert!(said(&["nobody", "host"]).contains("No such container: nobody"));
+    assert!(said(&["host", "host", "ipx"]).contains("invalid proto: ipx"));
+    assert!(said(&["host", "host", "icmp", "8"]).contains("icmp has no ports"));
+    assert_eq!(host.weft(&["explain", "host", "host", "tcp", "0"]).status.code(), Some(2));
+}
+
+#[test]
+fn counters_and_the_picture() {
+    let host = scene();
+    let c = address(&host, "cc");
+    assert!(wget(&host, "aa", &address(&host, "bb")) && !wget(&host, "aa", &c));
+    let stats = host.json(&["network", "stats", "blue"]);
+    let isolation = stats["drops"].as_array().unwrap().iter().find(|d| d["reason"] == "isolation").unwrap();
+    assert!(isolation["packets"].as_u64().unwrap() > 0, "{stats:#}");
+    let inspected = host.json(&["network", "inspect", "red"]);
+    assert_eq!(inspected[0]["Name"], "red");
+    let ports = inspected[0]["Counters"]["Ports"].as_array().unwrap();
+    let a = ports.iter().find(|p| p["container"] == "aa").unwrap();
+    assert!(a["counters"]["tx_packets"].as_u64().unwrap() > 0, "{inspected:#}");
+    let table = host.ok(&["network", "stats", "red"]);
+    assert!(table.starts_with("CONTAINER") && table.contains("DROPPED BECAUSE"), "{table}");
+    let tree = host.ok(&["network", "graph"]);
+    assert!(
+        tree.contains("network red (bridge, wfb") && tree.contains("published 0.0.0.0:8080->80/tcp"),
+        "{tree}"
+    );
+    let file = host.sandbox.dir().join("graph.svg");
+    host.ok(&["network", "graph", "--svg", file.to_str().unwrap()]);
+    let svg = std::fs::read_to_string(&file).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains(">inner<") && svg.ends_with("</svg>"), "{svg}");
+    assert!(host.ok(&["network", "graph", "--format", "dot"]).starts_with("graph weft {"));
+    assert!(host.json(&["network", "graph"])["networks"].as_array().unwrap().len() >= 4);
+}
+
+fn traces(host: &Host) -> bool {
+    run(host.sandbox.command("nft").args(["list", "tables"])).contains("weft_trace")
+}
+
+#[test]
+fn a_trace_ends_with_who_looks_and_with_the_daemon() {
+    let mut host = scene();
+    let watch = |host: &Host| {
+        let mut command = host.sandbox.command(env!("CARGO_BIN_EXE_weft"));
+        let (socket, run) = (host.daemon.docker_host(), host.home().join("run"));
+        command.args(["--host", &socket, "--run", run.to_str().unwrap()]);
+        command.args(["--json", "explain", "--watch", "aa", "cc", "tcp", "80"]).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut client = watch(&host);
+    until("the trace's table", || traces(&host));
+    let c = address(&host, "cc");
+    assert!(!wget(&host, "aa", &c));
+    let (send, events) = std::sync::mpsc::channel();
+    let lines = BufReader::new(client.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let dropped = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(10)).ok())
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
+        .find(|e| e["verdict"] == "drop")
+        .expect("a drop");
+    assert_eq!(dropped["rule"]["comment"], "isolation", "{dropped:#}");
+    kill(&mut client);
+    until("the end of the trace's table", || !traces(&host));
+    let mut client = watch(&host);
+    until("the trace's table", || traces(&host));
+    host.daemon.kill9().unwrap();
+    until("the end of the trace's table", || !traces(&host));
+    kill(&mut client);
+}
+
+/// Ends a client in a sandbox: `nsenter` forks to enter the process namespace, and its child is the client.
+fn kill(client: &mut std::process::Child) {
+    let id = client.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    for pid in children.split_whitespace() {
+        let _ = Command::new("kill").args(["-9", pid]).status();
+    }
+    let _ = client.kill();
+    let _ = client.wait();
+}

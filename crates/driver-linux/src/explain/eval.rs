@@ -1,0 +1,437 @@
+//! One rule on one packet. A rule is a program over registers; registers hold bytes that may be unknown, so a rule matches,
+//! does not, or cannot be told (with the reason).
+
+use std::net::IpAddr;
+
+use weft_dataplane::insight::Transport;
+use weft_sys::nft::seen::{
+    Code, Data, Expr, NatKind, Ruleset, TRANSLATED, TableKey, VERDICT, XtMatch, XtTarget,
+};
+
+use super::{
+    facts::{Ask, Facts, Place, Space},
+    packet::{Byte, DST_NAT, Packet},
+    sets::{Answer, Found, compare, find},
+};
+use weft_sys::netlink::lookup::{Lookup, Way};
+
+/// What a rule does to a packet that it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The next rule.
+    None,
+    Code(Code),
+    Reject,
+    /// A queue or another thing that decides outside of what is known.
+    Away(String),
+    /// A translation, with what is known of where to.
+    Nat(NatKind, Option<IpAddr>, Option<u16>),
+}
+
+/// Whether a rule matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Matched {
+    No,
+    Yes(Effect),
+    /// Why it cannot be told, and what it would do.
+    Maybe(String, Effect),
+}
+
+/// Where a rule is evaluated.
+pub(crate) struct Context<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) place: Place,
+    pub(crate) space: &'a Space,
+    pub(crate) rules: &'a Ruleset,
+    pub(crate) table: &'a TableKey,
+    /// Connections are known from here on.
+    pub(crate) tracked: bool,
+}
+
+struct Machine<'a> {
+    at: &'a Context<'a>,
+    registers: [Byte; 64],
+    doubt: Option<String>,
+}
+
+/// Evaluates a rule. What it sets (marks, no tracking) is set in the packet if it certainly matches so far.
+pub(crate) fn rule(at: &Context<'_>, exprs: &[Expr], packet: &mut Packet) -> Result<Matched, Ask> {
+    let mut machine = Machine { at, registers: [None; 64], doubt: None };
+    for expr in exprs {
+        match machine.step(expr, packet)? {
+            Flow::On => {}
+            Flow::Out => return Ok(Matched::No),
+            Flow::End(effect) => return Ok(machine.matched(effect)),
+        }
+    }
+    Ok(machine.matched(Effect::None))
+}
+
+enum Flow {
+    On,
+    Out,
+    End(Effect),
+}
+
+impl Machine<'_> {
+    fn matched(self, effect: Effect) -> Matched {
+        match self.doubt {
+            None => Matched::Yes(effect),
+            Some(why) => Matched::Maybe(why, effect),
+        }
+    }
+
+    fn put(&mut self, to: usize, value: &[Byte]) {
+        for (slot, byte) in self.registers.iter_mut().skip(to).zip(value) {
+            *slot = *byte;
+        }
+        // The rest of the last word is zero.
+        for slot in
+            self.registers.iter_mut().take((to + value.len()).next_multiple_of(4)).skip(to + value.len())
+        {
+            *slot = Some(0);
+        }
+    }
+
+    fn known(&mut self, to: usize, value: &[u8]) {
+        let value: Vec<Byte> = value.iter().copied().map(Some).collect();
+        self.put(to, &value);
+    }
+
+    fn get(&self, from: usize, length: usize) -> Vec<Byte> {
+        (from..from.saturating_add(length)).map(|at| self.registers.get(at).copied().flatten()).collect()
+    }
+
+    fn whole(&self, from: usize, length: usize) -> Option<Vec<u8>> {
+        self.get(from, length).into_iter().collect()
+    }
+
+    fn decide(&mut self, answer: Answer, why: impl FnOnce() -> String) -> Flow {
+        match answer {
+            Some(true) => Flow::On,
+            Some(false) => Flow::Out,
+            None => {
+                self.doubt.get_or_insert_with(why);
+                Flow::On
+            }
+        }
+    }
+
+    fn step(&mut self, expr: &Expr, packet: &mut Packet) -> Result<Flow, Ask> {
+        Ok(match expr {
+            Expr::Meta { key, to } => return Ok(self.meta(*key, *to, packet)),
+            Expr::Ct { key, to, .. } => return Ok(self.ct(*key, *to, packet)),
+            Expr::Payload { base, offset, length, to } => self.payload(*base, *offset, *length, *to, packet),
+            Expr::Fib { flags, result, to } => self.fib(*flags, *result, *to, packet)?,
+            Expr::SetMeta { key: 3, from } => {
+                match self.whole(*from, 4).and_then(|b| b.try_into().ok()) {
+                    Some(bytes) if self.doubt.is_none() => packet.mark = u32::from_ne_bytes(bytes),
+                    _ => {}
+                }
+                Flow::On
+            }
+            Expr::SetMeta { .. }
+            | Expr::SetCt { .. }
+            | Expr::Counter { .. }
+            | Expr::Log
+            | Expr::Harmless(_) => Flow::On,
+            Expr::SetPayload => self.decide(None, || "it changes the packet itself".into()),
+            Expr::Notrack => {
+                if self.doubt.is_none() {
+                    packet.untracked = true;
+                }
+                Flow::On
+            }
+            Expr::Limit { over } => self.decide(Some(!over), String::new),
+            Expr::Reject => Flow::End(Effect::Reject),
+            Expr::Queue => Flow::End(Effect::Away("a program decides (queue)".into())),
+            Expr::Other(name) => {
+                self.registers = [None; 64];
+                let name = name.clone();
+                self.decide(None, || format!("its expression {name:?} is not understood"))
+            }
+            Expr::XtMatch(m) => self.xt_match(m, packet),
+            Expr::XtTarget(t) => self.xt_target(t),
+            Expr::Immediate { to, data } => self.immediate(*to, data),
+            Expr::Nat { kind, address, port } => {
+                let ip = address.and_then(|at| self.address(at, packet.v6()));
+                let port = port.and_then(|at| self.whole(at, 2)).map(|b| u16::from_be_bytes([b[0], b[1]]));
+                Flow::End(Effect::Nat(*kind, ip, port))
+            }
+            other => self.compare(other),
+        })
+    }
+
+    fn address(&self, at: usize, v6: bool) -> Option<IpAddr> {
+        if v6 {
+            let bytes: [u8; 16] = self.whole(at, 16)?.try_into().ok()?;
+            Some(bytes.into())
+        } else {
+            let bytes: [u8; 4] = self.whole(at, 4)?.try_into().ok()?;
+            Some(bytes.into())
+        }
+    }
+
+    fn immediate(&mut self, to: usize, data: &Data) -> Flow {
+        match data {
+            Data::Verdict(Code::Continue | Code::Break) => Flow::On,
+            Data::Verdict(Code::Queue) => Flow::End(Effect::Away("a program decides (queue)".into())),
+            Data::Verdict(Code::Stolen) => Flow::End(Effect::Away("it is taken out of the stack".into())),
+            Data::Verdict(code) => Flow::End(Effect::Code(code.clone())),
+            Data::Value(value) => {
+                if to != VERDICT {
+                    self.known(to, value);
+                }
+                Flow::On
+            }
+        }
+    }
+
+    fn compare(&mut self, expr: &Expr) -> Flow {
+        let why = || "it asks for what is not known of the packet".to_owned();
+        match expr {
+            Expr::Cmp { from, op, value } => {
+                let answer = compare(&self.get(*from, value.len()), *op, value);
+                self.decide(answer, why)
+            }
+            Expr::Range { from, inside, first, last } => {
+                let value = self.whole(*from, first.len());
+                let answer = value.map(|v| (v >= *first && v <= *last) == *inside);
+                self.decide(answer, why)
+            }
+            Expr::Bitwise { from, to, mask, xor } => {
+                let value = self.get(*from, mask.len());
+                let masked: Vec<Byte> = value
+                    .iter()
+                    .zip(mask)
+                    .zip(xor)
+                    .map(|((byte, mask), xor)| match (byte, mask) {
+                        (_, 0) => Some(*xor),
+                        (byte, mask) => byte.map(|b| (b & mask) ^ xor),
+                    })
+                    .collect();
+                self.put(*to, &masked);
+                Flow::On
+            }
+            Expr::Byteorder { from, to, length, size } => {
+                let mut value = self.get(*from, *length);
+                if cfg!(target_endian = "little") && *size > 1 {
+                    value.chunks_mut(*size).for_each(<[Byte]>::reverse);
+                }
+                self.put(*to, &value);
+                Flow::On
+            }
+            Expr::Lookup { set, from, to, inverted } => self.lookup(set, *from, *to, *inverted),
+            _ => Flow::On,
+        }
+    }
+
+    fn lookup(&mut self, name: &str, from: usize, to: Option<usize>, inverted: bool) -> Flow {
+        let key = (self.at.table.clone(), name.to_owned());
+        let Some(set) = self.at.rules.sets.get(&key) else {
+            return self.decide(None, || format!("set {name} cannot be read"));
+        };
+        let value = self.get(from, set.key_length);
+        let found = match find(set, &value) {
+            Found::No => return if inverted { Flow::On } else { Flow::Out },
+            Found::Maybe => {
+                return self.decide(None, || "it asks for what is not known of the packet".into());
+            }
+            Found::Yes(element) => element,
+        };
+        match (to, &found.data) {
+            (None, _) => return if inverted { Flow::Out } else { Flow::On },
+            (Some(VERDICT), Some(data)) => return self.immediate(VERDICT, &data.clone()),
+            (Some(to), Some(Data::Value(value))) => self.known(to, &value.clone()),
+            _ => {}
+        }
+        Flow::On
+    }
+
+    fn payload(&mut self, base: u32, offset: usize, length: usize, to: usize, packet: &Packet) -> Flow {
+        let header = match base {
+            1 => packet.network(),
+            2 => packet.transport_header(),
+            _ => {
+                let mut link: Vec<Byte> = vec![None; 14];
+                let ether: [u8; 2] = if packet.v6() { [0x86, 0xdd] } else { [8, 0] };
+                (link[12], link[13]) = (Some(ether[0]), Some(ether[1]));
+                link
+            }
+        };
+        let value: Vec<Byte> = (offset..offset.saturating_add(length.min(64)))
+            .map(|at| header.get(at).copied().flatten())
+            .collect();
+        self.put(to, &value);
+        Flow::On
+    }
+
+    fn meta(&mut self, key: u32, to: usize, packet: &Packet) -> Flow {
+        let name = |via: &Option<super::packet::Via>| {
+            let mut bytes = via.as_ref().map(|v| v.name.clone().into_bytes()).unwrap_or_default();
+            bytes.resize(16, 0);
+            bytes
+        };
+        let kind = |via: &Option<super::packet::Via>| {
+            let mut bytes = via.as_ref().map(|v| v.kind.clone().into_bytes()).unwrap_or_default();
+            bytes.resize(16, 0);
+            bytes
+        };
+        let index = |via: &Option<super::packet::Via>| via.as_ref().map_or(0, |v| v.index).to_ne_bytes();
+        match key {
+            // Without an interface its name is empty and its index 0, but it has no kind.
+            26 if packet.input.is_none() => return Flow::Out,
+            27 if packet.output.is_none() => return Flow::Out,
+            1 => self.known(to, if packet.v6() { &[0x86, 0xdd] } else { &[8, 0] }),
+            3 => self.known(to, &packet.mark.to_ne_bytes()),
+            4 => self.known(to, &index(&packet.input)),
+            5 => self.known(to, &index(&packet.output)),
+            6 => self.known(to, &name(&packet.input)),
+            7 => self.known(to, &name(&packet.output)),
+            15 => self.known(to, &[if packet.v6() { 10 } else { 2 }]),
+            16 => self.known(to, &[packet.protocol()]),
+            26 => self.known(to, &kind(&packet.input)),
+            27 => self.known(to, &kind(&packet.output)),
+            // NFT_META_PKTTYPE: to this host.
+            19 => self.known(to, &[0]),
+            _ => self.put(to, &[None; 16]),
+        }
+        Flow::On
+    }
+
+    fn ct(&mut self, key: u32, to: usize, packet: &Packet) -> Flow {
+        if !self.at.tracked || packet.untracked {
+            // NF_CT_STATE_INVALID_BIT where nothing is known of connections.
+            let state: u32 = if packet.untracked { 64 } else { 1 };
+            if key == 0 {
+                self.known(to, &state.to_ne_bytes());
+                return Flow::On;
+            }
+            return Flow::Out;
+        }
+        match key {
+            0 => self.known(to, &packet.state().to_ne_bytes()),
+            1 => self.known(to, &[u8::from(packet.answer)]),
+            2 => self.known(to, &packet.status().to_ne_bytes()),
+            7 => self.known(to, &[if packet.v6() { 10 } else { 2 }]),
+            10 => self.known(to, &[packet.protocol()]),
+            8 | 19 | 21 => self.known(to, &octets(packet.original.0)),
+            9 | 20 | 22 => self.known(to, &octets(packet.original.1)),
+            12 => match packet.original.2 {
+                Some(port) => self.known(to, &port.to_be_bytes()),
+                None => self.put(to, &[None; 2]),
+            },
+            _ => self.put(to, &[None; 16]),
+        }
+        Flow::On
+    }
+
+    fn fib(&mut self, flags: u32, result: u32, to: usize, packet: &Packet) -> Result<Flow, Ask> {
+        const SADDR: u32 = 1;
+        const IIF: u32 = 8;
+        const PRESENT: u32 = 32;
+        let ip = if flags & SADDR != 0 { packet.from } else { packet.to };
+        if result == 3 {
+            self.known(to, &address_type(self.at.space, ip).to_ne_bytes());
+            return Ok(Flow::On);
+        }
+        // Whether there is a way to that address, by the interface the packet came by where that is asked for.
+        let output = packet.input.as_ref().filter(|_| flags & IIF != 0).map(|v| v.index);
+        let lookup = Lookup { to: ip, from: None, input: None, output, mark: packet.mark, service: None };
+        let link = match self.at.facts.way(self.at.place, lookup)? {
+            Way::Out { link, .. } if output.is_none_or(|want| want == link) => link,
+            Way::Local { .. } if output.is_none() => 1,
+            _ => 0,
+        };
+        match (flags & PRESENT != 0, result) {
+            (true, _) => self.known(to, &[u8::from(link != 0)]),
+            (false, 1) => self.known(to, &link.to_ne_bytes()),
+            _ => {
+                let mut name =
+                    self.at.space.link(link).map(|l| l.name.clone().into_bytes()).unwrap_or_default();
+                name.resize(16, 0);
+                self.known(to, &name);
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    fn xt_match(&mut self, m: &XtMatch, packet: &Packet) -> Flow {
+        let answer = match m {
+            XtMatch::Comment(_) => Some(true),
+            XtMatch::State { mask, inverted } => {
+                let tracked = self.at.tracked;
+                let state = if tracked { packet.state() } else { 1 };
+                let translated = mask & TRANSLATED != 0 && packet.translated & DST_NAT != 0;
+                Some((state & mask != 0 || translated) != *inverted)
+            }
+            XtMatch::Ports { protocol, .. } if *protocol != packet.protocol() => Some(false),
+            XtMatch::Ports { source, destination, inverted, .. } => {
+                let one = |port: Option<u16>, range: (u16, u16), inverted: bool| match port {
+                    _ if range == (0, u16::MAX) && !inverted => Some(true),
+                    Some(port) => Some((range.0..=range.1).contains(&port) != inverted),
+                    None => None,
+                };
+                and(one(packet.source, *source, inverted.0), one(packet.port, *destination, inverted.1))
+            }
+            XtMatch::AddressType { source, destination } => {
+                let fits = |mask: u16, ip| mask == 0 || mask & (1 << address_type(self.at.space, ip)) != 0;
+                Some(fits(*source, packet.from) && fits(*destination, packet.to))
+            }
+            XtMatch::Other(_) => None,
+        };
+        let name = if let XtMatch::Other(name) = m { name.clone() } else { String::new() };
+        self.decide(answer, || match name.as_str() {
+            "" => "it asks for what is not known of the packet".into(),
+            name => format!("the match {name:?} of iptables is not understood"),
+        })
+    }
+
+    fn xt_target(&mut self, target: &XtTarget) -> Flow {
+        match target {
+            XtTarget::Reject => Flow::End(Effect::Reject),
+            XtTarget::Masquerade => Flow::End(Effect::Nat(NatKind::Masquerade, None, None)),
+            XtTarget::Destination(ip, port) => Flow::End(Effect::Nat(NatKind::Destination, *ip, *port)),
+            XtTarget::Source(ip) => Flow::End(Effect::Nat(NatKind::Source, *ip, None)),
+            XtTarget::Harmless(_) => Flow::On,
+            XtTarget::Other(name) => {
+                Flow::End(Effect::Away(format!("the target {name:?} of iptables is not understood")))
+            }
+        }
+    }
+}
+
+fn and(a: Answer, b: Answer) -> Answer {
+    match (a, b) {
+        (Some(false), _) | (_, Some(false)) => Some(false),
+        (Some(true), Some(true)) => Some(true),
+        _ => None,
+    }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// `RTN_*` of an address here.
+fn address_type(space: &Space, ip: IpAddr) -> u32 {
+    let broadcast = |net: &ipnet::IpNet| match (net, ip) {
+        (ipnet::IpNet::V4(net), IpAddr::V4(ip)) => net.prefix_len() < 31 && net.broadcast() == ip,
+        _ => false,
+    };
+    match ip {
+        ip if ip.is_multicast() => 5,
+        IpAddr::V4(v4) if v4.is_broadcast() => 3,
+        ip if space.owns(ip) => 2,
+        _ if space.addresses.iter().any(|(_, net)| broadcast(net)) => 3,
+        _ => 1,
+    }
+}
+
+/// Whether listeners matter to it.
+pub(crate) fn has_ports(transport: Transport) -> bool {
+    transport != Transport::Icmp
+}

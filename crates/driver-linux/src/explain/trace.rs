@@ -1,0 +1,248 @@
+//! A live trace of one flow, there and back: what the kernel itself reports of each rule (`nftrace`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use weft_dataplane::insight::{Question, RuleAt, TraceEvent, Transport};
+use weft_sys::{
+    netlink::detail,
+    nft::{
+        seen::{self, Ruleset},
+        trace::{Flow, Report, Step, Tracer},
+    },
+};
+
+use super::{explain, text};
+use crate::{LinuxError, driver::LinuxDriver};
+
+/// How often who has left is noticed.
+const BREATH: Duration = Duration::from_millis(200);
+/// Rules that came since are looked for at most so often.
+const SECOND: Duration = Duration::from_secs(1);
+/// Beginning of the names of our tables.
+const TABLE: &str = "weft_trace_";
+/// Packets that are known to be ours; more are forgotten, and what is told of them later is left out.
+const REMEMBERED: usize = 65_536;
+/// Tables of several traces at once have names of their own.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+pub(crate) fn watch(
+    driver: &LinuxDriver,
+    question: &Question,
+    tell: &mut dyn FnMut(Option<TraceEvent>) -> bool,
+) -> Result<(), LinuxError> {
+    let explained = explain(driver, question)?;
+    let flows = flows(question, &explained.packet, &explained.hops)?;
+    let mine = |report: &Report| headers(report).is_some_and(|h| belongs(&flows, &h));
+    let table = format!("{TABLE}{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut tracer = Tracer::start(&table, &flows)?;
+    let mut names = Names::default();
+    names.refresh(driver)?;
+    // The headers come with the first report of a hook, which may be one that is not told.
+    let mut header: Option<Report> = None;
+    // The kernel tells everybody of everybody's traces, and a packet gets another number when it goes through a bridge.
+    let mut seen: BTreeSet<u32> = BTreeSet::new();
+    let mut looked = Instant::now();
+    loop {
+        for mut report in tracer.next(BREATH)? {
+            if let Some(h) = header.take().filter(|h| h.id == report.id && report.network.is_empty()) {
+                report = with_header(report, h);
+            }
+            let ours = report.table == table;
+            let word = report.step == Step::Policy || report.handle.is_some();
+            if mine(&report) {
+                if seen.len() > REMEMBERED {
+                    seen.clear();
+                }
+                seen.insert(report.id);
+            }
+            if ours && report.handle.is_some() {
+                // The rule that marks it.
+            } else if ours || report.table.starts_with(TABLE) || !seen.contains(&report.id) {
+                // Other people's traces, and what our own table says besides.
+                continue;
+            } else if !word {
+                // A chain's end without a verdict.
+                header = Some(report);
+                continue;
+            }
+            if !ours && !names.knows(&report) && looked.elapsed() > SECOND {
+                names.refresh(driver)?;
+                looked = Instant::now();
+            }
+            let event = if ours { names.arrival(&report) } else { names.event(&report) };
+            if !tell(Some(event)) {
+                return Ok(());
+            }
+        }
+        if !tell(None) {
+            return Ok(());
+        }
+    }
+}
+
+fn with_header(report: Report, header: Report) -> Report {
+    let Report { input, output, network, transport, .. } = header;
+    Report { input, output, network, transport, ..report }
+}
+
+/// What of the packet is fixed on its way there, and on the way back: the source port is the sender's own choice.
+fn flows(
+    question: &Question,
+    packet: &str,
+    hops: &[weft_dataplane::insight::Hop],
+) -> Result<Vec<Flow>, LinuxError> {
+    let protocol = |v6: bool| match question.transport {
+        Transport::Tcp => 6,
+        Transport::Udp => 17,
+        Transport::Sctp => 132,
+        Transport::Icmp if v6 => 58,
+        Transport::Icmp => 1,
+    };
+    let there = parse(packet).ok_or_else(|| LinuxError::NothingToTrace { what: packet.to_owned() })?;
+    // Translations are told as the packet that came of them; the last one is what is answered.
+    let texts = hops.iter().filter(|h| h.kind == weft_dataplane::insight::HopKind::Nat && !h.answer);
+    let last = texts.filter_map(|h| parse(h.text.rsplit_once(": ")?.1)).next_back().unwrap_or(there);
+    let mut flows = Vec::new();
+    for (from, to, port) in [there, last] {
+        let v6 = to.is_ipv6();
+        let port = port.filter(|_| question.transport != Transport::Icmp);
+        let named = |ip: IpAddr| Some(ip).filter(|ip| !ip.is_unspecified());
+        let way = Flow { protocol: protocol(v6), v6, from: named(from), to: named(to), source: None, port };
+        let back = Flow { from: named(to), to: named(from), source: port, port: None, ..way };
+        for flow in [way, back] {
+            if !flows.contains(&flow) {
+                flows.push(flow);
+            }
+        }
+    }
+    Ok(flows)
+}
+
+/// `tcp A -> B:PORT`, as packets are written.
+fn parse(text: &str) -> Option<(IpAddr, IpAddr, Option<u16>)> {
+    let (_, rest) = text.split_once(' ')?;
+    let (from, to) = rest.split_once(" -> ")?;
+    let one = |text: &str| match text.parse::<std::net::SocketAddr>() {
+        Ok(both) => Some((both.ip(), Some(both.port()))),
+        Err(_) => text.parse().ok().map(|ip| (ip, None)),
+    };
+    let ((from, _), (to, port)) = (one(from)?, one(to)?);
+    Some((from, to, port))
+}
+
+#[derive(Default)]
+struct Names {
+    rules: Ruleset,
+    links: BTreeMap<u32, String>,
+}
+
+impl Names {
+    fn refresh(&mut self, driver: &LinuxDriver) -> Result<(), LinuxError> {
+        self.rules = seen::ruleset(&mut *driver.netfilter.lock())?;
+        self.links =
+            detail::links(&mut *driver.route.lock())?.into_iter().map(|l| (l.index, l.name)).collect();
+        Ok(())
+    }
+
+    fn find(&self, report: &Report) -> Option<RuleAt> {
+        let table = (report.family, report.table.clone());
+        let chain = self.rules.chains.get(&(table.clone(), report.chain.clone()))?;
+        let rule = chain.rules.iter().find(|r| Some(r.handle) == report.handle)?;
+        Some(text::rule_at(&self.rules, &table, &report.chain, rule))
+    }
+
+    fn knows(&self, report: &Report) -> bool {
+        report.step != Step::Rule || self.find(report).is_some()
+    }
+
+    fn event(&self, report: &Report) -> TraceEvent {
+        let rule = self.find(report).filter(|_| report.step == Step::Rule).unwrap_or_else(|| RuleAt {
+            family: report.family.as_str().to_owned(),
+            table: report.table.clone(),
+            chain: report.chain.clone(),
+            handle: report.handle,
+            text: if report.step == Step::Policy { "policy".into() } else { String::new() },
+            comment: String::new(),
+        });
+        let verdict = report.verdict.as_ref().map_or_else(|| "continue".to_owned(), text::verdict);
+        let name = |index: Option<u32>| {
+            index.map(|i| self.links.get(&i).cloned().unwrap_or_else(|| format!("#{i}")))
+        };
+        TraceEvent {
+            packet: report.id,
+            what: packet(report),
+            input: name(report.input),
+            output: name(report.output),
+            rule,
+            verdict,
+        }
+    }
+
+    /// Our own rule marks the packet: that is where it is first seen.
+    fn arrival(&self, report: &Report) -> TraceEvent {
+        let event = self.event(report);
+        let rule = RuleAt { text: "seen".into(), handle: None, ..event.rule };
+        TraceEvent { rule, verdict: "seen".into(), ..event }
+    }
+}
+
+/// What the headers say: source, destination, protocol, ports.
+type Headers = (IpAddr, IpAddr, u8, Option<(u16, u16)>);
+
+/// `None` when they did not come along.
+fn headers(report: &Report) -> Option<Headers> {
+    let n = &report.network;
+    let v6 = n.first()? >> 4 == 6;
+    let (from, to, protocol) = if v6 {
+        let ip =
+            |at: usize| Some(IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(n.get(at..at + 16)?).ok()?)));
+        (ip(8)?, ip(24)?, *n.get(6)?)
+    } else {
+        let ip =
+            |at: usize| Some(IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(n.get(at..at + 4)?).ok()?)));
+        (ip(12)?, ip(16)?, *n.get(9)?)
+    };
+    let t = &report.transport;
+    let port = |at: usize| t.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
+    let ports = port(0).zip(port(2)).filter(|_| matches!(protocol, 6 | 17 | 132));
+    Some((from, to, protocol, ports))
+}
+
+/// Whether a packet is of one of the flows, or on its way from one to another: half translated.
+fn belongs(flows: &[Flow], (from, to, protocol, ports): &Headers) -> bool {
+    let any = |is: &dyn Fn(&Flow) -> bool| flows.iter().any(is);
+    any(&|f| f.protocol == *protocol)
+        && any(&|f| f.from.is_none_or(|ip| ip == *from))
+        && any(&|f| f.to.is_none_or(|ip| ip == *to))
+        && any(&|f| match (f.source.or(f.port), ports) {
+            (Some(port), Some((source, destination))) => port == *source || port == *destination,
+            (wanted, _) => wanted.is_none(),
+        })
+}
+
+/// The packet in words, from its headers; empty when they did not come along.
+fn packet(report: &Report) -> String {
+    let Some((from, to, protocol, ports)) = headers(report) else { return String::new() };
+    let name = match protocol {
+        1 | 58 => "icmp",
+        6 => "tcp",
+        17 => "udp",
+        132 => "sctp",
+        _ => "ip",
+    };
+    let Some((source, port)) = ports else { return format!("{name} {from} -> {to}") };
+    let (from, to) = (std::net::SocketAddr::new(from, source), std::net::SocketAddr::new(to, port));
+    let flags = report.transport.get(13).filter(|_| protocol == 6).map(|f| flags(*f)).unwrap_or_default();
+    format!("{name} {from} -> {to}{flags}")
+}
+
+fn flags(bits: u8) -> String {
+    let names = [(2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST"), (8, "PSH")];
+    let set: Vec<&str> = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
+    if set.is_empty() { String::new() } else { format!(" {}", set.join(",")) }
+}

@@ -1,0 +1,163 @@
+//! Why a packet is lost, in words, and what to do about it.
+
+use std::net::IpAddr;
+
+use weft_dataplane::insight::{HopKind, RuleAt, Transport};
+
+use super::{eval, facts::Space, packet::Packet, text::LEGACY};
+use crate::TABLE;
+
+/// A refusal of the kernel's routes.
+pub(crate) fn refused(
+    space: &Space,
+    packet: &Packet,
+    input: Option<&str>,
+    errno: i32,
+) -> (HopKind, String, String) {
+    let (from, to) = (packet.from, packet.to);
+    let link = input.unwrap_or("lo");
+    let conf = |parameter: &str| space.of_link(packet.v6(), link, parameter).unwrap_or("?").to_owned();
+    match errno {
+        libc::EXDEV => {
+            let all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or("?").to_owned();
+            let text = format!(
+                "rp_filter: an answer to {from} would not leave by {link}, so what comes by it is taken for forged \
+                 (rp_filter of all {all}, of {link} {})",
+                conf("rp_filter")
+            );
+            let remedy = format!(
+                "sysctl -w net.ipv4.conf.{link}.rp_filter=2 (and of all, if that is 1), or mend the route to {from}"
+            );
+            (HopKind::Sysctl, text, remedy)
+        }
+        libc::EHOSTUNREACH if input.is_some() && !packet.v6() && conf("forwarding") != "1" => {
+            let text =
+                format!("net.ipv4.ip_forward is off for {link}: this host forwards no IPv4 that comes by it");
+            (HopKind::Sysctl, text, "sysctl -w net.ipv4.ip_forward=1".into())
+        }
+        libc::EINVAL if input.is_some() => {
+            let text = format!(
+                "{from} -> {to} cannot come by {link}: the kernel takes the addresses for impossible (martian)"
+            );
+            let loopback = from.is_loopback() || to.is_loopback();
+            let remedy = if loopback {
+                format!("sysctl -w net.ipv4.conf.{link}.route_localnet=1, if that is meant")
+            } else {
+                "is one of this host's own addresses used by somebody else, or the subnet in use twice?"
+                    .into()
+            };
+            (HopKind::Route, text, remedy)
+        }
+        libc::EINVAL => (HopKind::Route, format!("no packet from {from} can be sent to {to}"), String::new()),
+        libc::EACCES => (HopKind::Route, format!("a route prohibits {to}"), "ip route; ip rule".into()),
+        libc::ENETUNREACH | libc::ESRCH => {
+            let remedy = "an internal network has no way out; else look at: ip route, ip rule";
+            (HopKind::Route, format!("there is no route to {to}"), remedy.into())
+        }
+        libc::EHOSTUNREACH => {
+            (HopKind::Route, format!("a route says that {to} is unreachable"), "ip route; ip rule".into())
+        }
+        other => {
+            let error = std::io::Error::from_raw_os_error(other);
+            (HopKind::Route, format!("the routes refuse {to}: {error}"), "ip route; ip rule".into())
+        }
+    }
+}
+
+/// A rule or policy that drops: the reason in one line, and the remedy.
+pub(crate) fn dropped(rule: &RuleAt, packet: &Packet) -> (String, String) {
+    let at = format!("{} {} {}", rule.family, rule.table, rule.chain);
+    let (reason, ours) = match (rule.handle, rule.comment.as_str()) {
+        (None, _) => (format!("dropped by the {} of chain {at}", rule.text), String::new()),
+        (Some(handle), "") => (format!("dropped by rule {handle} of {at}: {}", rule.text), String::new()),
+        (Some(handle), comment) => {
+            (format!("dropped by rule {handle} of {at} ({comment}): {}", rule.text), own(comment).to_owned())
+        }
+    };
+    if rule.table == TABLE && !ours.is_empty() {
+        return (reason, ours);
+    }
+    (reason, foreign(rule, packet))
+}
+
+/// What a drop rule of ours is there for, by its comment.
+fn own(comment: &str) -> &'static str {
+    let has = |word: &str| comment.contains(word);
+    match () {
+        () if has("isolation") => {
+            "networks are isolated from one another: weft network connect NETWORK CONTAINER puts both on one, or publish the port"
+        }
+        () if has("internal") => {
+            "the network is internal, nothing passes to or from beyond it: use one that is not"
+        }
+        () if has("unpublished") => "the port is not published: run the container with -p HOST:PORT",
+        () if has("loopback") => {
+            "127.0.0.0/8 is never reached from outside: publish on another address than 127.0.0.1"
+        }
+        () if has("inter-container") => {
+            "containers of this network may not talk to one another (enable_icc=false)"
+        }
+        () => "a rule of Weft itself; weft network inspect NETWORK shows what the network lets pass",
+    }
+}
+
+fn foreign(rule: &RuleAt, packet: &Packet) -> String {
+    if let Some(table) = rule.table.strip_prefix(LEGACY) {
+        let chain = &rule.chain;
+        return format!(
+            "it is not of Weft: iptables-legacy -t {table} -I {chain} 1 … -j ACCEPT lets the packet pass"
+        );
+    }
+    let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
+    let word = if packet.v6() { "ip6" } else { "ip" };
+    // On the way back the container is whom it comes from.
+    let side = if packet.answer { format!("saddr {}", packet.from) } else { format!("daddr {}", packet.to) };
+    let mut text = format!(
+        "it is not of Weft; to let it pass: nft insert rule {family} {table} {chain} {word} {side} accept"
+    );
+    if let Some(handle) = rule.handle {
+        text += &format!(" (or: nft delete rule {family} {table} {chain} handle {handle})");
+    }
+    text
+}
+
+/// Whether somebody waits for the packet: what, or why not and what to do.
+pub(crate) fn listening(space: &Space, packet: &Packet) -> Result<String, (String, String)> {
+    if !eval::has_ports(packet.transport) {
+        let deaf = space.sysctl("net.ipv4.icmp_echo_ignore_all") == Some("1") && !packet.v6();
+        return if deaf {
+            let text = "echo requests are ignored (net.ipv4.icmp_echo_ignore_all is 1)";
+            Err((text.into(), "sysctl -w net.ipv4.icmp_echo_ignore_all=0, there".into()))
+        } else {
+            Ok("the kernel answers echo requests".into())
+        };
+    }
+    let name = packet.transport.as_str();
+    let Some(port) = packet.port else {
+        return Ok(format!("no port was named: whether {name} is served was not looked at"));
+    };
+    if packet.transport == Transport::Sctp {
+        return Ok(format!("whether somebody listens on sctp port {port} is not known"));
+    }
+    let there: Vec<IpAddr> = space
+        .listeners
+        .iter()
+        .filter(|l| l.protocol == packet.protocol() && l.port == port)
+        .map(|l| l.address)
+        .collect();
+    let takes = |ip: &&IpAddr| **ip == packet.to || (ip.is_unspecified() && (ip.is_ipv6() || !packet.v6()));
+    if let Some(ip) = there.iter().find(takes) {
+        return Ok(format!("a socket waits on {name} port {port} of {ip}"));
+    }
+    let refused = if packet.transport == Transport::Tcp { "connection refused" } else { "port unreachable" };
+    match there.first() {
+        None => Err((
+            format!("nothing listens on {name} port {port}: {refused}"),
+            "start the server, or ask for the port it listens on".into(),
+        )),
+        Some(only) => Err((
+            format!("{name} port {port} is served on {only} only: {refused}"),
+            "let the server listen on all addresses (0.0.0.0 or ::)".into(),
+        )),
+    }
+}
