@@ -5,6 +5,7 @@
 
 mod error;
 mod networks;
+mod set;
 
 use axum::{Router, middleware};
 use weft_cloud::Cloud;
@@ -21,6 +22,7 @@ pub struct Face {
 pub fn router(cloud: Cloud) -> Router {
     Router::new()
         .merge(networks::routes())
+        .merge(set::routes())
         .route_layer(middleware::from_fn(weft_api_kit::note_route))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_page)

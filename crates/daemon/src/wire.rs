@@ -283,13 +283,13 @@ async fn domains(
     let registry = RegistryClient::new(images.clone(), registry_options(config));
     let registry = registry.context("configuring registries")?;
     let pools = Pools::configured(&config.network.pools, id.as_bytes());
-    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools)
-        .await
-        .context("preparing the default networks")?;
     let driver = Arc::new(
         LinuxDriver::new(config.run.join("netns"), config.network.ip_forward)
             .context("opening the data plane")?,
     );
+    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools, driver.routes()?)
+        .await
+        .context("preparing the default networks")?;
     let net_config = NetConfig {
         host: HostDefaults {
             mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),

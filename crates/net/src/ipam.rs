@@ -162,6 +162,11 @@ impl<'a> Ipam<'a> {
     }
 }
 
+/// Whether a host may have this address of a subnet.
+pub(crate) fn usable(cidr: IpNet, ip: IpAddr) -> bool {
+    Bounds::of(cidr, cidr).contains(ip)
+}
+
 /// First and last address that may be given out, as numbers of one family.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {

@@ -15,6 +15,7 @@
 
 mod driver;
 mod error;
+mod grow;
 mod ipam;
 mod plan;
 mod pools;
@@ -25,6 +26,7 @@ mod reconcile;
 mod resolve;
 mod routes;
 mod stats;
+mod subnets;
 mod turn;
 mod types;
 
@@ -32,6 +34,7 @@ mod types;
 mod fixtures;
 
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
+pub use grow::{NetworkChange, grow_network, regrow_ports};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
@@ -40,7 +43,7 @@ pub use predefined::{DEFAULT_BRIDGE_LINK, ensure_predefined};
 pub use publish::{HostPorts, HostSockets, KernelSockets, WildcardV6};
 pub use reconcile::{Net, NetConfig};
 pub use resolve::resolve_network;
-pub use routes::host_routes;
+pub use routes::in_use;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
 pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};

@@ -139,7 +139,7 @@ fn taken_host_ports_name_the_endpoint() {
 #[test]
 fn publish_all_and_host_binding() {
     let mut net = network("n", vec![subnet("10.1.0.0/16")]);
-    net.host_binding = HostBinding { address: Some("127.0.0.1".parse().unwrap()) };
+    net.host_binding = HostBinding { address: Some("127.0.0.1".parse().unwrap()), ..HostBinding::default() };
     let mut c = container("c", &[&net]);
     c.publish_all = true;
     c.publish = vec![publish(80, Some(8080))];

@@ -12,6 +12,7 @@ pub mod login;
 pub mod logs;
 pub mod metrics;
 pub mod network;
+mod network_set;
 mod prune;
 pub mod ps;
 pub mod run;
