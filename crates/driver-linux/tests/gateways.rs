@@ -29,8 +29,19 @@ fn run(program: &str, args: &[&str]) -> String {
 
 fn ping(host: &Host, from: &std::path::Path, to: &'static str) -> bool {
     host.inside(from, move || {
-        Command::new("ping").args(["-c1", "-W1", to]).output().is_ok_and(|o| o.status.success())
+        let words = ["ping", "-c1", "-W1", to];
+        Command::new("busybox").args(words).output().is_ok_and(|o| o.status.success())
     })
+}
+
+/// Until the kernel is sure of its own link-local addresses: before that a host asks for no neighbour of what it forwards.
+fn sure_of_addresses(host: &Host) {
+    let begun = std::time::Instant::now();
+    let tentative = || run("ip", &["-6", "-o", "addr", "show", "tentative"]);
+    while !(tentative() + &host.inside(&host.lan, tentative)).is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", tentative());
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 impl Host {
@@ -58,6 +69,7 @@ fn routed_keeps_addresses_and_shows_only_what_is_published() {
     host.converge();
     host.assert_settled();
     host.lan_routes_to_host();
+    sure_of_addresses(&host);
     let lan = host.lan.clone();
     serve_tcp(&lan, "0.0.0.0:80");
     serve_tcp(&lan, "[2001:db8::9]:80");
@@ -95,6 +107,7 @@ fn each_family_has_its_own_mode() {
     host.converge();
     host.assert_settled();
     host.lan_routes_to_host();
+    sure_of_addresses(&host);
     let lan = host.lan.clone();
     for server in [&a, &lan] {
         serve_tcp(server, "[::]:80");
@@ -119,6 +132,7 @@ fn unprotected_is_open_to_who_has_a_route_but_not_to_other_segments() {
     host.converge();
     host.assert_settled();
     host.lan_routes_to_host();
+    sure_of_addresses(&host);
     let lan = host.lan.clone();
     serve_tcp(&lan, "0.0.0.0:80");
     serve_tcp(&a, "0.0.0.0:80");
@@ -141,6 +155,7 @@ fn a_trusted_link_reaches_what_is_published_at_the_container() {
     host.open(red, "10.1.0.2", 80);
     host.converge();
     host.lan_routes_to_host();
+    sure_of_addresses(&host);
     let lan = host.lan.clone();
     serve_tcp(&a, "0.0.0.0:80");
     serve_tcp(&a, "0.0.0.0:81");
@@ -278,7 +293,8 @@ fn a_subnet_grows_and_connections_stay() {
     six("before");
     // The larger subnet, first on the bridge, then at the ports, as one convergence does it.
     let grown = |a: &str| a.parse::<ipnet::IpNet>().unwrap();
-    host.desired.segments.get_mut(&red).unwrap().addresses = [grown("10.1.0.1/23"), grown("fd01::1/56")].into();
+    host.desired.segments.get_mut(&red).unwrap().addresses =
+        [grown("10.1.0.1/23"), grown("fd01::1/56")].into();
     for (nth, last) in [(1, 2), (2, 3)] {
         let port = host.desired.ports.get_mut(&PortId::from_bytes([nth; 32])).unwrap();
         port.addresses = [grown(&format!("10.1.0.{last}/23")), grown(&format!("fd01::{last}/56"))].into();

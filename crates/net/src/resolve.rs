@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
 
-use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, subnets};
+use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, ipam, subnets};
 
 /// Longest name of a network link (`IFNAMSIZ` less its end mark).
 const LINK_NAME: usize = 15;
@@ -249,7 +249,11 @@ impl Wish {
         let gateway = match self.gateway {
             Some(ip) if reserved(&ip) => return Err(NetError::AddressInUse { ip }),
             Some(ip) => ip,
-            None => cidr.hosts().find(|ip| *ip != cidr.network() && !reserved(ip)).unwrap_or(cidr.addr()),
+            // As dockerd, the first address of the range where there is one.
+            None => match self.range.filter(|range| *range != cidr) {
+                Some(range) => ipam::first(cidr, range, reserved).ok_or(NetError::NoRoom { subnet: cidr })?,
+                None => cidr.hosts().find(|ip| *ip != cidr.network() && !reserved(ip)).unwrap_or(cidr.addr()),
+            },
         };
         let subnet = SubnetSpec {
             cidr,

@@ -126,15 +126,19 @@ fn gateways_by_mode() {
 fn bridges_of_others_say_which_subnets_there_are() {
     let on = |subnet: &str, gateway: &str, addresses: &[&str]| {
         let foreign = Some(addresses.iter().map(|a| a.parse().unwrap()).collect());
-        let mut wish =
-            NetworkDraft { foreign, bridge: Some("br0".into()), ..draft(subnet, "", gateway) };
+        let mut wish = NetworkDraft { foreign, bridge: Some("br0".into()), ..draft(subnet, "", gateway) };
         if subnet.is_empty() {
             wish.ipam.clear();
         }
         let show = |s: &SubnetSpec| {
             let via = s.gateway.map_or("nobody".into(), |g| g.to_string());
             let reserved: Vec<_> = s.reserved.iter().map(|(name, ip)| format!(" {name}={ip}")).collect();
-            format!("{} via {via}{}{}", s.cidr, if s.remote_gateway { " beyond" } else { "" }, reserved.concat())
+            format!(
+                "{} via {via}{}{}",
+                s.cidr,
+                if s.remote_gateway { " beyond" } else { "" },
+                reserved.concat()
+            )
         };
         subnets_of(&wish).map(|all| all.iter().map(show).collect::<Vec<_>>().join(", "))
     };
@@ -153,7 +157,8 @@ fn bridges_of_others_say_which_subnets_there_are() {
 
 #[test]
 fn settings_are_kept_as_written_and_claim_nothing() {
-    let settings = |subnet: &str, gateway: &str| NetworkDraft { config_only: true, ..draft(subnet, "", gateway) };
+    let settings =
+        |subnet: &str, gateway: &str| NetworkDraft { config_only: true, ..draft(subnet, "", gateway) };
     let all = subnets_of(&settings("10.1.0.0/24", "10.1.0.9")).unwrap();
     assert_eq!((all[0].gateway, all[0].reserved.len()), ("10.1.0.9".parse().ok(), 0));
     assert_eq!(subnets_of(&settings("10.1.0.0/24", "")).unwrap()[0].gateway, None);
@@ -162,5 +167,8 @@ fn settings_are_kept_as_written_and_claim_nothing() {
     assert_eq!(kept.kind, NetworkKind::Config);
     assert_eq!(resolve(&draft("10.1.0.0/24", "", ""), &[&kept]).unwrap(), "10.1.0.0/24 via 10.1.0.1");
     let refused = subnets_of(&NetworkDraft { internal: true, ..settings("", "") }).unwrap_err();
-    assert!(refused.starts_with("configuration network can only contain network specific fields"), "{refused}");
+    assert!(
+        refused.starts_with("configuration network can only contain network specific fields"),
+        "{refused}"
+    );
 }

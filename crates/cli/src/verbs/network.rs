@@ -106,7 +106,7 @@ struct CreateArgs {
     /// IPv4 (--ipv4=false: not)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     ipv4: Option<bool>,
-    /// IPv6 as well (--ipv6=false: whatever the daemon's default)
+    /// IPv6 as well (--ipv6=false: not, whatever the daemon's default)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     ipv6: Option<bool>,
     /// Label
