@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, bail};
 use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Caller, Cloud, Defaults, Parts};
+use weft_dataplane::Driver;
 use weft_dns::UpstreamConfig;
 use weft_driver_linux::{LinuxDriver, bridge_addresses};
 use weft_engine::{

@@ -160,11 +160,11 @@ fn a_bridge_of_others_is_used_and_left_as_it_is() {
     let words = ["--subnet", "10.66.0.0/24", "--gateway", "10.66.0.1"];
     host.ok(&[&["network", "create"][..], &name, &words, &["lan"]].concat());
     let refused =
-        host.refused(&["run", "--name", "x", "--network", "lan", "--ip", "10.66.0.5", "busybox", "true"]);
+        host.refused(&["run", "--name", "xx", "--network", "lan", "--ip", "10.66.0.5", "busybox", "true"]);
     assert!(refused.contains("Address already in use"), "{refused}");
     on(&host, "two", &["--network", "lan"]);
     assert!(host.ok(&["exec", "two", "ip", "route"]).contains("default via 10.66.0.1"));
-    host.ok(&["rm", "-f", "two", "x"]);
+    host.ok(&["rm", "-f", "two", "xx"]);
     host.ok(&["network", "rm", "lan"]);
     assert_eq!(strip(look(&host)), before);
 }
