@@ -27,7 +27,7 @@ async fn show(
     Ok(Json(rendered(&face.cloud.network_view(&caller, &name).await?)))
 }
 
-fn rendered(view: &NetworkView) -> Value {
+pub(crate) fn rendered(view: &NetworkView) -> Value {
     let ports: Vec<Value> =
         view.ports.iter().map(|(port, container)| json!({"container": container, "port": &**port})).collect();
     json!({"network": &*view.network, "ports": ports})

@@ -53,7 +53,7 @@ pub use weft_engine::{
     logs::{LogEntry, Stream as LogSource},
 };
 pub use weft_model::StopRequest;
-pub use weft_net::{IpamDraft, NetworkDraft};
+pub use weft_net::{IpamDraft, NetworkChange, NetworkDraft};
 
 /// All use cases. Cheap to clone.
 #[derive(Clone)]

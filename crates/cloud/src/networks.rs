@@ -1,16 +1,19 @@
 //! Use cases around networks; the ports of containers on them are in `ports`.
 
 mod ports;
+mod set;
+mod settings;
 
 use std::{collections::HashMap, sync::Arc};
 
+use ipnet::IpNet;
 use weft_base::{Clock, SystemClock, chain};
 use weft_model::{
-    ContainerId, EventKind, Labels, Network, NetworkId, NetworkSpec, Port, PortOwner, default_project,
+    ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkSpec, Port, PortOwner,
+    default_project,
 };
 use weft_net::{
-    ErrorClass, NetError, NetworkDraft, Pools, PredefinedConfig, ensure_predefined, host_routes,
-    resolve_network,
+    ErrorClass, NetError, NetworkDraft, Pools, PredefinedConfig, ensure_predefined, in_use, resolve_network,
 };
 use weft_store::{Conflict, IndexKey, Kv, StoreError, Stored, Table, Txn};
 
@@ -37,12 +40,17 @@ pub(crate) fn error(error: NetError) -> CloudError {
     }
 }
 
-/// Writes the networks that are always there, new or as configuration now wants them.
-pub async fn ensure_networks(kv: &Arc<dyn Kv>, config: &PredefinedConfig, pools: &Pools) -> Result<()> {
+/// Writes the networks that are always there, new or as configuration now wants them. `routes`: where the host routes to.
+pub async fn ensure_networks(
+    kv: &Arc<dyn Kv>,
+    config: &PredefinedConfig,
+    pools: &Pools,
+    routes: Vec<IpNet>,
+) -> Result<()> {
     let table = Table::<Network>::new(Arc::clone(kv));
     let existing = table.list().await?;
     let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
-    let wanted = ensure_predefined(config, &specs, &host_routes(), pools)?;
+    let wanted = ensure_predefined(config, &specs, &in_use(routes), pools)?;
     for gone in existing.iter().filter(|n| n.spec.predefined && wanted.iter().all(|w| w.id != n.spec.id)) {
         unwanted(kv, gone).await?;
     }
@@ -112,7 +120,7 @@ impl Cloud {
     pub async fn network_create(
         &self,
         caller: &Caller,
-        draft: NetworkDraft,
+        mut draft: NetworkDraft,
         labels: Labels,
     ) -> Result<Arc<Network>> {
         caller.authorise(Action::Write, caller.project)?;
@@ -129,6 +137,12 @@ impl Cloud {
         let existing = self.0.networks.list_shared().await?;
         if existing.iter().any(|n| n.spec.name == draft.name) {
             return Err(CloudError::Conflict(format!("network with name {} already exists", draft.name)));
+        }
+        if !draft.config_from.is_empty() {
+            self.network_settings(caller, &draft.config_from).await?;
+        }
+        if let Some(bridge) = draft.bridge.as_ref().filter(|_| !draft.config_only) {
+            draft.foreign = self.0.parts.net.foreign_bridge(bridge).await?;
         }
         let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
         let routes = self.0.parts.net.host_routes().await?;
@@ -209,6 +223,10 @@ impl Cloud {
                 "{shown} is a pre-defined network and cannot be removed"
             )));
         }
+        // In a turn, so that nothing is made from these settings meanwhile.
+        let settings = found.spec.kind == NetworkKind::Config;
+        let _turn = if settings { Some(self.0.hints.turn().await) } else { None };
+        self.settings_unused(found).await?;
         let view = self.network_view(caller, &found.spec.id.to_string()).await?;
         if !view.ports.is_empty() {
             let names: Vec<String> = view
@@ -244,7 +262,8 @@ impl Cloud {
     ) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for view in self.network_list(caller).await? {
-            if view.network.spec.predefined || !view.ports.is_empty() || !chosen(&view.network) {
+            let kept = view.network.spec.predefined || view.network.spec.kind == NetworkKind::Config;
+            if kept || !view.ports.is_empty() || !chosen(&view.network) {
                 continue;
             }
             let name = view.network.spec.name.to_string();

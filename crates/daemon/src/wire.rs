@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, bail};
 use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Caller, Cloud, Defaults, Parts};
+use weft_dataplane::Driver;
 use weft_dns::UpstreamConfig;
 use weft_driver_linux::{LinuxDriver, bridge_addresses};
 use weft_engine::{
@@ -283,13 +284,13 @@ async fn domains(
     let registry = RegistryClient::new(images.clone(), registry_options(config));
     let registry = registry.context("configuring registries")?;
     let pools = Pools::configured(&config.network.pools, id.as_bytes());
-    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools)
-        .await
-        .context("preparing the default networks")?;
     let driver = Arc::new(
         LinuxDriver::new(config.run.join("netns"), config.network.ip_forward)
             .context("opening the data plane")?,
     );
+    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools, driver.routes()?)
+        .await
+        .context("preparing the default networks")?;
     let net_config = NetConfig {
         host: HostDefaults {
             mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, insight::Insight, plan};
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
@@ -29,6 +31,22 @@ pub trait Driver: Send + Sync {
 
     /// Digest of the rules that `desired` needs, as [`Observed::rules`] would give it.
     fn rules_digest(&self, desired: &Desired) -> String;
+
+    /// The addresses of a bridge that is not ours; `None` where nothing of that name is, or what is there is ours or no bridge.
+    ///
+    /// # Errors
+    /// [`DriverError::Observe`].
+    fn foreign_bridge(&self, _name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {
+        Ok(None)
+    }
+
+    /// Where the machine routes by links that are not ours, its own addresses among it.
+    ///
+    /// # Errors
+    /// [`DriverError::Observe`].
+    fn routes(&self) -> Result<Vec<IpNet>, DriverError> {
+        Ok(Vec::new())
+    }
 
     /// All marked things there are.
     ///

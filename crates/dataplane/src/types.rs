@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
+use weft_model::{ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
 use crate::Invalid;
 
@@ -82,12 +82,48 @@ pub struct Segment {
     /// The bridge is somebody else's: used as it is, never changed or removed.
     #[serde(default)]
     pub borrowed: bool,
+    /// Further subnets, in which the bridge has no address.
+    #[serde(default)]
+    pub further: BTreeSet<IpNet>,
+    /// How its ports meet the world.
+    #[serde(default)]
+    pub gateways: Gateways,
+    /// Links of the host from which `open` is reached whatever the mode.
+    #[serde(default)]
+    pub trusted: BTreeSet<String>,
+    /// What of its ports is reached at their own addresses, in families that are routed and from `trusted`.
+    #[serde(default)]
+    pub open: BTreeSet<Open>,
+}
+
+/// A listening port at a port's own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Open {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
 }
 
 impl Segment {
     /// The subnets of this segment.
     pub fn subnets(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.addresses.iter().map(IpNet::trunc)
+        self.addresses.iter().map(IpNet::trunc).chain(self.further.iter().copied())
+    }
+
+    /// Whether what leaves by this family's gateway takes the host's address.
+    #[must_use]
+    pub fn masquerades(&self, subnet: &IpNet) -> bool {
+        let natted = !matches!(self.gateways.of(subnet.addr()), GatewayMode::Routed | GatewayMode::Isolated);
+        self.masquerade && !self.internal && natted
+    }
+
+    /// Whether the host is to have no address at all on it, not even one of the kernel's own making.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.internal && self.addresses.is_empty() && !self.borrowed
     }
 }
 

@@ -40,6 +40,10 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             inter_container: true,
             masquerade: true,
             borrowed: false,
+            further: Default::default(),
+            gateways: Default::default(),
+            trusted: Default::default(),
+            open: Default::default(),
         };
         desired.segments.insert(id, segment);
     }

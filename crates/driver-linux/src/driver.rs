@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 
+use ipnet::IpNet;
 use parking_lot::Mutex;
 use weft_dataplane::{
     Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
@@ -234,6 +235,15 @@ impl Driver for LinuxDriver {
 
     fn rules_digest(&self, desired: &Desired) -> String {
         rules::compile(&desired.segments).digest()
+    }
+
+    fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {
+        let found = links::foreign_bridge(&mut self.route.lock(), name);
+        found.map_err(|error| DriverError::observe(format_args!("bridge {name}"), error))
+    }
+
+    fn routes(&self) -> Result<Vec<IpNet>, DriverError> {
+        host::routes(&mut self.route.lock()).map_err(|error| DriverError::observe("routes", error))
     }
 
     fn observe(&self) -> Result<Observed, DriverError> {

@@ -6,10 +6,16 @@
 //! - on our bridges alone: `route_localnet`, so that answers find their way back to a client on 127.0.0.1 (the chain `raw` keeps
 //!   others out of 127/8), and `accept_ra` 0, so that no container is taken for a router.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
+use ipnet::IpNet;
 use weft_dataplane::Segment;
-use weft_sys::sysctl::{self, SysctlError};
+use weft_sys::{
+    netlink::{Socket, link, route},
+    sysctl::{self, SysctlError},
+};
+
+use crate::{LinuxError, mark};
 
 /// Whether the kernel has IPv6 at all.
 pub(crate) fn has_ipv6() -> bool {
@@ -54,6 +60,17 @@ fn keep_listening() {
     }
 }
 
+/// Destinations of the host's routes, but those by our own links: what is in use there, networks say themselves.
+pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<IpNet>, LinuxError> {
+    let ours: BTreeSet<u32> = link::list(socket)?
+        .iter()
+        .filter(|l| l.name.starts_with("wf") || mark::as_segment(l).is_some())
+        .map(|l| l.index)
+        .collect();
+    let all = route::destinations(socket)?;
+    Ok(all.into_iter().filter(|(_, by)| by.is_none_or(|i| !ours.contains(&i))).map(|(net, _)| net).collect())
+}
+
 /// Whether `br_netfilter` shows bridged packets to the IP hooks (`net.bridge.bridge-nf-call-*`, on wherever dockerd or
 /// Kubernetes has been). A packet that a container sends to its own published port is then translated while it is still in the
 /// bridge, and must leave by the port it came by: ports need hairpin mode. Without it, the packet is routed, and they do not.
@@ -63,14 +80,23 @@ pub(crate) fn bridged_packets_are_filtered() -> bool {
         .any(|family| sysctl::read(&format!("net.bridge.bridge-nf-call-{family}")).is_ok_and(|v| v == "1"))
 }
 
-/// What our bridge needs.
-pub(crate) fn bridge(name: &str) -> Result<(), SysctlError> {
+/// What a bridge needs that is somebody else's. Whether it listens to routers is its owner's business.
+pub(crate) fn borrowed_bridge(name: &str) -> Result<(), SysctlError> {
     let name = name.replace('.', "/");
-    sysctl::ensure(&format!("net.ipv4.conf.{name}.route_localnet"), "1")?;
+    sysctl::ensure(&format!("net.ipv4.conf.{name}.route_localnet"), "1").map(drop)
+}
+
+/// What our bridge needs. `isolated`: the kernel is to give it no address of its own making either.
+pub(crate) fn bridge(name: &str, isolated: bool) -> Result<(), SysctlError> {
+    borrowed_bridge(name)?;
+    let name = name.replace('.', "/");
     // A link whose MTU is below 1280 bytes has no IPv6 at all (RFC 8200, section 5), and no parameters of it.
     let ipv6 = fs::exists(format!("/proc/sys/net/ipv6/conf/{}", name.replace('/', "."))).unwrap_or_default();
     if ipv6 {
         sysctl::ensure(&format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
+        if isolated {
+            sysctl::ensure(&format!("net.ipv6.conf.{name}.disable_ipv6"), "1")?;
+        }
     }
     Ok(())
 }

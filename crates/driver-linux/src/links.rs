@@ -30,11 +30,10 @@ pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), 
             link::get(socket, name)?.ok_or_else(|| LinuxError::NoLink { name: name.to_owned() })?
         }
     };
-    host::bridge(name)?;
+    host::bridge(name, segment.is_isolated())?;
     let have: BTreeSet<IpNet> = address::list(socket, found.index)?.into_iter().collect();
     let mut messages = Vec::new();
-    messages.extend(have.difference(&segment.addresses).map(|a| address::remove(found.index, *a)));
-    messages.extend(segment.addresses.difference(&have).map(|a| address::add(found.index, *a)));
+    messages.extend(address::replace(found.index, &have, &segment.addresses));
     let change =
         Change { up: Some(true), mac: Some(segment.mac.0), mtu: Some(segment.mtu), ..Change::default() };
     messages.push(link::change(name, &change));
@@ -57,7 +56,7 @@ pub(crate) fn borrow_segment(socket: &mut Socket, segment: &Segment) -> Result<(
     if !segment.addresses.iter().all(|a| have.contains(a)) {
         return Err(wrong("has lost its address"));
     }
-    Ok(host::bridge(name)?)
+    Ok(host::borrowed_bridge(name)?)
 }
 
 /// The addresses of a bridge, as it is; `None` where there is no link of that name.
@@ -72,6 +71,16 @@ pub fn bridge_addresses(name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
             Err(LinuxError::Borrowed { name: name.to_owned(), why: "is no bridge" })
         }
         Some(found) => Ok(Some(address::list(&mut socket, found.index)?)),
+    }
+}
+
+/// The same, but `None` for what is ours or no bridge, too.
+pub(crate) fn foreign_bridge(socket: &mut Socket, name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
+    match link::get(socket, name)? {
+        Some(found) if found.kind == Kind::Bridge && mark::as_segment(&found).is_none() => {
+            Ok(Some(address::list(socket, found.index)?))
+        }
+        _ => Ok(None),
     }
 }
 

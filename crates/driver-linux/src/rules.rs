@@ -8,7 +8,8 @@
 //! publish                        address and port in a map: translate
 //! forward      filter            established: accept; by the bridge it came from; by the bridge it goes to
 //! from_<link>                    internal: only to itself
-//! into_<link>                    itself: accept (or what inter_container says); published: accept; else drop
+//! into_<link>                    itself: accept (or what inter_container says); published: accept; what its gateways let in
+//!                                ([`crate::direct`]): accept; else drop
 //! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
 //! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade
 //! ```
@@ -25,7 +26,7 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
-use crate::{TABLE, publish};
+use crate::{TABLE, direct, publish};
 
 pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
 const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
@@ -35,7 +36,8 @@ const MASQUERADE4: Set = Set { name: "masquerade4", key: &[Field::Ipv4], shape: 
 const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: Shape::Interval };
 
 /// Sets whose elements follow from the segments.
-pub(crate) const STRUCTURAL: [Set; 6] = [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6];
+pub(crate) const STRUCTURAL: [Set; 8] =
+    [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6, direct::SETS[0], direct::SETS[1]];
 
 const BASE_CHAINS: [(&str, Hook); 5] = [
     ("raw", Hook { kind: "filter", point: HookPoint::Prerouting, priority: -300 }),
@@ -136,7 +138,7 @@ pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>) -> Ruleset {
     for segment in segments.values() {
         segment_rules(&mut set, segment);
     }
-    let masqueraded = || segments.values().filter(|s| s.masquerade && !s.internal).flat_map(Segment::subnets);
+    let masqueraded = || segments.values().flat_map(|s| s.subnets().filter(|net| s.masquerades(net)));
     let intervals4 = masqueraded().filter_map(|net| match net {
         IpNet::V4(net) => Some((u32::from(net.network()).into(), u32::from(net.broadcast()).into())),
         IpNet::V6(_) => None,
@@ -215,6 +217,12 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         set.rule(&into, "internal: no way in", [drop_it()]);
     } else {
         set.rule(&into, "published", [translated(), accept()]);
+        for (v6, comment, exprs) in direct::ways_in(segment, SEGMENTS.name) {
+            set.rule(&into, comment, [nfproto(if v6 { V6 } else { V4 }), exprs, accept()]);
+        }
+        for (place, element) in segment.open.iter().map(direct::element) {
+            set.element(place, element);
+        }
         // Two rules, so that what is dropped is counted by its reason.
         let neighbour = vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, true)];
         set.rule(&into, "isolation", [neighbour, drop_it()]);

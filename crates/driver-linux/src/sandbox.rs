@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use weft_dataplane::{Port, Sandbox};
 use weft_sys::{
     netlink::{
@@ -40,16 +41,16 @@ pub(crate) fn configure(port: &Port, fresh: bool) -> Result<(), LinuxError> {
         port.gateways.iter().map(|g| route::Default { via: g.via, index, metric: g.metric }).collect();
     let mut messages = Vec::new();
     if !fresh {
-        let addresses = address::list(&mut socket, index)?;
-        messages.extend(
-            addresses.iter().filter(|a| !port.addresses.contains(a)).map(|a| address::remove(index, *a)),
-        );
+        let addresses: BTreeSet<IpNet> = address::list(&mut socket, index)?.into_iter().collect();
+        messages.extend(address::replace(index, &addresses, &port.addresses));
         let stale = |r: &&route::Default| {
             !gateways.iter().any(|g| g.via == r.via && (g.metric == 0 || g.metric == r.metric))
         };
         messages.extend(route::list(&mut socket, index)?.iter().filter(stale).map(route::remove));
     }
-    messages.extend(port.addresses.iter().map(|a| address::add(index, *a)));
+    if fresh {
+        messages.extend(port.addresses.iter().map(|a| address::add(index, *a)));
+    }
     let change = Change { up: Some(true), mtu: (!fresh).then_some(port.mtu), ..Change::default() };
     messages.push(link::change(&port.ifname, &change));
     messages.extend(gateways.iter().map(route::add));

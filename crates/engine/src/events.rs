@@ -188,7 +188,7 @@ fn driver(kind: NetworkKind) -> &'static str {
     match kind {
         NetworkKind::Bridge => "bridge",
         NetworkKind::Host => "host",
-        NetworkKind::None => "null",
+        NetworkKind::None | NetworkKind::Config => "null",
         NetworkKind::Macvlan => "macvlan",
         NetworkKind::Ipvlan => "ipvlan",
         NetworkKind::Overlay => "overlay",

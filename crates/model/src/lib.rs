@@ -8,6 +8,7 @@
 mod container;
 mod digest;
 mod event;
+mod gateway;
 mod host;
 mod ids;
 mod image;
@@ -20,6 +21,7 @@ mod volume;
 pub use container::*;
 pub use digest::{Digest, DigestError};
 pub use event::{Event, EventKind};
+pub use gateway::{GatewayMode, Gateways};
 pub use host::{HostSpec, HostStatus};
 pub use ids::*;
 pub use image::{ImageSpec, ImageStatus, NameTag, Reference, ReferenceError};

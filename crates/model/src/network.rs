@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_base::FreeName;
 
-use crate::{Network, NetworkId, Resource, Scope};
+use crate::{Gateways, Network, NetworkId, Resource, Scope};
 
 /// How a network is made real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub enum NetworkKind {
     Overlay,
     /// Per-host subnets without encapsulation.
     Routed,
+    /// Settings for other networks to be made from; nothing is made of it, nothing plugs into it.
+    Config,
 }
 
 /// Driver options exactly as people wrote them, for showing them back.
@@ -38,6 +40,9 @@ pub struct SubnetSpec {
     pub cidr: IpNet,
     /// The gateway's address (the bridge's own), inside `cidr`.
     pub gateway: Option<IpAddr>,
+    /// That address is somebody else's: the bridge does not have it.
+    #[serde(default)]
+    pub remote_gateway: bool,
     /// Where its ports' default route leads, when not to the bridge's own address.
     #[serde(default)]
     pub router: Option<IpAddr>,
@@ -77,6 +82,9 @@ impl Default for Isolation {
 pub struct HostBinding {
     /// IPv4 or IPv6 address; `None` for all.
     pub address: Option<IpAddr>,
+    /// IPv6 address for ports that also listen on IPv6; as `address` when `None`.
+    #[serde(default)]
+    pub address_v6: Option<IpAddr>,
 }
 
 /// A network.
@@ -102,6 +110,15 @@ pub struct NetworkSpec {
     /// That bridge is somebody else's: it is there already, is used as it is, and never changed or removed.
     #[serde(default)]
     pub borrowed: bool,
+    /// How its containers meet the world.
+    #[serde(default)]
+    pub gateways: Gateways,
+    /// Links of the host by which published ports are reached at the container itself, too.
+    #[serde(default)]
+    pub trusted: Vec<String>,
+    /// Name of the network whose settings these are.
+    #[serde(default)]
+    pub config_from: String,
     /// Bytes; the underlay's 1500 when absent.
     #[serde(default)]
     pub mtu: Option<u32>,
@@ -136,6 +153,12 @@ pub struct NetworkStatus {
 }
 
 impl NetworkSpec {
+    /// The subnets that nobody else may have: none of settings that other networks are made from.
+    pub fn claimed(&self) -> impl Iterator<Item = &SubnetSpec> {
+        let real = self.kind != NetworkKind::Config;
+        self.subnets.iter().filter(move |_| real)
+    }
+
     /// The default bridge has Docker's historic behaviour: no names, containers keep the host's resolver.
     #[must_use]
     pub fn is_default_bridge(&self) -> bool {

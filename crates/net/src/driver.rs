@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use ipnet::IpNet;
 use weft_dataplane::{Desired, Driver, DriverError, Observed, Publish, SandboxId, Step, Unsupported};
 
 pub(crate) struct Shared(pub(crate) Arc<dyn Driver>);
@@ -24,6 +25,12 @@ impl Driver for Shared {
     }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)
+    }
+    fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {
+        self.0.foreign_bridge(name)
+    }
+    fn routes(&self) -> Result<Vec<IpNet>, DriverError> {
+        self.0.routes()
     }
     fn observe(&self) -> Result<Observed, DriverError> {
         self.0.observe()

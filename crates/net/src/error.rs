@@ -58,6 +58,29 @@ pub enum NetError {
         /// The network in the way.
         other: NetworkId,
     },
+    /// A wanted subnet overlaps where the host routes to.
+    #[error("Pool overlaps with other one on this address space")]
+    OverlapsHost {
+        /// The wanted subnet.
+        wanted: IpNet,
+        /// The route in the way.
+        route: IpNet,
+    },
+    /// The gateway is taken, or is no address that a host can have.
+    #[error("failed to allocate gateway ({ip}): Address already in use")]
+    GatewayInUse {
+        /// The address.
+        ip: IpAddr,
+    },
+    /// No container could have an address there.
+    #[error("failed to allocate gateway (): No available addresses on this pool")]
+    NoRoom {
+        /// The subnet.
+        subnet: IpNet,
+    },
+    /// Not to be done to this network.
+    #[error("{0}")]
+    Refused(String),
     /// The default pools hold no free subnet.
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted {
@@ -210,9 +233,13 @@ impl NetError {
             | Self::PredefinedAlias
             | Self::NotLinkLocal { .. }
             | Self::InvalidConfig(_)
+            | Self::NoRoom { .. }
             | Self::Invalid(_) => ErrorClass::Invalid,
             Self::AddressInUse { .. }
             | Self::Overlap { .. }
+            | Self::OverlapsHost { .. }
+            | Self::GatewayInUse { .. }
+            | Self::Refused(_)
             | Self::OnlyOne { .. }
             | Self::SameBridge { .. } => ErrorClass::Forbidden,
             Self::NoDriver { .. } | Self::NoNetwork { .. } | Self::NoSandbox { .. } => ErrorClass::NotFound,

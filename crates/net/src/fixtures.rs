@@ -15,6 +15,7 @@ pub fn subnet(cidr: &str) -> SubnetSpec {
     SubnetSpec {
         cidr,
         gateway,
+        remote_gateway: false,
         router: None,
         range: None,
         reserved: Default::default(),
@@ -35,6 +36,9 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         isolation: Isolation::default(),
         bridge: None,
         borrowed: false,
+        gateways: Default::default(),
+        trusted: Vec::new(),
+        config_from: String::new(),
         mtu: None,
         host_binding: HostBinding::default(),
         attachable: false,

@@ -162,6 +162,17 @@ impl<'a> Ipam<'a> {
     }
 }
 
+/// Whether a host may have this address of a subnet.
+pub(crate) fn usable(cidr: IpNet, ip: IpAddr) -> bool {
+    Bounds::of(cidr, cidr).contains(ip)
+}
+
+/// The first address of a subnet, inside a range of it, that a host may have and `taken` does not name.
+pub(crate) fn first(cidr: IpNet, range: IpNet, taken: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let bounds = Bounds::of(cidr, range);
+    (bounds.first..=bounds.last).map(|n| bounds.ip(n)).find(|ip| !taken(ip))
+}
+
 /// First and last address that may be given out, as numbers of one family.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {

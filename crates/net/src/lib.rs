@@ -16,6 +16,7 @@
 mod driver;
 mod error;
 mod insight;
+mod grow;
 mod ipam;
 mod plan;
 mod pools;
@@ -26,6 +27,7 @@ mod reconcile;
 mod resolve;
 mod routes;
 mod stats;
+mod subnets;
 mod turn;
 mod types;
 
@@ -34,6 +36,7 @@ mod fixtures;
 
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
 pub use insight::{Watch, port_link};
+pub use grow::{NetworkChange, grow_network, regrow_ports};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
@@ -42,7 +45,7 @@ pub use predefined::{DEFAULT_BRIDGE_LINK, ensure_predefined};
 pub use publish::{HostPorts, HostSockets, KernelSockets, WildcardV6};
 pub use reconcile::{Net, NetConfig};
 pub use resolve::resolve_network;
-pub use routes::host_routes;
+pub use routes::in_use;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
 pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};

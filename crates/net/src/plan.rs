@@ -13,13 +13,15 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    Desired, Gateway, IdMaps, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, Users,
+    Desired, Gateway, IdMaps, Open, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, Users,
     link_name,
 };
 use weft_model::{
-    Container, ContainerId, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Port, PortId,
-    PortOwner, PortRange, Want,
+    Container, ContainerId, GatewayMode, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
+    Port, PortId, PortOwner, PortRange, Want,
 };
+
+use crate::grow::prefix_of;
 
 /// A compiled host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,6 +112,10 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
             out.faults.insert(id, why);
         }
     }
+    if let Some(segment) = out.desired.segments.get_mut(&plug.segment) {
+        let open: Vec<Open> = opens(port, segment).collect();
+        segment.open.extend(open);
+    }
     out.desired.ports.insert(id, plug);
 }
 
@@ -125,12 +131,21 @@ fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
     Segment {
         link: bridge_link(network),
         mac: MacAddr([0x02, 0x42, b[0], b[1], b[2], b[3]]),
-        addresses: network.subnets.iter().filter_map(gateway).collect(),
+        addresses: network.subnets.iter().filter(|s| !s.remote_gateway).filter_map(gateway).collect(),
         mtu: network.mtu.unwrap_or(default_mtu),
         internal: network.isolation.internal,
         inter_container: network.isolation.inter_container,
         masquerade: network.isolation.masquerade,
         borrowed: network.borrowed,
+        further: network
+            .subnets
+            .iter()
+            .filter(|s| s.remote_gateway || s.gateway.is_none())
+            .map(|s| s.cidr)
+            .collect(),
+        gateways: network.gateways,
+        trusted: network.trusted.iter().cloned().collect(),
+        open: BTreeSet::new(),
     }
 }
 
@@ -204,7 +219,8 @@ fn plug(
     }
     let mut addresses = BTreeSet::new();
     for address in &spec.addresses {
-        let net = IpNet::new(address.ip, address.prefix);
+        // A subnet that grew while this port was being written has another prefix by now.
+        let net = IpNet::new(address.ip, prefix_of(network, address.ip).unwrap_or(address.prefix));
         addresses.insert(net.map_err(|_| format!("{}/{} is no address", address.ip, address.prefix))?);
     }
     let route = |via: &IpAddr| routes.get(&(sandbox, via.is_ipv4())) == Some(&spec.id);
@@ -223,9 +239,23 @@ fn plug(
     })
 }
 
+/// What of a port is reached at its own addresses.
+fn opens<'a>(port: &'a Port, segment: &'a Segment) -> impl Iterator<Item = Open> + 'a {
+    let own = |v4: bool| {
+        let found = port.spec.addresses.iter().find(|a| a.ip.is_ipv4() == v4 && a.gateway.is_some());
+        found.map(|a| a.ip)
+    };
+    port.spec.publish.iter().filter_map(move |binding| {
+        let ip = own(binding.host_ip.is_ipv4())?;
+        let reached = segment.gateways.of(ip) == GatewayMode::Routed || !segment.trusted.is_empty();
+        reached.then_some(Open { protocol: binding.protocol, ip, port: binding.container_port })
+    })
+}
+
 /// Bindings with the port's address of their family; a family it does not have is not served.
 fn publishes(port: &Port) -> impl Iterator<Item = Publish> + '_ {
-    port.spec.publish.iter().filter_map(|binding| {
+    // Without a host port it is reached at the container's own address only.
+    port.spec.publish.iter().filter(|b| b.host_port > 0).filter_map(|binding| {
         let own =
             |a: &&weft_model::PortAddress| a.ip.is_ipv4() == binding.host_ip.is_ipv4() && a.gateway.is_some();
         let target_ip = port.spec.addresses.iter().find(own)?.ip;

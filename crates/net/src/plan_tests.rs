@@ -154,3 +154,38 @@ fn sandboxes_belong_to_their_containers_users() {
     joined.confine.pid = weft_model::Namespace::Container(joined.id);
     assert!(seen(&[&joined]).contains_key(&joined.id), "a circle ends");
 }
+
+#[test]
+fn gateways_of_others_open_ports_and_subnets_that_grew() {
+    let mut net = network("web", vec![subnet("10.1.0.0/16"), subnet("10.2.0.0/24")]);
+    net.subnets[1].remote_gateway = true;
+    net.gateways.v4 = GatewayMode::Routed;
+    let c = container("c", &[&net]);
+    let mut p = plugged(&net, &c, "10.1.0.2");
+    let binding = |host_port, protocol| PublishBinding {
+        protocol,
+        host_ip: "0.0.0.0".parse().unwrap(),
+        host_port,
+        container_port: 80,
+    };
+    p.publish = vec![binding(0, Protocol::Tcp), binding(0, Protocol::Udp)];
+    let compiled = |net: &NetworkSpec, p: &weft_model::PortSpec| {
+        check(std::slice::from_ref(net), std::slice::from_ref(p), std::slice::from_ref(&c)).desired
+    };
+    let desired = compiled(&net, &p);
+    let segment = &desired.segments[&net.id];
+    let subnets: Vec<_> = segment.subnets().map(|s| s.to_string()).collect();
+    assert_eq!(subnets, ["10.1.0.0/16", "10.2.0.0/24"]);
+    assert_eq!(segment.addresses.len(), 1, "the bridge has no address that is somebody else's");
+    assert_eq!(segment.open.len(), 2);
+    assert!(desired.publishes.is_empty());
+    let prefix = |d: &Desired| d.ports[&p.id].addresses.first().unwrap().prefix_len();
+    assert_eq!(prefix(&desired), 16, "that of the network's subnet, whatever the port's record says");
+    // With host ports: open only where a link is trusted.
+    net.gateways = weft_model::Gateways::default();
+    p.publish = vec![binding(8080, Protocol::Tcp)];
+    assert!(compiled(&net, &p).segments[&net.id].open.is_empty());
+    net.trusted = vec!["eth3".into()];
+    let desired = compiled(&net, &p);
+    assert_eq!((desired.segments[&net.id].open.len(), desired.publishes.len()), (1, 1));
+}

@@ -1,4 +1,4 @@
-//! Where subnets come from when nobody chose one: Docker's default pools, or the configured ones, and an
+//! Where subnets come from when nobody chose one: small ones out of large ranges, or the configured pools, and an
 //! IPv6 prefix of this host's own (RFC 4193).
 
 use std::net::Ipv6Addr;
@@ -13,31 +13,36 @@ use crate::{Family, NetError};
 pub struct Pools {
     /// Pool and prefix length of each subnet.
     pub pools: Vec<(IpNet, u8)>,
+    /// What the default bridge looks at before them.
+    pub bridge: Vec<(IpNet, u8)>,
 }
 
 impl Pools {
-    /// Docker's defaults (172.17.0.0/16 to 172.31.0.0/16 whole, then 192.168.0.0/16 in /20) and a /48 of
-    /// unique local addresses derived from `host` (any bytes that are this host's own), in /64.
+    /// The ranges that Docker uses, in /24: dockerd cuts them into 16 subnets of 65,534 addresses and 16 of 4,094, which are
+    /// soon used up and more likely to meet something of the host's. The default bridge has Docker's own 172.17.0.0/16 where
+    /// that is free. For IPv6 a /48 of unique local addresses derived from `host` (any bytes that are this host's own), in /64.
     #[must_use]
-    pub fn docker_defaults(host: &[u8]) -> Self {
-        let v4 = |a, b, len| Ipv4Net::new_assert([a, b, 0, 0].into(), len);
-        let mut pools: Vec<(IpNet, u8)> = (17..=31).map(|b| (v4(172, b, 16).into(), 16)).collect();
-        pools.push((v4(192, 168, 16).into(), 20));
-        pools.push((unique_local(host).into(), 64));
-        Self { pools }
+    pub fn defaults(host: &[u8]) -> Self {
+        let v4 = |a, b, len| IpNet::from(Ipv4Net::new_assert([a, b, 0, 0].into(), len));
+        let pools = vec![
+            (v4(172, 18, 15), 24),
+            (v4(172, 20, 14), 24),
+            (v4(172, 24, 13), 24),
+            (v4(192, 168, 16), 24),
+            (unique_local(host).into(), 64),
+        ];
+        Self { pools, bridge: vec![(v4(172, 17, 16), 16)] }
     }
 
     /// The configured pools; where they lack a family, the default pools of that family.
     #[must_use]
     pub fn configured(pools: &[(IpNet, u8)], host: &[u8]) -> Self {
-        let mut all = pools.to_vec();
-        for (pool, size) in Self::docker_defaults(host).pools {
-            let family = Family::of(pool.addr());
-            if !pools.iter().any(|(p, _)| Family::of(p.addr()) == family) {
-                all.push((pool, size));
-            }
-        }
-        Self { pools: all }
+        let mut all = Self::defaults(host);
+        let lacks =
+            |pool: &IpNet| !pools.iter().any(|(p, _)| Family::of(p.addr()) == Family::of(pool.addr()));
+        all.pools.retain(|(pool, _)| lacks(pool));
+        all.bridge.retain(|(pool, _)| lacks(pool));
+        Self { pools: [pools, &all.pools].concat(), ..all }
     }
 
     /// The first subnet of the family that overlaps none of `taken`.
@@ -45,14 +50,26 @@ impl Pools {
     /// # Errors
     /// [`NetError::PoolsExhausted`].
     pub fn choose(&self, family: Family, taken: &[IpNet]) -> Result<IpNet, NetError> {
-        let fit = |(pool, size): &&(IpNet, u8)| {
-            Family::of(pool.addr()) == family && *size >= pool.prefix_len() && *size <= pool.max_prefix_len()
-        };
-        let pools: Vec<_> = self.pools.iter().filter(fit).copied().collect();
-        // A default route overlaps everything and says nothing about which addresses are in use.
-        let taken: Vec<_> = taken.iter().filter(|t| t.prefix_len() > 0).copied().collect();
-        resolve_pool(&pools, &taken).ok_or(NetError::PoolsExhausted { family: family.number() })
+        first(&self.pools, family, taken).ok_or(NetError::PoolsExhausted { family: family.number() })
     }
+
+    /// The same for the default bridge.
+    ///
+    /// # Errors
+    /// [`NetError::PoolsExhausted`].
+    pub fn choose_for_bridge(&self, family: Family, taken: &[IpNet]) -> Result<IpNet, NetError> {
+        first(&self.bridge, family, taken).map_or_else(|| self.choose(family, taken), Ok)
+    }
+}
+
+fn first(pools: &[(IpNet, u8)], family: Family, taken: &[IpNet]) -> Option<IpNet> {
+    let fit = |(pool, size): &&(IpNet, u8)| {
+        Family::of(pool.addr()) == family && *size >= pool.prefix_len() && *size <= pool.max_prefix_len()
+    };
+    let pools: Vec<_> = pools.iter().filter(fit).copied().collect();
+    // A default route overlaps everything and says nothing about which addresses are in use.
+    let taken: Vec<_> = taken.iter().filter(|t| t.prefix_len() > 0).copied().collect();
+    resolve_pool(&pools, &taken)
 }
 
 /// `fdXX:XXXX:XXXX::/48` from FNV-1a over the host's bytes: stable for a host, unlikely to meet another's.
@@ -74,33 +91,36 @@ mod tests {
     }
 
     #[test]
-    fn dockers_order_without_what_is_taken() {
-        let pools = Pools::docker_defaults(b"host");
-        let choose = |taken: &[&str]| {
-            let taken: Vec<_> = taken.iter().map(|t| net(t)).collect();
-            pools.choose(Family::V4, &taken).ok()
-        };
-        assert_eq!(choose(&[]), Some(net("172.17.0.0/16")));
-        assert_eq!(choose(&["0.0.0.0/0"]), Some(net("172.17.0.0/16")));
-        assert_eq!(choose(&["172.17.0.0/16", "172.18.5.4/32"]), Some(net("172.19.0.0/16")));
-        assert_eq!(choose(&["172.16.0.0/12"]), Some(net("192.168.0.0/20")));
-        assert_eq!(choose(&["172.16.0.0/12", "192.168.0.0/24"]), Some(net("192.168.16.0/20")));
+    fn small_subnets_without_what_is_taken() {
+        let pools = Pools::defaults(b"host");
+        let nets = |taken: &[&str]| taken.iter().map(|t| net(t)).collect::<Vec<_>>();
+        let choose = |taken: &[&str]| pools.choose(Family::V4, &nets(taken)).ok();
+        assert_eq!(choose(&[]), Some(net("172.18.0.0/24")));
+        assert_eq!(choose(&["0.0.0.0/0"]), Some(net("172.18.0.0/24")));
+        assert_eq!(choose(&["172.18.0.0/24", "172.18.1.4/32"]), Some(net("172.18.2.0/24")));
+        assert_eq!(choose(&["172.18.0.0/15"]), Some(net("172.20.0.0/24")));
+        assert_eq!(choose(&["172.16.0.0/12"]), Some(net("192.168.0.0/24")));
+        assert_eq!(choose(&["172.16.0.0/12", "192.168.0.0/20"]), Some(net("192.168.16.0/24")));
         assert_eq!(choose(&["172.16.0.0/12", "192.168.0.0/16"]), None);
+        let bridge = |taken: &[&str]| pools.choose_for_bridge(Family::V4, &nets(taken)).ok();
+        assert_eq!(bridge(&[]), Some(net("172.17.0.0/16")));
+        assert_eq!(bridge(&["172.17.9.0/24"]), Some(net("172.18.0.0/24")));
     }
 
     #[test]
     fn local_prefix_is_stable_and_the_hosts_own() {
-        let one = Pools::docker_defaults(b"one").choose(Family::V6, &[]).unwrap();
-        assert_eq!(one, Pools::docker_defaults(b"one").choose(Family::V6, &[]).unwrap());
-        assert_ne!(one, Pools::docker_defaults(b"two").choose(Family::V6, &[]).unwrap());
+        let one = Pools::defaults(b"one").choose(Family::V6, &[]).unwrap();
+        assert_eq!(one, Pools::defaults(b"one").choose(Family::V6, &[]).unwrap());
+        assert_ne!(one, Pools::defaults(b"two").choose(Family::V6, &[]).unwrap());
         assert_eq!((one.prefix_len(), one.to_string().starts_with("fd")), (64, true));
-        assert_ne!(one, Pools::docker_defaults(b"one").choose(Family::V6, &[one]).unwrap());
+        assert_ne!(one, Pools::defaults(b"one").choose(Family::V6, &[one]).unwrap());
     }
 
     #[test]
     fn configured_pools_replace_only_their_family() {
         let pools = Pools::configured(&[(net("10.5.0.0/16"), 24)], b"host");
         assert_eq!(pools.choose(Family::V4, &[net("10.5.0.0/24")]).unwrap(), net("10.5.1.0/24"));
+        assert_eq!(pools.choose_for_bridge(Family::V4, &[]).unwrap(), net("10.5.0.0/24"));
         assert!(pools.choose(Family::V6, &[]).is_ok());
     }
 }

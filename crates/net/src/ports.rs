@@ -5,11 +5,11 @@
 //! the highest gateway priority on a network that has a way out, ties going to the network whose name sorts
 //! first (as libnetwork). When networks come and go while the container runs, [`elect_uplink`] moves both.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Attachment, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId, PortOwner, PortSpec,
-    PublishSpec,
+    Attachment, ContainerSpec, GatewayMode, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    PortOwner, PortSpec, PublishBinding, PublishSpec,
 };
 
 use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
@@ -89,6 +89,9 @@ fn build_port(
     let network = find_network(attachment.network, context.networks)?;
     if matches!(network.kind, NetworkKind::Host | NetworkKind::None) {
         return Ok(None);
+    }
+    if network.kind == NetworkKind::Config {
+        return Err(NetError::Refused("cannot create endpoint on configuration-only network".into()));
     }
     if network.predefined && !attachment.aliases.is_empty() {
         return Err(NetError::PredefinedAlias);
@@ -274,9 +277,37 @@ fn publish(
         let failed =
             |source| NetError::Publish { container: container.name.to_string(), port: port.id, source };
         let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
+        let at = listen_by_mode(network, &wish, v6, at, &mut port.publish);
+        if at.is_empty() {
+            continue;
+        }
         port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
     }
     Ok(())
+}
+
+/// Where a wish listens on the host. In routed families it does not: what is published is reached at the container itself, and
+/// bound without a host port.
+fn listen_by_mode(
+    network: &NetworkSpec,
+    wish: &PublishSpec,
+    v6: bool,
+    mut at: Vec<IpAddr>,
+    bound: &mut Vec<PublishBinding>,
+) -> Vec<IpAddr> {
+    if let (true, true, Some(ip)) = (wish.host_ip.is_empty(), v6, network.host_binding.address_v6) {
+        at.retain(IpAddr::is_ipv4);
+        at.push(ip);
+    }
+    let (routed, at): (Vec<_>, Vec<_>) =
+        at.into_iter().partition(|ip| network.gateways.of(*ip) == GatewayMode::Routed);
+    bound.extend(routed.into_iter().map(|ip| PublishBinding {
+        protocol: wish.protocol,
+        host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
+        host_port: 0,
+        container_port: wish.container_port,
+    }));
+    at
 }
 
 /// Explicit wishes first (fixed ports before ranges before any), then, with `publish_all`, every exposed

@@ -139,7 +139,7 @@ fn taken_host_ports_name_the_endpoint() {
 #[test]
 fn publish_all_and_host_binding() {
     let mut net = network("n", vec![subnet("10.1.0.0/16")]);
-    net.host_binding = HostBinding { address: Some("127.0.0.1".parse().unwrap()) };
+    net.host_binding = HostBinding { address: Some("127.0.0.1".parse().unwrap()), ..HostBinding::default() };
     let mut c = container("c", &[&net]);
     c.publish_all = true;
     c.publish = vec![publish(80, Some(8080))];
@@ -195,4 +195,27 @@ async fn turns_close_the_gap_between_choosing_and_writing() {
     let store = store.lock();
     let ips: std::collections::HashSet<_> = store.iter().map(|p| p.addresses[0].ip).collect();
     assert_eq!(ips.len(), 200);
+}
+
+#[test]
+fn routed_families_are_published_without_a_host_port() {
+    let mut net = network("n", vec![subnet("10.1.0.0/16"), subnet("fd00::/64")]);
+    net.gateways.v6 = GatewayMode::Routed;
+    let mut c = container("c", &[&net]);
+    c.publish = vec![publish(80, Some(8080))];
+    let nets = [&net];
+    let ports = build(&c, &nets, &[]).unwrap();
+    assert_eq!(show(&ports, &nets), ["eth0 n 10.1.0.2/16,fd00::2/64 default [::]:0->80 0.0.0.0:8080->80"]);
+    net.gateways.v4 = GatewayMode::Routed;
+    let nets = [&net];
+    let again = build(&c, &nets, &ports).unwrap();
+    assert_eq!(show(&again, &nets), ["eth0 n 10.1.0.3/16,fd00::3/64 default 0.0.0.0:0->80 [::]:0->80"]);
+    net.gateways = weft_model::Gateways::default();
+    net.host_binding = HostBinding { address: None, address_v6: Some("fd00::1".parse().unwrap()) };
+    let nets = [&net];
+    let bound = build(&c, &nets, &[]).unwrap();
+    assert_eq!(
+        show(&bound, &nets),
+        ["eth0 n 10.1.0.2/16,fd00::2/64 default 0.0.0.0:8080->80 [fd00::1]:8080->80"]
+    );
 }

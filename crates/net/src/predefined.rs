@@ -52,6 +52,9 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         isolation: Isolation::default(),
         bridge: None,
         borrowed: false,
+        gateways: Default::default(),
+        trusted: Vec::new(),
+        config_from: String::new(),
         mtu: None,
         host_binding: HostBinding::default(),
         attachable: false,
@@ -75,7 +78,7 @@ fn default_bridge(
     };
     spec.isolation = Isolation { internal: false, inter_container: config.icc, masquerade: config.ip_masq };
     spec.mtu = config.mtu;
-    spec.host_binding = HostBinding { address: config.publish_ip };
+    spec.host_binding = HostBinding { address: config.publish_ip, ..HostBinding::default() };
     spec.borrowed = config.bridge.is_some();
     spec.bridge = Some(DEFAULT_BRIDGE_LINK.into());
     if let Some((name, addresses)) = &config.bridge {
@@ -86,7 +89,7 @@ fn default_bridge(
         return Ok(spec);
     }
     let others: Vec<IpNet> =
-        existing.iter().filter(|n| n.id != spec.id).flat_map(|n| n.subnets.iter().map(|s| s.cidr)).collect();
+        existing.iter().filter(|n| n.id != spec.id).flat_map(|n| n.claimed().map(|s| s.cidr)).collect();
     let mut avoid = others.clone();
     avoid.extend_from_slice(host_routes);
     let previous = |family| {
@@ -96,7 +99,7 @@ fn default_bridge(
     let mut choose = |family, wanted: Option<IpNet>| -> Result<IpNet, NetError> {
         let cidr = match wanted.or_else(|| previous(family)) {
             Some(cidr) => cidr,
-            None => pools.choose(family, &avoid)?,
+            None => pools.choose_for_bridge(family, &avoid)?,
         };
         if wanted.is_some() && others.iter().any(|o| o.contains(&cidr) || cidr.contains(o)) {
             return Err(NetError::Invalid(format!("bip {cidr} overlaps another network")));
@@ -126,6 +129,7 @@ fn subnet(cidr: IpNet, explicit: bool) -> SubnetSpec {
     SubnetSpec {
         cidr,
         gateway: cidr.hosts().find(|ip| *ip != cidr.network()),
+        remote_gateway: false,
         router: None,
         range: None,
         reserved: Default::default(),
@@ -203,7 +207,7 @@ mod tests {
 
     #[test]
     fn made_once_and_reshaped_by_configuration() {
-        let pools = Pools::docker_defaults(b"h");
+        let pools = Pools::defaults(b"h");
         let first = ensure_predefined(&PredefinedConfig::default(), &[], &[], &pools).unwrap();
         let names: Vec<_> = first.iter().map(|n| n.name.as_str()).collect();
         assert_eq!(names, ["host", "none", "bridge"]);

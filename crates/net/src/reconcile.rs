@@ -35,7 +35,7 @@ use weft_store::{
     reconcile::{Loop, Wake},
 };
 
-use crate::{Compiled, NetError, compile, driver::Shared, host_routes, plan::HostDefaults};
+use crate::{Compiled, NetError, compile, driver::Shared, in_use, plan::HostDefaults};
 
 /// How the reconciler runs.
 #[derive(Clone, Debug)]
@@ -158,12 +158,32 @@ impl Net {
         self.0.wake.wake();
     }
 
-    /// Where the host routes to already (see [`crate::host_routes`]).
+    /// Where the host routes to already, so that addresses there are in use.
     ///
     /// # Errors
-    /// None today; a driver may have more to ask.
+    /// [`NetError::DataPlane`] when the driver cannot tell.
     pub async fn host_routes(&self) -> Result<Vec<IpNet>, NetError> {
-        Ok(host_routes())
+        self.ask(|driver| driver.routes()).await.map(in_use)
+    }
+
+    /// The addresses of a bridge of that name that is somebody else's, if there is one.
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] when the driver cannot tell.
+    pub async fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, NetError> {
+        let name = name.to_owned();
+        self.ask(move |driver| driver.foreign_bridge(&name)).await
+    }
+
+    /// A question to the driver, which blocks.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Driver) -> Result<T, DriverError> + Send + 'static,
+    ) -> Result<T, NetError> {
+        let driver = Arc::clone(&self.0.driver);
+        let answer = tokio::task::spawn_blocking(move || question(driver.as_ref())).await;
+        let answer = answer.map_err(|error| NetError::DataPlane(error.to_string()))?;
+        answer.map_err(|error| NetError::DataPlane(chain(&error)))
     }
 
     /// Waits until the container's sandbox and all its ports are as the store has them now; answers the

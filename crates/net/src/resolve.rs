@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
 
-use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools};
+use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, ipam, subnets};
 
 /// Longest name of a network link (`IFNAMSIZ` less its end mark).
 const LINK_NAME: usize = 15;
@@ -26,13 +26,23 @@ pub fn resolve_network(
     pools: &Pools,
 ) -> Result<NetworkSpec, NetError> {
     let id = NetworkId::new();
+    if draft.config_only {
+        subnets::check_settings(draft)?;
+        let subnets = settings(&draft.ipam)?;
+        return Ok(spec(draft, id, NetworkKind::Config, subnets));
+    }
     let kind = kind_of(&draft.driver)?;
     if !draft.ipv4 && !draft.ipv6 {
         return Err(NetError::Invalid("IPv4 or IPv6 must be enabled".into()));
     }
     check_links(draft, id, existing)?;
+    subnets::check_gateways(draft)?;
     let subnets = resolve_subnets(draft, existing, host_routes, pools)?;
-    Ok(NetworkSpec {
+    Ok(spec(draft, id, kind, subnets))
+}
+
+fn spec(draft: &NetworkDraft, id: NetworkId, kind: NetworkKind, subnets: Vec<SubnetSpec>) -> NetworkSpec {
+    NetworkSpec {
         id,
         name: draft.name.clone(),
         kind,
@@ -45,15 +55,18 @@ pub fn resolve_network(
             masquerade: draft.masquerade,
         },
         bridge: draft.bridge.clone(),
-        borrowed: false,
+        borrowed: draft.foreign.is_some(),
+        gateways: draft.gateways,
+        trusted: draft.trusted.clone(),
+        config_from: draft.config_from.clone(),
         mtu: draft.mtu,
-        host_binding: HostBinding { address: draft.host_binding },
+        host_binding: HostBinding { address: draft.host_binding, address_v6: draft.host_binding_v6 },
         attachable: draft.attachable,
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
-    })
+    }
 }
 
 fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
@@ -101,24 +114,40 @@ fn resolve_subnets(
 ) -> Result<Vec<SubnetSpec>, NetError> {
     match draft.ipam_driver.as_str() {
         "" | "default" => {}
-        "null" if draft.ipam.is_empty() => return Ok(Vec::new()),
-        "null" => return Err(NetError::Invalid("null ipam driver does not support subnets".into())),
-        other => return Err(NetError::Invalid(format!("failed to find plugin ipam driver: {other}"))),
+        // A bridge without addresses is refused by dockerd's driver.
+        "null" => {
+            return Err(NetError::Invalid(format!(
+                "{} pool is empty",
+                if draft.ipv4 { "ipv4" } else { "ipv6" }
+            )));
+        }
+        other => return Err(NetError::NoDriver { driver: other.to_owned() }),
     }
+    let bridge = draft.bridge.as_deref().unwrap_or_default();
     let mut faults = Vec::new();
-    let wishes: Vec<_> = draft.ipam.iter().map(|wish| Wish::parse(wish, &mut faults)).collect();
+    let mut wishes: Vec<_> = draft.ipam.iter().map(|wish| Wish::parse(wish, &mut faults)).collect();
     for wish in &wishes {
         wish.check(&mut faults);
     }
     if !faults.is_empty() {
         return Err(NetError::InvalidConfig(faults));
     }
-    let others: Vec<_> = existing.iter().flat_map(|n| n.subnets.iter().map(|s| (s.cidr, n.id))).collect();
-    let mut taken: Vec<IpNet> = others.iter().map(|(cidr, _)| *cidr).collect();
+    if let Some(addresses) = &draft.foreign
+        && wishes.iter().all(|w| w.subnet.is_none())
+    {
+        let found = subnets::of_bridge(bridge, addresses, draft.ipv6)?;
+        wishes = found.into_iter().map(|cidr| Wish { subnet: Some(cidr), ..Wish::default() }).collect();
+    }
+    let settle = |wish: &Wish, cidr: IpNet| {
+        let subnet = subnets::place(wish.settle(cidr)?, &draft.gateways);
+        Ok::<_, NetError>(match &draft.foreign {
+            Some(addresses) => subnets::adopt(subnet, bridge, addresses),
+            None => subnet,
+        })
+    };
+    let mut taken: Vec<IpNet> = existing.iter().flat_map(|n| n.claimed().map(|s| s.cidr)).collect();
     for cidr in wishes.iter().filter_map(|w| w.subnet) {
-        if let Some((_, other)) = others.iter().find(|(other, _)| overlap(*other, cidr)) {
-            return Err(NetError::Overlap { wanted: cidr, other: *other });
-        }
+        subnets::check_free(cidr, NetworkId::new(), existing)?;
         if wishes.iter().filter_map(|w| w.subnet).filter(|other| overlap(*other, cidr)).count() > 1 {
             return Err(NetError::Invalid(format!(
                 "subnet {cidr} overlaps another subnet of the same network"
@@ -135,10 +164,10 @@ fn resolve_subnets(
         if wanted && given.iter().all(|w| w.subnet.is_none()) {
             let cidr = pools.choose(family, &avoid)?;
             avoid.push(cidr);
-            subnets.push(given.first().copied().unwrap_or(&Wish::default()).settle(cidr)?);
+            subnets.push(settle(given.first().copied().unwrap_or(&Wish::default()), cidr)?);
         }
         for (wish, cidr) in given.iter().filter_map(|w| Some((w, w.subnet?))) {
-            subnets.push(wish.settle(cidr)?);
+            subnets.push(settle(wish, cidr)?);
         }
     }
     Ok(subnets)
@@ -150,15 +179,15 @@ fn overlap(a: IpNet, b: IpNet) -> bool {
 
 /// A wish for addresses whose texts are read.
 #[derive(Default)]
-struct Wish {
-    subnet: Option<IpNet>,
+pub(crate) struct Wish {
+    pub(crate) subnet: Option<IpNet>,
     range: Option<IpNet>,
     gateway: Option<IpAddr>,
     aux: std::collections::BTreeMap<String, IpAddr>,
 }
 
 impl Wish {
-    fn parse(draft: &IpamDraft, faults: &mut Vec<String>) -> Self {
+    pub(crate) fn parse(draft: &IpamDraft, faults: &mut Vec<String>) -> Self {
         let mut cidr = |what: &str, text: &str| match text.parse::<IpNet>() {
             _ if text.is_empty() => None,
             Ok(net) if net == net.trunc() => Some(net),
@@ -186,13 +215,16 @@ impl Wish {
         Self { subnet, range, gateway, aux }
     }
 
-    fn check(&self, faults: &mut Vec<String>) {
+    pub(crate) fn check(&self, faults: &mut Vec<String>) {
         let Some(subnet) = self.subnet else {
             if self.range.is_some() || self.gateway.is_some() || !self.aux.is_empty() {
                 faults.push("invalid subnet : an ip-range, gateway or auxiliary address needs one".into());
             }
             return;
         };
+        if subnet.addr().is_loopback() || subnet.addr().is_multicast() {
+            faults.push(format!("invalid subnet {subnet}: loopback and multicast addresses are no host's"));
+        }
         let outside = |what: &str, text: String, thing: &str| {
             format!("invalid {what} {text}: parent subnet {subnet} doesn't contain {thing}")
         };
@@ -212,23 +244,45 @@ impl Wish {
     }
 
     /// The spec, with the first free address of the subnet as gateway when people chose none.
-    fn settle(&self, cidr: IpNet) -> Result<SubnetSpec, NetError> {
+    pub(crate) fn settle(&self, cidr: IpNet) -> Result<SubnetSpec, NetError> {
         let reserved = |ip: &IpAddr| self.aux.values().any(|aux| aux == ip);
         let gateway = match self.gateway {
             Some(ip) if reserved(&ip) => return Err(NetError::AddressInUse { ip }),
             Some(ip) => ip,
-            None => cidr.hosts().find(|ip| *ip != cidr.network() && !reserved(ip)).unwrap_or(cidr.addr()),
+            // As dockerd, the first address of the range where there is one.
+            None => match self.range.filter(|range| *range != cidr) {
+                Some(range) => ipam::first(cidr, range, reserved).ok_or(NetError::NoRoom { subnet: cidr })?,
+                None => cidr.hosts().find(|ip| *ip != cidr.network() && !reserved(ip)).unwrap_or(cidr.addr()),
+            },
         };
-        Ok(SubnetSpec {
+        let subnet = SubnetSpec {
             cidr,
             gateway: Some(gateway),
+            remote_gateway: false,
             router: None,
             range: self.range,
             reserved: self.aux.clone(),
             explicit: self.subnet.is_some(),
             explicit_gateway: self.gateway.is_some(),
-        })
+        };
+        subnets::check(&subnet)?;
+        Ok(subnet)
     }
+}
+
+/// Subnets of a network of settings: as they are written, with nothing chosen.
+fn settings(ipam: &[IpamDraft]) -> Result<Vec<SubnetSpec>, NetError> {
+    let mut faults = Vec::new();
+    let wishes: Vec<_> = ipam.iter().map(|wish| Wish::parse(wish, &mut faults)).collect();
+    wishes.iter().for_each(|wish| wish.check(&mut faults));
+    if !faults.is_empty() {
+        return Err(NetError::InvalidConfig(faults));
+    }
+    let written = |wish: &Wish| {
+        let settled = SubnetSpec { gateway: wish.gateway, ..wish.settle(wish.subnet?).ok()? };
+        Some(settled)
+    };
+    Ok(wishes.iter().filter_map(written).collect())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fixtures::{network, subnet};
 use weft_base::FreeName;
+use weft_model::GatewayMode;
 
 fn draft(subnet: &str, range: &str, gateway: &str) -> NetworkDraft {
     let ipam = IpamDraft {
@@ -15,7 +16,7 @@ fn draft(subnet: &str, range: &str, gateway: &str) -> NetworkDraft {
 }
 
 fn resolve(draft: &NetworkDraft, existing: &[&NetworkSpec]) -> Result<String, String> {
-    let spec = resolve_network(draft, existing, &[], &Pools::docker_defaults(b"h"));
+    let spec = resolve_network(draft, existing, &[], &Pools::defaults(b"h"));
     let show = |s: &SubnetSpec| format!("{} via {}", s.cidr, s.gateway.unwrap());
     spec.map(|spec| spec.subnets.iter().map(show).collect::<Vec<_>>().join(", ")).map_err(|e| e.to_string())
 }
@@ -48,11 +49,11 @@ fn pools_avoid_networks_and_routes() {
     let old = network("old", vec![subnet("172.17.0.0/16")]);
     let plain = NetworkDraft::named(FreeName::new("net").unwrap());
     let routes = ["172.18.0.0/24".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
-    let spec = resolve_network(&plain, &[&old], &routes, &Pools::docker_defaults(b"h")).unwrap();
-    assert_eq!(spec.subnets[0].cidr.to_string(), "172.19.0.0/16");
+    let spec = resolve_network(&plain, &[&old], &routes, &Pools::defaults(b"h")).unwrap();
+    assert_eq!(spec.subnets[0].cidr.to_string(), "172.18.1.0/24");
     assert!(!spec.subnets[0].explicit);
     let six = NetworkDraft { ipv6: true, ..plain };
-    let spec = resolve_network(&six, &[], &[], &Pools::docker_defaults(b"h")).unwrap();
+    let spec = resolve_network(&six, &[], &[], &Pools::defaults(b"h")).unwrap();
     assert_eq!(spec.subnets.len(), 2);
     let v6 = &spec.subnets[1];
     assert_eq!((v6.cidr.prefix_len(), v6.gateway.unwrap().to_string().ends_with("::1")), (64, true));
@@ -77,4 +78,97 @@ fn drivers_bridges_and_mtus() {
     taken.bridge = Some("br9".into());
     let named = NetworkDraft { bridge: Some("br9".into()), ..base };
     assert!(resolve(&named, &[&taken]).unwrap_err().ends_with("networks have same bridge name"));
+}
+
+#[test]
+fn useless_subnets_and_gateways() {
+    let check = |subnet: &str, gateway: &str, wanted: &str| {
+        let text = resolve(&draft(subnet, "", gateway), &[]).unwrap_err();
+        assert!(text.contains(wanted), "{subnet} {gateway}: {text}");
+    };
+    let none = "failed to allocate gateway (): No available addresses on this pool";
+    check("10.0.0.1/32", "", none);
+    check("fd00::/128", "", none);
+    check("10.1.0.0/24", "10.1.0.0", "failed to allocate gateway (10.1.0.0): Address already in use");
+    check("10.1.0.0/24", "10.1.0.255", "failed to allocate gateway (10.1.0.255): Address already in use");
+    check("127.0.0.0/8", "", "invalid subnet 127.0.0.0/8");
+    check("224.0.0.0/24", "", "invalid subnet 224.0.0.0/24");
+    check("ff02::/64", "", "invalid subnet ff02::/64");
+    assert_eq!(resolve(&draft("10.0.0.0/31", "", ""), &[]).unwrap(), "10.0.0.0/31 via 10.0.0.1", "RFC 3021");
+    let with = |driver: &str| NetworkDraft { ipam_driver: driver.into(), ..draft("", "", "") };
+    assert_eq!(resolve(&with("null"), &[]).unwrap_err(), "ipv4 pool is empty");
+    assert_eq!(resolve(&with("nosuch"), &[]).unwrap_err(), "plugin \"nosuch\" not found");
+}
+
+fn subnets_of(draft: &NetworkDraft) -> Result<Vec<SubnetSpec>, String> {
+    let spec = resolve_network(draft, &[], &[], &Pools::defaults(b"h"));
+    spec.map(|s| s.subnets).map_err(|e| e.to_string())
+}
+
+#[test]
+fn gateways_by_mode() {
+    let mut wish = draft("10.1.0.0/24", "", "");
+    wish.gateways.v4 = GatewayMode::Isolated;
+    let refused = subnets_of(&wish).unwrap_err();
+    assert_eq!(refused, "gateway mode 'isolated' can only be used for an internal network");
+    wish.internal = true;
+    assert_eq!(subnets_of(&wish).unwrap()[0].gateway, None);
+    wish.ipam[0].gateway = "10.1.0.9".into();
+    let explicit = &subnets_of(&wish).unwrap()[0];
+    assert_eq!((explicit.gateway, explicit.remote_gateway), ("10.1.0.9".parse().ok(), true));
+    let mut wish = draft("10.1.0.0/24", "", "");
+    wish.gateways.inhibit_v4 = true;
+    let inhibited = &subnets_of(&wish).unwrap()[0];
+    assert_eq!((inhibited.gateway, inhibited.remote_gateway), ("10.1.0.1".parse().ok(), true));
+}
+
+#[test]
+fn bridges_of_others_say_which_subnets_there_are() {
+    let on = |subnet: &str, gateway: &str, addresses: &[&str]| {
+        let foreign = Some(addresses.iter().map(|a| a.parse().unwrap()).collect());
+        let mut wish = NetworkDraft { foreign, bridge: Some("br0".into()), ..draft(subnet, "", gateway) };
+        if subnet.is_empty() {
+            wish.ipam.clear();
+        }
+        let show = |s: &SubnetSpec| {
+            let via = s.gateway.map_or("nobody".into(), |g| g.to_string());
+            let reserved: Vec<_> = s.reserved.iter().map(|(name, ip)| format!(" {name}={ip}")).collect();
+            format!(
+                "{} via {via}{}{}",
+                s.cidr,
+                if s.remote_gateway { " beyond" } else { "" },
+                reserved.concat()
+            )
+        };
+        subnets_of(&wish).map(|all| all.iter().map(show).collect::<Vec<_>>().join(", "))
+    };
+    let check = |subnet: &str, gateway: &str, addresses: &[&str], wanted: &str| {
+        assert_eq!(on(subnet, gateway, addresses).unwrap(), wanted, "{subnet} {gateway} {addresses:?}");
+    };
+    check("", "", &["10.5.0.5/24"], "10.5.0.0/24 via 10.5.0.5");
+    check("10.5.0.0/24", "", &["10.5.0.5/24"], "10.5.0.0/24 via 10.5.0.5");
+    check("10.5.0.0/24", "10.5.0.1", &["10.5.0.5/24"], "10.5.0.0/24 via 10.5.0.1 beyond br0=10.5.0.5");
+    check("10.6.0.0/24", "10.6.0.1", &["10.5.0.5/24"], "10.6.0.0/24 via 10.6.0.1 beyond");
+    check("10.6.0.0/24", "", &[], "10.6.0.0/24 via nobody beyond");
+    // The bridge's own subnet is the larger one: containers cannot take it for their gateway.
+    check("10.5.0.0/25", "", &["10.5.0.5/24"], "10.5.0.0/25 via nobody beyond br0=10.5.0.5");
+    assert_eq!(on("", "", &[]).unwrap_err(), "bridge br0 has no IPv4 address: the network needs a subnet");
+}
+
+#[test]
+fn settings_are_kept_as_written_and_claim_nothing() {
+    let settings =
+        |subnet: &str, gateway: &str| NetworkDraft { config_only: true, ..draft(subnet, "", gateway) };
+    let all = subnets_of(&settings("10.1.0.0/24", "10.1.0.9")).unwrap();
+    assert_eq!((all[0].gateway, all[0].reserved.len()), ("10.1.0.9".parse().ok(), 0));
+    assert_eq!(subnets_of(&settings("10.1.0.0/24", "")).unwrap()[0].gateway, None);
+    assert_eq!(subnets_of(&settings("", "")).unwrap(), []);
+    let kept = resolve_network(&settings("10.1.0.0/24", ""), &[], &[], &Pools::defaults(b"h")).unwrap();
+    assert_eq!(kept.kind, NetworkKind::Config);
+    assert_eq!(resolve(&draft("10.1.0.0/24", "", ""), &[&kept]).unwrap(), "10.1.0.0/24 via 10.1.0.1");
+    let refused = subnets_of(&NetworkDraft { internal: true, ..settings("", "") }).unwrap_err();
+    assert!(
+        refused.starts_with("configuration network can only contain network specific fields"),
+        "{refused}"
+    );
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use weft_base::FreeName;
-use weft_model::DriverOptions;
+use weft_model::{DriverOptions, Gateways};
 
 /// One wish for addresses, as written. Empty text means absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct IpamDraft {
 pub struct NetworkDraft {
     /// Name.
     pub name: FreeName,
+    /// Only settings, for other networks to be made from.
+    pub config_only: bool,
+    /// Name of the network whose settings were taken.
+    pub config_from: String,
     /// `bridge` (also when empty or `default`), `macvlan`, `ipvlan`, …
     pub driver: String,
     /// Wishes for addresses; none for a subnet from the default pools.
@@ -45,10 +49,18 @@ pub struct NetworkDraft {
     pub attachable: bool,
     /// Name of the bridge in the kernel.
     pub bridge: Option<String>,
+    /// That bridge is there and somebody else's: its addresses. The caller looks; nobody asks for it.
+    pub foreign: Option<Vec<IpNet>>,
+    /// How its containers meet the world.
+    pub gateways: Gateways,
+    /// Links of the host by which published ports are reached at the container itself, too.
+    pub trusted: Vec<String>,
     /// Bytes.
     pub mtu: Option<u32>,
     /// Where published ports listen when people do not say.
     pub host_binding: Option<IpAddr>,
+    /// The same for IPv6 alone.
+    pub host_binding_v6: Option<IpAddr>,
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     pub ifname_prefix: String,
     /// As written.
@@ -63,6 +75,8 @@ impl NetworkDraft {
     pub fn named(name: FreeName) -> Self {
         Self {
             name,
+            config_only: false,
+            config_from: String::new(),
             driver: String::new(),
             ipam: Vec::new(),
             ipam_driver: String::new(),
@@ -73,8 +87,12 @@ impl NetworkDraft {
             masquerade: true,
             attachable: false,
             bridge: None,
+            foreign: None,
+            gateways: Gateways::default(),
+            trusted: Vec::new(),
             mtu: None,
             host_binding: None,
+            host_binding_v6: None,
             ifname_prefix: String::new(),
             options: DriverOptions::new(),
             ipam_options: DriverOptions::new(),

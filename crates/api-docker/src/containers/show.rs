@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use weft_base::Timestamp;
 use weft_cloud::ContainerView;
 use weft_model::{
-    Attachment, ContainerStatus, HealthState, MountPoint, NetworkKind, NetworkMode, Port, RunState,
+    Attachment, ContainerStatus, HealthState, MountPoint, NetworkKind, NetworkMode, Port, PublishBinding,
+    RunState,
 };
 
 use super::{
@@ -100,6 +101,11 @@ fn networks(view: &ContainerView, version: ApiVersion) -> BTreeMap<String, Endpo
     all
 }
 
+/// None where a routed network shows the port at the container's own address only.
+fn host_port(binding: &PublishBinding) -> String {
+    if binding.host_port == 0 { String::new() } else { binding.host_port.to_string() }
+}
+
 /// `NetworkSettings.Ports`: declared ports with null, published ones with their bindings.
 fn port_map(view: &ContainerView) -> Value {
     let mut map: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -111,9 +117,7 @@ fn port_map(view: &ContainerView) -> Value {
     }
     for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
         let key = format!("{}/{}", b.container_port, b.protocol.as_str());
-        map.entry(key)
-            .or_default()
-            .push(json!({"HostIp": b.host_ip.to_string(), "HostPort": b.host_port.to_string()}));
+        map.entry(key).or_default().push(json!({"HostIp": b.host_ip.to_string(), "HostPort": host_port(b)}));
     }
     Value::Object(
         map.into_iter().map(|(k, v)| (k, if v.is_empty() { Value::Null } else { Value::Array(v) })).collect(),
@@ -304,7 +308,11 @@ fn summary_ports(view: &ContainerView) -> Vec<Value> {
     let mut published = std::collections::BTreeSet::new();
     for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
         published.insert(format!("{}/{}", b.container_port, b.protocol.as_str()));
-        rows.push(json!({"IP": b.host_ip.to_string(), "PrivatePort": b.container_port, "PublicPort": b.host_port, "Type": b.protocol.as_str()}));
+        let mut row = json!({"IP": b.host_ip.to_string(), "PrivatePort": b.container_port, "Type": b.protocol.as_str()});
+        if b.host_port > 0 {
+            row["PublicPort"] = b.host_port.into();
+        }
+        rows.push(row);
     }
     for declared in view.container.spec.exposed.iter().filter(|d| !published.contains(*d)) {
         if let Some((port, protocol)) = declared.split_once('/')

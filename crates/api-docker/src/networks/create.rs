@@ -17,6 +17,14 @@ pub(super) async fn create(
     Extension(version): Extension<ApiVersion>,
     JsonBody(body): JsonBody<CreateBody>,
 ) -> Result<Response> {
+    let settings = match body.settings_from()? {
+        Some(name) => Some(face.cloud.network_settings(&caller, &name).await?),
+        None => None,
+    };
+    let body = match &settings {
+        Some(settings) => body.with(settings),
+        None => body,
+    };
     let (draft, labels) = body.over(&face.facts.network_options).draft(version)?;
     let network = face.cloud.network_create(&caller, draft, labels).await?;
     respond::json(StatusCode::CREATED, &json!({"Id": network.spec.id, "Warning": ""}))

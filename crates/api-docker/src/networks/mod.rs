@@ -3,6 +3,7 @@
 mod connect;
 mod create;
 mod list;
+mod options;
 mod prune;
 mod wire;
 

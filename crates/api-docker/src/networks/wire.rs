@@ -1,18 +1,23 @@
 //! `NetworkCreateRequest` and `Network` as Docker's clients read and write them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_base::FreeName;
 use weft_cloud::{IpamDraft, NetworkDraft, NetworkView};
-use weft_model::{Labels, NetworkKind, NetworkSpec, PortOwner};
+use weft_model::{Labels, Network, NetworkKind, NetworkSpec, PortOwner, SubnetSpec};
 
+use super::options::{BridgeOptions, bridge_options};
 use crate::{
     ApiVersion,
-    containers::ifname,
     error::{ApiError, Result},
 };
+
+/// What settings for other networks are no place for.
+const OPERATOR_FIELDS: &str = "configuration network can only contain network specific fields. Network operator fields \
+                               like [ ingress | internal | attachable | scope ] are not supported.";
 
 /// One pool of `IPAM.Config`.
 #[derive(Debug, Default, Deserialize)]
@@ -76,13 +81,6 @@ pub(super) struct ConfigFrom {
     pub network: String,
 }
 
-fn parse<T: std::str::FromStr>(what: &str, text: &str) -> Result<Option<T>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {what}: {text}")))
-}
-
 /// Engines before 1.44 took a subnet with host bits set for the subnet; later ones refuse it.
 fn pool(wire: PoolWire, version: ApiVersion) -> IpamDraft {
     let cidr = |text: String| match text.parse::<ipnet::IpNet>() {
@@ -97,61 +95,6 @@ fn pool(wire: PoolWire, version: ApiVersion) -> IpamDraft {
     }
 }
 
-/// Options of Docker's bridge driver, as neutral fields.
-struct BridgeOptions {
-    name: Option<String>,
-    mtu: Option<u32>,
-    inter_container: bool,
-    masquerade: bool,
-    host_binding: Option<IpAddr>,
-    ifname_prefix: String,
-}
-
-/// `com.docker.network.*` options that do not change what the data plane does, or are read elsewhere.
-const PASSIVE: &[&str] = &[
-    "com.docker.network.bridge.default_bridge",
-    "com.docker.network.driver.mtu",
-    "com.docker.network.enable_ipv4",
-    "com.docker.network.enable_ipv6",
-];
-
-fn bridge_options(options: &BTreeMap<String, String>) -> Result<BridgeOptions> {
-    let mut read = BridgeOptions {
-        name: None,
-        mtu: None,
-        inter_container: true,
-        masquerade: true,
-        host_binding: None,
-        ifname_prefix: String::new(),
-    };
-    for (key, value) in options {
-        let boolean = || {
-            value
-                .parse::<bool>()
-                .map_err(|_| ApiError::bad_request(format!("invalid value {value:?} for option {key}")))
-        };
-        match key.as_str() {
-            "com.docker.network.bridge.name" => read.name = Some(value.clone()).filter(|n| !n.is_empty()),
-            "com.docker.network.bridge.enable_icc" => read.inter_container = boolean()?,
-            "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
-            "com.docker.network.bridge.host_binding_ipv4" => {
-                read.host_binding = parse("host binding", value)?
-            }
-            // A number follows it.
-            "com.docker.network.container_iface_prefix" => {
-                ifname(&format!("{value}0"))?;
-                read.ifname_prefix.clone_from(value);
-            }
-            "com.docker.network.driver.mtu" => read.mtu = parse::<u32>("mtu", value)?.filter(|m| *m > 0),
-            other if other.starts_with("com.docker.network.") && !PASSIVE.contains(&other) => {
-                return Err(ApiError::unsupported(format!("network option {other}")));
-            }
-            _ => {}
-        }
-    }
-    Ok(read)
-}
-
 impl CreateBody {
     /// With the options that the daemon has for its driver where it names none itself.
     pub(super) fn over(mut self, defaults: &BTreeMap<String, BTreeMap<String, String>>) -> Self {
@@ -162,32 +105,85 @@ impl CreateBody {
         self
     }
 
+    /// The network whose settings are to be taken.
+    ///
+    /// # Errors
+    /// Settings of its own beside them.
+    pub(super) fn settings_from(&self) -> Result<Option<String>> {
+        let Some(from) = self.config_from.as_ref().filter(|c| !c.network.is_empty() && !self.config_only)
+        else {
+            return Ok(None);
+        };
+        let refused = |what: &str| {
+            let text = format!("{what} are not supported if the network depends on a configuration network");
+            ApiError::new(StatusCode::FORBIDDEN, text)
+        };
+        let ipam = &self.ipam;
+        if !matches!(ipam.driver.as_str(), "" | "default")
+            || self.ipv4 == Some(false)
+            || self.ipv6 == Some(true)
+            || !(self.labels.is_empty() && ipam.options.is_empty() && ipam.config.is_empty())
+        {
+            return Err(refused("user specified configurations"));
+        }
+        if !self.options.is_empty() {
+            return Err(refused("network driver options"));
+        }
+        Ok(Some(from.network.clone()))
+    }
+
+    /// With the settings of another network.
+    pub(super) fn with(mut self, settings: &Network) -> Self {
+        let (spec, text) = (&settings.spec, |ip: std::net::IpAddr| ip.to_string());
+        (self.ipv4, self.ipv6) = (Some(spec.ipv4), Some(spec.ipv6));
+        self.labels.clone_from(&settings.meta.labels);
+        self.options.clone_from(&spec.options);
+        self.ipam.options.clone_from(&spec.ipam_options);
+        let pool = |s: &SubnetSpec| PoolWire {
+            subnet: s.cidr.to_string(),
+            range: s.range.map(|r| r.to_string()).unwrap_or_default(),
+            gateway: s.gateway.map(text).unwrap_or_default(),
+            auxiliary: s.reserved.iter().map(|(name, ip)| (name.clone(), text(*ip))).collect(),
+        };
+        self.ipam.config = spec.subnets.iter().map(pool).collect();
+        self
+    }
+
     /// In the model's words.
     pub(super) fn draft(self, version: ApiVersion) -> Result<(NetworkDraft, Labels)> {
         if self.ingress || self.scope == "swarm" {
             return Err(crate::swarm::not_a_manager());
         }
-        if self.config_only || self.config_from.is_some_and(|c| !c.network.is_empty()) {
-            return Err(ApiError::unsupported("a configuration-only network (--config-only, --config-from)"));
+        if self.config_only && !self.scope.is_empty() {
+            return Err(ApiError::new(StatusCode::FORBIDDEN, OPERATOR_FIELDS));
         }
-        let options = bridge_options(&self.options)?;
+        // Settings for networks of whatever driver: whoever is made from them reads them.
+        let options =
+            if self.config_only { BridgeOptions::default() } else { bridge_options(&self.options)? };
+        let config_from = self.config_from.map(|c| c.network).unwrap_or_default();
         let name = FreeName::new(self.name.as_str())
             .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
         let draft = NetworkDraft {
             name,
+            config_only: self.config_only,
+            config_from,
             driver: self.driver,
             ipam_driver: self.ipam.driver,
             internal: self.internal,
             attachable: self.attachable,
             // Unknown before 1.48, so it was not looked at.
-            ipv4: self.ipv4.filter(|_| version >= ApiVersion::v1(48)).unwrap_or(true),
-            ipv6: self.ipv6.unwrap_or(false),
+            ipv4: self.ipv4.filter(|_| version >= ApiVersion::v1(48)).or(options.ipv4).unwrap_or(true),
+            ipv6: self.ipv6.or(options.ipv6).unwrap_or(false),
             ipam: self.ipam.config.into_iter().map(|p| pool(p, version)).collect(),
             bridge: options.name,
+            foreign: None,
+            gateways: options.gateways,
+            trusted: options.trusted,
             mtu: options.mtu,
             inter_container: options.inter_container,
             masquerade: options.masquerade,
             host_binding: options.host_binding,
+            host_binding_v6: options.host_binding_v6,
             ifname_prefix: options.ifname_prefix,
             options: self.options,
             ipam_options: self.ipam.options,
@@ -201,7 +197,7 @@ pub(crate) fn driver(kind: NetworkKind) -> &'static str {
     match kind {
         NetworkKind::Bridge => "bridge",
         NetworkKind::Host => "host",
-        NetworkKind::None => "null",
+        NetworkKind::None | NetworkKind::Config => "null",
         NetworkKind::Macvlan => "macvlan",
         NetworkKind::Ipvlan => "ipvlan",
         NetworkKind::Overlay => "overlay",
@@ -264,8 +260,8 @@ pub(super) fn render(view: &NetworkView, with_containers: bool, version: ApiVers
         "Internal": spec.isolation.internal,
         "Attachable": spec.attachable,
         "Ingress": false,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": false,
+        "ConfigFrom": {"Network": spec.config_from},
+        "ConfigOnly": spec.kind == NetworkKind::Config,
         "Containers": if with_containers { containers(view) } else { json!({}) },
         "Options": options(spec),
         "Labels": meta.labels,

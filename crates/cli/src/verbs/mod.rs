@@ -15,6 +15,7 @@ pub mod logs;
 pub mod metrics;
 mod netstats;
 pub mod network;
+mod network_set;
 mod prune;
 pub mod ps;
 pub mod run;

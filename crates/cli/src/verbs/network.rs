@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::{filters, graph, netstats, prune};
+use super::{filters, graph, netstats, network_set, prune};
 use crate::{
     client::segment,
     context::Context,
@@ -39,6 +39,8 @@ enum NetworkCommand {
     Stats(netstats::StatsArgs),
     /// Draw all networks and who is on them
     Graph(graph::GraphArgs),
+    /// Grow a network's subnet, or give it a further one
+    Set(network_set::SetArgs),
     /// Plug a container into a network
     Connect(ConnectArgs),
     /// Unplug a container from a network
@@ -81,6 +83,12 @@ struct CreateArgs {
     /// Address that is taken: NAME=IP
     #[arg(long, value_name = "NAME=IP")]
     aux_address: Vec<String>,
+    /// Take the settings of this network
+    #[arg(long, value_name = "NETWORK")]
+    config_from: Option<String>,
+    /// Only settings, for other networks to be made from
+    #[arg(long)]
+    config_only: bool,
     /// Kind of the network
     #[arg(short = 'd', long, default_value = "bridge")]
     driver: String,
@@ -99,15 +107,21 @@ struct CreateArgs {
     /// Option of the address management
     #[arg(long, value_name = "KEY=VALUE")]
     ipam_opt: Vec<String>,
-    /// IPv6 as well
-    #[arg(long)]
-    ipv6: bool,
+    /// IPv4 (--ipv4=false: not)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ipv4: Option<bool>,
+    /// IPv6 as well (--ipv6=false: not, whatever the daemon's default)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    ipv6: Option<bool>,
     /// Label
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
     /// Option of the driver
     #[arg(short = 'o', long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
+    /// Where the network is: local
+    #[arg(long, default_value = "", hide_default_value = true)]
+    scope: String,
     /// Subnet
     #[arg(long, value_name = "CIDR")]
     subnet: Vec<String>,
@@ -123,6 +137,9 @@ struct ConnectArgs {
     /// Option of the driver
     #[arg(long, value_name = "KEY=VALUE")]
     driver_opt: Vec<String>,
+    /// The network with the highest gives the default route
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    gw_priority: Option<i64>,
     /// IPv4 address
     #[arg(long)]
     ip: Option<String>,
@@ -169,6 +186,7 @@ pub async fn network(context: &Context, args: NetworkArgs) -> anyhow::Result<()>
         NetworkCommand::Ports(args) => ports(context, &args.network).await,
         NetworkCommand::Stats(args) => netstats::stats(context, args).await,
         NetworkCommand::Graph(args) => graph::graph(context, args).await,
+        NetworkCommand::Set(args) => network_set::set(context, args).await,
         NetworkCommand::Connect(args) => connect(context, args).await,
         NetworkCommand::Disconnect(args) => {
             let path = format!("/networks/{}/disconnect", segment(&args.network));
@@ -232,15 +250,21 @@ fn body(args: &CreateArgs) -> anyhow::Result<Value> {
     }
     Ok(json!({
         "Name": args.name, "Driver": args.driver, "Internal": args.internal, "Attachable": args.attachable,
-        "EnableIPv6": args.ipv6, "CheckDuplicate": true, "Options": map(&args.opt), "Labels": map(&args.label),
+        "EnableIPv4": args.ipv4, "EnableIPv6": args.ipv6, "ConfigOnly": args.config_only,
+        "ConfigFrom": {"Network": args.config_from.clone().unwrap_or_default()}, "Scope": args.scope, "CheckDuplicate": true, "Options": map(&args.opt), "Labels": map(&args.label),
         "IPAM": {"Driver": args.ipam_driver, "Options": map(&args.ipam_opt), "Config": pools},
     }))
 }
 
 /// Whether the pool's subnet holds an address, or a range's first address.
 fn holds(pool: &Map<String, Value>, word: &str) -> bool {
+    within(pool.get("Subnet").and_then(Value::as_str).unwrap_or_default(), word)
+}
+
+/// Whether a subnet holds an address, or a range's first address.
+pub fn within(subnet: &str, word: &str) -> bool {
     let ip = word.split('/').next().and_then(|ip| ip.parse::<std::net::IpAddr>().ok());
-    let subnet = pool.get("Subnet").and_then(Value::as_str).and_then(|s| s.split_once('/'));
+    let subnet = subnet.split_once('/');
     let (Some(ip), Some((base, length))) = (ip, subnet) else { return false };
     let (Ok(base), Ok(length)) = (base.parse::<std::net::IpAddr>(), length.parse::<u32>()) else {
         return false;
@@ -306,6 +330,9 @@ async fn connect(context: &Context, args: ConnectArgs) -> anyhow::Result<()> {
             "IPv4Address": args.ip.unwrap_or_default(), "IPv6Address": args.ip6.unwrap_or_default(),
             "LinkLocalIPs": args.link_local_ip,
         });
+    }
+    if let Some(priority) = args.gw_priority {
+        endpoint["GwPriority"] = json!(priority);
     }
     let body = json!({"Container": args.container, "EndpointConfig": endpoint});
     context.client.post(format!("/networks/{}/connect", segment(&args.network))).json(&body).done().await

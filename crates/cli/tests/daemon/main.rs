@@ -12,6 +12,7 @@ mod figures;
 mod keys;
 mod lost;
 mod memory;
+mod networks;
 mod papers;
 mod policy;
 mod private;

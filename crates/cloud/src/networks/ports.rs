@@ -288,6 +288,10 @@ impl Cloud {
     /// Wishes that a network cannot fulfil are refused before anything is written.
     pub(crate) fn attachment_check(&self, network: &Network, attachment: &Attachment) -> Result<()> {
         let spec = &network.spec;
+        if spec.kind == NetworkKind::Config {
+            let text = "cannot create endpoint on configuration-only network";
+            return Err(CloudError::Forbidden(text.into()));
+        }
         let explicit = spec.subnets.iter().any(|s| s.explicit);
         let wants_address = attachment.ipv4.is_some() || attachment.ipv6.is_some();
         if spec.is_default_bridge() && !attachment.aliases.is_empty() {

@@ -22,6 +22,7 @@ mod isolation;
 mod life;
 mod logs;
 mod network;
+mod network_options;
 mod options;
 mod registry;
 mod run;
@@ -54,6 +55,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("life", life::CASES),
         ("logs", logs::CASES),
         ("network", network::CASES),
+        ("network_options", network_options::CASES),
         ("options", options::CASES),
         ("registry", registry::CASES),
         ("run", run::CASES),

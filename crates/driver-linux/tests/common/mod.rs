@@ -123,6 +123,10 @@ impl Host {
             inter_container: true,
             masquerade: true,
             borrowed: false,
+            further: Default::default(),
+            gateways: Default::default(),
+            trusted: Default::default(),
+            open: Default::default(),
         };
         self.desired.segments.insert(id, segment);
         id

@@ -1,6 +1,9 @@
 //! Addresses of interfaces (`RTM_*ADDR`).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
@@ -42,6 +45,22 @@ pub fn add(index: u32, address: IpNet) -> Message {
 pub fn remove(index: u32, address: IpNet) -> Message {
     let request = RouteNetlinkMessage::DelAddress(message(index, address));
     Message::route(&request, 0, format!("remove address {address}")).tolerating(&[libc::EADDRNOTAVAIL])
+}
+
+/// From the addresses an interface has to those it is to have. One that only changes its prefix is there all the time where
+/// the kernel can: IPv4 takes the second before the first goes, so that routes and connections stay; of IPv6 an interface has
+/// each address once, so that it is away for as long as one message takes.
+#[must_use]
+pub fn replace(index: u32, have: &BTreeSet<IpNet>, want: &BTreeSet<IpNet>) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for new in want.difference(have) {
+        let twin = have.difference(want).find(|old| old.addr() == new.addr() && old.addr().is_ipv6());
+        messages.extend(twin.map(|old| remove(index, *old)));
+        messages.push(add(index, *new));
+    }
+    let replaced = |old: &&IpNet| old.addr().is_ipv6() && want.iter().any(|new| new.addr() == old.addr());
+    messages.extend(have.difference(want).filter(|old| !replaced(old)).map(|old| remove(index, *old)));
+    messages
 }
 
 /// Addresses of one interface, but for those the kernel gave it by itself (link scope).

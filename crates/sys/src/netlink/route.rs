@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -62,6 +63,40 @@ pub fn list(channel: &mut dyn Channel, index: u32) -> Result<Vec<Default>, Netli
     let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
     let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list routes"))?;
     Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body)).filter(|r| r.index == index).collect())
+}
+
+/// Where packets go that are not for the default route: all destinations of all routing tables, with the interface they go
+/// out by if they do. What comes back to the machine itself counts, what is dropped on purpose, too.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn destinations(channel: &mut dyn Channel) -> Result<Vec<(IpNet, Option<u32>)>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetRoute(RouteMessage::default());
+    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list routes"))?;
+    Ok(answers.iter().filter_map(|(kind, body)| destination(*kind, body)).collect())
+}
+
+fn destination(kind: u16, body: &[u8]) -> Option<(IpNet, Option<u32>)> {
+    let RouteNetlinkMessage::NewRoute(message) = decode_route(kind, body)? else { return None };
+    let counts = matches!(
+        message.header.kind,
+        RouteType::Unicast
+            | RouteType::Local
+            | RouteType::BlackHole
+            | RouteType::Unreachable
+            | RouteType::Prohibit
+    );
+    let (mut to, mut index) = (None, None);
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = Some(ip.into()),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => to = Some(ip.into()),
+            RouteAttribute::Oif(oif) => index = Some(oif),
+            _ => {}
+        }
+    }
+    let net = IpNet::new(to?, message.header.destination_prefix_length).ok()?;
+    counts.then_some((net.trunc(), index))
 }
 
 fn decode(kind: u16, body: &[u8]) -> Option<Default> {
