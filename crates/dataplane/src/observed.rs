@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Port, PublishMap, SandboxId, Segment, Step};
+use crate::{Limits, Port, PublishMap, SandboxId, Segment, Step};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Observed {
     pub rules: Option<String>,
     /// Listening ports that are there.
     pub publishes: PublishMap,
+    /// Bandwidth limits that are there, strays included.
+    pub limits: Limits,
 }
 
 impl Segment {
@@ -103,6 +105,10 @@ impl Observed {
             }
             Step::DeletePort { link } => {
                 self.ports.remove(link);
+                self.limits.ports.remove(link);
+            }
+            Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
+                self.limits.note(step)
             }
             Step::ReplaceRules { digest, publishes, .. } => {
                 self.rules = Some(digest.clone());

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use weft_model::NetworkId;
 
-use crate::{Port, PublishMap, Sandbox, SandboxId, Segment};
+use crate::{Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
 
 /// A change. A step carries all it needs; applying it looks nothing up in a desired value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,25 @@ pub enum Step {
     },
     /// Remove all rules.
     ClearRules,
+    /// Make a shared queue, or bring it to its rates with what waits in it untouched.
+    PutQueue {
+        /// Its link.
+        link: String,
+        /// How.
+        queue: Queue,
+    },
+    /// Remove a shared queue that no port uses any more.
+    DeleteQueue {
+        /// Its link.
+        link: String,
+    },
+    /// Bring a port to its limits; the empty limit takes them away.
+    LimitPort {
+        /// Its link.
+        link: String,
+        /// How.
+        limit: PortLimit,
+    },
     /// Change listening ports, at once.
     ChangePublishes {
         /// These go; connections through them end.
@@ -92,6 +111,9 @@ impl fmt::Display for Step {
                 write!(f, "replace rules for {} segments, {} publishes", segments.len(), publishes.len())
             }
             Self::ClearRules => write!(f, "clear rules"),
+            Self::PutQueue { link, .. } => write!(f, "put queue {link}"),
+            Self::DeleteQueue { link } => write!(f, "delete queue {link}"),
+            Self::LimitPort { link, .. } => write!(f, "limit port {link}"),
             Self::ChangePublishes { remove, add } => {
                 write!(f, "unpublish {} and publish {} ports", remove.len(), add.len())
             }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
-use crate::Invalid;
+use crate::{Invalid, Limits};
 
 /// A sandbox is known by the container whose network namespace it is.
 pub type SandboxId = ContainerId;
@@ -181,6 +181,9 @@ pub struct Desired {
     pub ports: BTreeMap<PortId, Port>,
     /// Ways in.
     pub publishes: BTreeSet<Publish>,
+    /// Bandwidth limits.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// The longest name of a link the kernel takes (`IFNAMSIZ` - 1).

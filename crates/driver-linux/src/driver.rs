@@ -15,7 +15,7 @@ use weft_sys::{
     process,
 };
 
-use crate::{LinuxError, TABLE, host, links, observe, publish, reaper::Reaper, rules, sandbox};
+use crate::{LinuxError, TABLE, host, limits, links, observe, publish, reaper::Reaper, rules, sandbox};
 
 /// The network of the namespace it was made in.
 #[derive(Debug)]
@@ -113,6 +113,9 @@ impl LinuxDriver {
                 socket.transact(&batch.finish())?;
                 forget(&mut socket, &before, &PublishMap::new())
             }
+            Step::PutQueue { link, queue } => limits::put_queue(&mut self.route.lock(), link, queue),
+            Step::DeleteQueue { link } => limits::delete_queue(&mut self.route.lock(), link),
+            Step::LimitPort { link, limit } => limits::limit_port(&mut self.route.lock(), link, limit),
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
         }
     }

@@ -51,6 +51,21 @@ pub enum LinuxError {
         /// Why not.
         why: &'static str,
     },
+    /// A bandwidth limit needs what this kernel was built without.
+    #[error("bandwidth limits need {what}, which this kernel does not have")]
+    Lacking {
+        /// What.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: NetlinkError,
+    },
+    /// More limited ports than a queue has classes.
+    #[error("queue {name} has no class left")]
+    Full {
+        /// Its name.
+        name: String,
+    },
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]
     Reaper(#[source] io::Error),

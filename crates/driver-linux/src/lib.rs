@@ -19,6 +19,7 @@
 mod driver;
 mod error;
 mod host;
+mod limits;
 mod links;
 mod mark;
 mod observe;

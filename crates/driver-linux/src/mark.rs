@@ -25,7 +25,7 @@ pub(crate) fn port(port: &Port, hairpin: bool) -> String {
 }
 
 /// `wf`, the kind's letter, 12 hex digits: what [`weft_dataplane::link_name`] makes.
-fn marked(name: &str, kind: char) -> bool {
+pub(crate) fn marked(name: &str, kind: char) -> bool {
     name.strip_prefix("wf")
         .and_then(|rest| rest.strip_prefix(kind))
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))

@@ -11,7 +11,7 @@ use weft_sys::{
     netns, nft,
 };
 
-use crate::{LinuxError, TABLE, driver::LinuxDriver, host, mark, publish, rules};
+use crate::{LinuxError, TABLE, driver::LinuxDriver, host, limits, mark, publish, rules};
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
@@ -29,7 +29,10 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
     let buried = driver.reaper.names();
-    for link in link::list(&mut *driver.route.lock())? {
+    let links = link::list(&mut *driver.route.lock())?;
+    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
+    observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
+    for link in links {
         if buried.contains(&link.name) {
             continue;
         }

@@ -11,6 +11,7 @@ mod event;
 mod host;
 mod ids;
 mod image;
+mod limit;
 mod meta;
 mod network;
 mod port;
@@ -23,6 +24,7 @@ pub use event::{Event, EventKind};
 pub use host::{HostSpec, HostStatus};
 pub use ids::*;
 pub use image::{ImageSpec, ImageStatus, NameTag, Reference, ReferenceError};
+pub use limit::{EGRESS_LABEL, INGRESS_LABEL, Rate, RateError, RateLimit};
 pub use meta::{Labels, Meta, Object, Resource, Scope};
 pub use network::{
     DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,

@@ -16,6 +16,7 @@
 mod driver;
 mod error;
 mod ipam;
+mod limits;
 mod plan;
 mod pools;
 mod ports;

@@ -57,6 +57,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         attachable: false,
         predefined: true,
         ifname_prefix: String::new(),
+        limit: weft_model::RateLimit::default(),
         options: Default::default(),
         ipam_options: Default::default(),
     })

@@ -421,19 +421,30 @@ impl Report {
             report.healthy = false;
             let text = chain(&error);
             tracing::warn!(%step, error = %text, "a step towards the network failed");
-            report.blame(&step, text, &links);
+            report.blame(&step, text, &links, desired);
         }
         report.spread(desired);
         report
     }
 
-    fn blame(&mut self, step: &Step, text: String, links: &HashMap<&str, PortId>) {
+    fn blame(&mut self, step: &Step, text: String, links: &HashMap<&str, PortId>, desired: &Desired) {
         match step {
             Step::CreateSandbox { id, .. } => {
                 self.sandboxes.insert(*id, text);
             }
             Step::PutSegment { id, .. } => {
                 self.networks.insert(*id, text);
+            }
+            Step::LimitPort { link, .. } => {
+                if let Some(id) = links.get(link.as_str()) {
+                    self.ports.entry(*id).or_insert(text);
+                }
+            }
+            Step::PutQueue { link, .. } => {
+                let of = |id: &&NetworkId| crate::limits::queue_links(id).contains(link);
+                if let Some(id) = desired.segments.keys().find(of) {
+                    self.networks.entry(*id).or_insert(text);
+                }
             }
             Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
                 if let Some(id) = links.get(port.link.as_str()) {
@@ -445,6 +456,7 @@ impl Report {
             Step::DeleteSandbox { .. }
             | Step::DeleteBrokenSandbox { .. }
             | Step::DeleteSegment { .. }
+            | Step::DeleteQueue { .. }
             | Step::DeletePort { .. }
             | Step::ClearRules => {}
         }

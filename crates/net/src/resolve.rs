@@ -51,6 +51,7 @@ pub fn resolve_network(
         attachable: draft.attachable,
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
+        limit: weft_model::RateLimit::default(),
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     })

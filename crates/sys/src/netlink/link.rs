@@ -90,6 +90,17 @@ pub fn create_bridge(name: &str, change: &Change) -> Message {
     Message::route(&RouteNetlinkMessage::NewLink(message), flags, format!("create bridge {name}"))
 }
 
+/// A new intermediate functional block: a link that sends what is redirected to it back where it came from, through its own
+/// queue. Being there already is an error.
+#[must_use]
+pub fn create_ifb(name: &str, change: &Change) -> Message {
+    let mut message = named(name);
+    change.apply(&mut message);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]));
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    Message::route(&RouteNetlinkMessage::NewLink(message), flags, format!("create link {name}"))
+}
+
 /// The end of a new veth pair that appears in another namespace.
 #[derive(Clone, Debug)]
 pub struct Peer<'a> {
