@@ -4,6 +4,7 @@
 //! `{"message": "…"}`. The command line's own verbs are its first clients.
 
 mod error;
+mod limits;
 mod networks;
 
 use axum::{Router, middleware};
@@ -21,6 +22,7 @@ pub struct Face {
 pub fn router(cloud: Cloud) -> Router {
     Router::new()
         .merge(networks::routes())
+        .merge(limits::routes())
         .route_layer(middleware::from_fn(weft_api_kit::note_route))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_page)

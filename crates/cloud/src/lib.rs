@@ -40,7 +40,7 @@ pub use images::{
     CommitDraft, Credentials, Distribution, ImageDetail, ImageRemoval, ImageRemoved, ImageView, ImagesPruned,
     ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
 };
-pub use networks::{NetworkView, ensure_networks};
+pub use networks::{LimitChange, LimitView, NetworkView, ensure_networks};
 pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};
 pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};

@@ -22,6 +22,7 @@ mod fake;
 mod limits;
 mod observed;
 mod plan;
+mod policy;
 mod step;
 mod types;
 
@@ -32,6 +33,7 @@ pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
+pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,

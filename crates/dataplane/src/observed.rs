@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Limits, Port, PublishMap, SandboxId, Segment, Step};
+use crate::{Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub struct Observed {
     pub publishes: PublishMap,
     /// Bandwidth limits that are there, strays included.
     pub limits: Limits,
+    /// Policy that is there; `None` when there is none or its rules were tampered with.
+    pub policy: Option<PolicyTable>,
+    /// Segments whose own traffic is subject to it, by link.
+    pub guarded: BTreeSet<String>,
 }
 
 impl Segment {
@@ -97,6 +101,7 @@ impl Observed {
                 self.segments.insert(segment.link.clone(), SeenSegment { tag: segment.tag() });
             }
             Step::DeleteSegment { link } => {
+                self.guarded.remove(link);
                 self.segments.remove(link);
             }
             Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
@@ -107,6 +112,10 @@ impl Observed {
                 self.ports.remove(link);
                 self.limits.ports.remove(link);
             }
+            Step::ReplacePolicy { .. }
+            | Step::ClearPolicy
+            | Step::ChangePolicy { .. }
+            | Step::GuardSegment { .. } => crate::policy::note(self, step),
             Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
                 self.limits.note(step)
             }

@@ -60,6 +60,9 @@ pub enum LinuxError {
         #[source]
         source: NetlinkError,
     },
+    /// Policy within a bridge needs `br_netfilter`.
+    #[error("policy between containers needs the kernel module br_netfilter, which is not loaded")]
+    NoFilter,
     /// More limited ports than a queue has classes.
     #[error("queue {name} has no class left")]
     Full {

@@ -15,8 +15,7 @@ pub const INGRESS_LABEL: &str = "weft.ingress";
 pub const EGRESS_LABEL: &str = "weft.egress";
 
 /// Bits a second; at least 8,000, at most 10^14, and whole bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rate(u64);
 
 /// The slowest rate: one packet of 1500 bytes in a second and a half.
@@ -88,6 +87,17 @@ impl fmt::Display for Rate {
         let fits = units.iter().find(|(_, zeros)| self.0 % 10u64.pow(*zeros) == 0);
         let (name, zeros) = fits.copied().unwrap_or(("bit", 0));
         write!(f, "{}{name}", self.0 / 10u64.pow(zeros))
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

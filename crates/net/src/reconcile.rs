@@ -440,6 +440,11 @@ impl Report {
                     self.ports.entry(*id).or_insert(text);
                 }
             }
+            Step::GuardSegment { link, .. } => {
+                if let Some((id, _)) = desired.segments.iter().find(|(_, s)| s.link == *link) {
+                    self.networks.entry(*id).or_insert(text);
+                }
+            }
             Step::PutQueue { link, .. } => {
                 let of = |id: &&NetworkId| crate::limits::queue_links(id).contains(link);
                 if let Some(id) = desired.segments.keys().find(of) {
@@ -451,7 +456,12 @@ impl Report {
                     self.ports.insert(*id, text);
                 }
             }
-            Step::ReplaceRules { .. } | Step::ChangePublishes { .. } => self.general = text,
+            Step::ReplaceRules { .. }
+            | Step::ChangePublishes { .. }
+            | Step::ReplacePolicy { .. }
+            | Step::ChangePolicy { .. }
+            // Policy that was taken back and still stands would cut off who starts now.
+            | Step::ClearPolicy => self.general = text,
             // What could not be removed hurts nobody who is to start.
             Step::DeleteSandbox { .. }
             | Step::DeleteBrokenSandbox { .. }

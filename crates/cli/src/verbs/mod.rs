@@ -8,6 +8,7 @@ pub mod images;
 pub mod inspect;
 mod keys;
 pub mod life;
+mod limit;
 pub mod login;
 pub mod logs;
 pub mod metrics;

@@ -35,6 +35,8 @@ enum NetworkCommand {
     Inspect(NamesArgs),
     /// Who is plugged into a network, where, and what is published
     Ports(PortsArgs),
+    /// Show or change how much may flow to and from a network or a container
+    Limit(super::limit::LimitArgs),
     /// Plug a container into a network
     Connect(ConnectArgs),
     /// Unplug a container from a network
@@ -163,6 +165,7 @@ pub async fn network(context: &Context, args: NetworkArgs) -> anyhow::Result<()>
         NetworkCommand::Rm(args) => rm(context, args).await,
         NetworkCommand::Inspect(args) => inspect::show(context, Some("network"), false, &args.networks).await,
         NetworkCommand::Ports(args) => ports(context, &args.network).await,
+        NetworkCommand::Limit(args) => super::limit::limit(context, args).await,
         NetworkCommand::Connect(args) => connect(context, args).await,
         NetworkCommand::Disconnect(args) => {
             let path = format!("/networks/{}/disconnect", segment(&args.network));

@@ -13,7 +13,7 @@ mod dump;
 pub mod expr;
 mod set;
 
-pub use dump::{Element, RuleSeen, elements, rules};
+pub use dump::{Element, RuleSeen, counters, elements, rules};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 pub use set::{Field, Set, Shape};
 
