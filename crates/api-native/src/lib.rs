@@ -6,6 +6,7 @@
 mod error;
 mod limits;
 mod networks;
+mod policies;
 
 use axum::{Router, middleware};
 use weft_cloud::Cloud;
@@ -23,6 +24,7 @@ pub fn router(cloud: Cloud) -> Router {
     Router::new()
         .merge(networks::routes())
         .merge(limits::routes())
+        .merge(policies::routes())
         .route_layer(middleware::from_fn(weft_api_kit::note_route))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_page)

@@ -142,6 +142,8 @@ pub enum Command {
 
     /// Networks
     Network(verbs::network::NetworkArgs),
+    /// What may pass between containers
+    Policy(verbs::policy::PolicyArgs),
     /// Volumes
     Volume(verbs::volume::VolumeArgs),
     /// Disk usage, facts, events, cleaning up

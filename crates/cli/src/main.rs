@@ -117,6 +117,7 @@ async fn verb(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Search(args) => images::list::search(context, args).await,
         Command::Login(args) => login::login(context, args).await,
         Command::Network(args) => network::network(context, args).await,
+        Command::Policy(args) => verbs::policy::policy(context, args).await,
         Command::Volume(args) => volume::volume(context, args).await,
         Command::System(args) => system::system(context, args).await,
         Command::Info => system::info(context).await,

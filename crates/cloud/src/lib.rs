@@ -13,6 +13,7 @@ mod figures;
 mod host;
 mod images;
 mod networks;
+mod policies;
 mod progress;
 mod system;
 mod tidy;
@@ -41,6 +42,7 @@ pub use images::{
     ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
 };
 pub use networks::{LimitChange, LimitView, NetworkView, ensure_networks};
+pub use policies::{PolicyDraft, PolicyView};
 pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};
 pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};

@@ -41,7 +41,7 @@ pub struct Observed {
     pub publishes: PublishMap,
     /// Bandwidth limits that are there, strays included.
     pub limits: Limits,
-    /// Policy that is there; `None` when there is none or its rules were tampered with.
+    /// Policy that is there; `None` when there is none, without entries when its rules were tampered with.
     pub policy: Option<PolicyTable>,
     /// Segments whose own traffic is subject to it, by link.
     pub guarded: BTreeSet<String>,

@@ -91,6 +91,8 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>
     match &observed.policy {
         Some(_) if desired.policy.is_empty() => steps.push(Step::ClearPolicy),
         Some(seen) if *seen == desired.policy => {}
+        // Rules without entries are rules that somebody meddled with.
+        Some(seen) if seen.is_empty() => steps.push(Step::ReplacePolicy { table: desired.policy.clone() }),
         Some(seen) => {
             let (remove, add) = (seen.without(&desired.policy), desired.policy.without(seen));
             steps.push(Step::ChangePolicy { remove, add });

@@ -245,14 +245,8 @@ pub(crate) fn observe(socket: &mut Socket) -> Result<Option<PolicyTable>, LinuxE
         let elements = nft::elements(socket, TABLE, &set)?.unwrap_or_default();
         whole &= elements.iter().any(|e| e.catchall);
     }
-    // A table that was tampered with is there, and no table that is wanted: it is replaced or cleared.
-    if whole { Ok(Some(elements(socket)?)) } else { Ok(Some(tampered())) }
-}
-
-/// Equals no table that is wanted, and cannot be changed into one: the change fails, and the whole is replaced.
-fn tampered() -> PolicyTable {
-    let flow = Flow { from: OUTSIDE, to: OUTSIDE, protocol: u8::MAX, ports: None };
-    PolicyTable { verdicts: [(flow, false)].into(), ..PolicyTable::default() }
+    // A table that was tampered with is one without entries: it is replaced or cleared, never changed.
+    if whole { Ok(Some(elements(socket)?)) } else { Ok(Some(PolicyTable::default())) }
 }
 
 fn elements(socket: &mut Socket) -> Result<PolicyTable, LinuxError> {

@@ -120,6 +120,9 @@ pub struct NetworkSpec {
     /// How much may flow to and from all its ports together.
     #[serde(default)]
     pub limit: RateLimit,
+    /// What begins or ends at its ports needs a policy that allows it.
+    #[serde(default)]
+    pub closed: bool,
     /// Options as written.
     #[serde(default)]
     pub options: DriverOptions,

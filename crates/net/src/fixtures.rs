@@ -41,6 +41,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         predefined: false,
         ifname_prefix: String::new(),
         limit: Default::default(),
+        closed: false,
         options: Default::default(),
         ipam_options: Default::default(),
     }

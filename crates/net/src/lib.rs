@@ -18,6 +18,7 @@ mod error;
 mod ipam;
 mod limits;
 mod plan;
+mod policy;
 mod pools;
 mod ports;
 mod predefined;

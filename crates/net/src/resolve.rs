@@ -52,6 +52,7 @@ pub fn resolve_network(
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
         limit: weft_model::RateLimit::default(),
+        closed: false,
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     })

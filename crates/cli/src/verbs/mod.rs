@@ -13,6 +13,7 @@ pub mod login;
 pub mod logs;
 pub mod metrics;
 pub mod network;
+pub mod policy;
 mod prune;
 pub mod ps;
 pub mod run;

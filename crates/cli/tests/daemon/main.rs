@@ -14,6 +14,7 @@ mod memory;
 mod papers;
 mod policy;
 mod private;
+mod reach;
 mod remains;
 mod remap;
 
