@@ -150,7 +150,8 @@ fn main() {
     }
     let mut times = Vec::new();
     let all = table(many + 200);
-    let more: Vec<Flow> = all.verdicts.keys().filter(|f| !desired.policy.verdicts.contains_key(f)).copied().collect();
+    let more: Vec<Flow> =
+        all.verdicts.keys().filter(|f| !desired.policy.verdicts.contains_key(f)).copied().collect();
     for flow in more {
         desired.policy.verdicts.insert(flow, true);
         desired.generation += 1;

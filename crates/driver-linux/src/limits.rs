@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use weft_dataplane::{Limits, PortLimit, Queue};
 use weft_model::MacAddr;
 use weft_sys::netlink::{
-    Channel, NetlinkError, Socket,
+    Channel, Message, NetlinkError, Socket,
     link::{self, Change, Kind, Link},
     tc::{self, Hook, UNLIMITED},
 };
@@ -40,7 +40,6 @@ pub(crate) fn is_queue(link: &Link) -> bool {
 
 /// Makes a queue, or brings it to its rates.
 pub(crate) fn put_queue(socket: &mut Socket, name: &str, queue: &Queue) -> Result<(), LinuxError> {
-    let up = Change { up: Some(true), ..Change::default() };
     let found = match link::get(socket, name)? {
         Some(found) if !is_queue(&found) => return Err(LinuxError::Foreign { name: name.to_owned() }),
         Some(found) => found,
@@ -50,6 +49,7 @@ pub(crate) fn put_queue(socket: &mut Socket, name: &str, queue: &Queue) -> Resul
             link::get(socket, name)?.ok_or_else(|| LinuxError::NoLink { name: name.to_owned() })?
         }
     };
+    let up = Change { up: Some(true), ..Change::default() };
     socket.transact(&[link::change(name, &up)])?;
     let index = found.index;
     let strange = tc::qdiscs(socket)?.iter().any(|q| q.index == index && q.root && q.kind == "tbf");
@@ -57,10 +57,19 @@ pub(crate) fn put_queue(socket: &mut Socket, name: &str, queue: &Queue) -> Resul
         socket.transact(&[tc::clear_root(index)])?;
     }
     socket.transact(&[tc::tree(index, REST)]).map_err(|e| lacking(e, "the queueing discipline htb"))?;
-    let mut messages = vec![tc::class(index, true, TOP, queue.total.unwrap_or(UNLIMITED))];
-    for (minor, rate) in [(REST, queue.rest().min(UNLIMITED))] {
-        messages.extend([tc::class(index, false, minor, rate), tc::class_queue(index, minor, rate)]);
-    }
+    let rest = queue.rest().min(UNLIMITED);
+    let mut messages = vec![
+        tc::class(index, true, TOP, queue.total.unwrap_or(UNLIMITED)),
+        tc::class(index, false, REST, rest),
+        tc::class_queue(index, REST, rest),
+    ];
+    messages.extend(members(socket, name, index, queue)?);
+    Ok(socket.transact(&messages)?)
+}
+
+/// What brings the members' classes and filters to their rates; those that are there keep their numbers.
+fn members(socket: &mut Socket, name: &str, index: u32, queue: &Queue) -> Result<Vec<Message>, LinuxError> {
+    let mut messages = Vec::new();
     let mut present: BTreeMap<MacAddr, u16> = BTreeMap::new();
     for filter in tc::filters(socket, index, Hook::Tree)? {
         let known = filter.source.map(MacAddr).filter(|mac| queue.members.contains_key(mac));
@@ -85,7 +94,7 @@ pub(crate) fn put_queue(socket: &mut Socket, name: &str, queue: &Queue) -> Resul
             messages.push(tc::sort(index, mac.0, minor));
         }
     }
-    Ok(socket.transact(&messages)?)
+    Ok(messages)
 }
 
 /// Removes a queue.

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  forward (before the chain of the same hook in table weft)
-//!    class4, class6    address : class           0 for all others
-//!    tcp, udp, sctp    range of ports : range
-//!    verdicts          from . to . protocol . port : drop | return      counted
+//!    class4, class6     address : class           0 for all others
+//!    ranges_tcp, …      range of ports : range
+//!    verdicts           from . to . protocol . port : drop | return      counted
 //! ```
 //!
 //! Each packet is judged as a part of its connection: who began it, who answers it (after translation) and the port that
@@ -17,7 +17,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable};
+use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable, UNUSED};
 use weft_model::{PortRange, Protocol};
 use weft_sys::{
     netlink::{
@@ -48,9 +48,9 @@ const VERDICTS: Set = Set {
 };
 const RANGE: Shape = Shape::IntervalMap(&[Field::Mark]);
 const RANGES: [(Protocol, Set); 3] = [
-    (Protocol::Tcp, Set { name: "tcp", key: &[Field::Service], shape: RANGE }),
-    (Protocol::Udp, Set { name: "udp", key: &[Field::Service], shape: RANGE }),
-    (Protocol::Sctp, Set { name: "sctp", key: &[Field::Service], shape: RANGE }),
+    (Protocol::Tcp, Set { name: "ranges_tcp", key: &[Field::Service], shape: RANGE }),
+    (Protocol::Udp, Set { name: "ranges_udp", key: &[Field::Service], shape: RANGE }),
+    (Protocol::Sctp, Set { name: "ranges_sctp", key: &[Field::Service], shape: RANGE }),
 ];
 
 fn sets() -> Vec<Set> {
@@ -133,7 +133,13 @@ fn family(v6: bool) -> Vec<Expr> {
 /// The classes of who began the connection and of who answers it.
 fn classes(v6: bool) -> Vec<Expr> {
     let (source, set) = if v6 { (Tuple::Source6, CLASS6) } else { (Tuple::Source4, CLASS4) };
-    let class = |answer, to| [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to)];
+    // The mask takes nothing away. `nft list` cannot read a key that is put together from looked-up values whose length
+    // it does not know, and ends with a failed assertion; a mask has a length.
+    let known = (!UNUSED).to_ne_bytes().to_vec();
+    let class = |answer, to| {
+        let mask = Expr::And(to, known.clone());
+        [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to), mask]
+    };
     [family(v6), class(false, FROM).to_vec(), class(true, TO).to_vec()].concat()
 }
 

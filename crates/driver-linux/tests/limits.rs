@@ -141,7 +141,7 @@ fn a_network_shares_its_rates() {
     host.desired
         .limits
         .queues
-        .insert(out.clone(), Queue { members: [(mac(2), 4 * MBIT)].into(), ..total(16) });
+        .insert(out.clone(), Queue { members: [(mac(2), 16 * MBIT)].into(), ..total(64) });
     let limit = PortLimit { ingress: None, into: None, out: Some(out.clone()) };
     for nth in 1..=3 {
         host.desired.limits.ports.insert(link(nth), limit.clone());
@@ -152,23 +152,23 @@ fn a_network_shares_its_rates() {
     let lan = host.lan.clone();
     sink(&lan);
     let both = [send(&a, "192.0.2.9"), send(&c, "192.0.2.9")].map(|wait| wait());
-    about(both[0] + both[1], 16.0, "all that is sent together");
-    assert!(both.iter().all(|rate| *rate > 4.0), "nobody is starved: {both:?}");
-    about(send(&b, "192.0.2.9")(), 4.0, "a member's own rate below the total");
+    about(both[0] + both[1], 64.0, "all that is sent together");
+    assert!(both.iter().all(|rate| *rate > 1.0), "nobody is starved: {both:?}");
+    about(send(&b, "192.0.2.9")(), 16.0, "a member's own rate below the total");
     // Now what they receive, together.
     host.desired.limits = Default::default();
-    host.desired.limits.queues.insert(into.clone(), total(16));
+    host.desired.limits.queues.insert(into.clone(), total(64));
     let limit = PortLimit { ingress: None, into: Some(into), out: None };
     for nth in 1..=3 {
         host.desired.limits.ports.insert(link(nth), limit.clone());
     }
-    host.desired.limits.ports.get_mut(&link(2)).unwrap().ingress = Some(4 * MBIT);
+    host.desired.limits.ports.get_mut(&link(2)).unwrap().ingress = Some(16 * MBIT);
     host.converge();
     host.assert_settled();
     host.lan_routes_to_host();
     let both = [send(&b, "10.1.0.2"), send(&a, "10.1.0.4")].map(|wait| wait());
-    about(both[0] + both[1], 16.0, "all that is received together");
-    about(send(&a, "10.1.0.3")(), 4.0, "a port's own rate behind the queue");
+    about(both[0] + both[1], 64.0, "all that is received together");
+    about(send(&a, "10.1.0.3")(), 16.0, "a port's own rate behind the queue");
 }
 
 fn tool(program: &str, args: &str) -> String {

@@ -19,7 +19,7 @@ impl Host {
 
     fn reaches(&self, from: &str, url: &str) -> bool {
         let url = format!("http://{url}");
-        self.weft(&["exec", from, "wget", "-q", "-T", "2", "-O", "/dev/null", &url]).status.success()
+        self.weft(&["exec", from, "timeout", "2", "wget", "-q", "-O", "/dev/null", &url]).status.success()
     }
 
     /// How long `from` takes to get a megabyte and a half.
