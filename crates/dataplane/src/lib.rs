@@ -33,7 +33,7 @@ pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
-pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable, UNUSED};
+pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,

@@ -26,9 +26,6 @@ pub const OUTSIDE: u32 = 0;
 /// Set in classes whose connections need to be allowed.
 pub const CLOSED: u32 = 1 << 31;
 
-/// Set in no class.
-pub const UNUSED: u32 = 1 << 30;
-
 /// Which connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Flow {

@@ -17,7 +17,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable, UNUSED};
+use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable};
 use weft_model::{PortRange, Protocol};
 use weft_sys::{
     netlink::{
@@ -124,6 +124,8 @@ const TO: Reg = Reg(1);
 const PROTOCOL: Reg = Reg(2);
 const PORT: Reg = Reg(3);
 const SCRATCH: Reg = Reg(4);
+/// Behind [`SCRATCH`], which takes an IPv6 address.
+const KEPT: Reg = Reg(8);
 
 fn family(v6: bool) -> Vec<Expr> {
     let number = if v6 { 10 } else { 2 };
@@ -131,16 +133,23 @@ fn family(v6: bool) -> Vec<Expr> {
 }
 
 /// The classes of who began the connection and of who answers it.
+///
+/// Each goes through the packet's mark, which is put back before the rule looks anything up: `nft list` cannot read a key that
+/// is put together from looked-up values, whose length it does not know, and ends with a failed assertion; a mark has a length.
+/// Nothing can end the rule between taking the mark and putting it back.
 fn classes(v6: bool) -> Vec<Expr> {
     let (source, set) = if v6 { (Tuple::Source6, CLASS6) } else { (Tuple::Source4, CLASS4) };
-    // The mask takes nothing away. `nft list` cannot read a key that is put together from looked-up values whose length
-    // it does not know, and ends with a failed assertion; a mask has a length.
-    let known = (!UNUSED).to_ne_bytes().to_vec();
-    let class = |answer, to| {
-        let mask = Expr::And(to, known.clone());
-        [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to), mask]
-    };
-    [family(v6), class(false, FROM).to_vec(), class(true, TO).to_vec()].concat()
+    let class = |answer, to| [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to)];
+    let found = [class(false, FROM), class(true, TO)].concat();
+    [family(v6), found, measured(&[FROM, TO])].concat()
+}
+
+/// Takes looked-up values through the mark.
+fn measured(values: &[Reg]) -> Vec<Expr> {
+    let through =
+        values.iter().flat_map(|reg| [Expr::SetMeta(Meta::Mark, *reg), Expr::Meta(Meta::Mark, *reg)]);
+    let kept = std::iter::once(Expr::Meta(Meta::Mark, KEPT));
+    kept.chain(through).chain([Expr::SetMeta(Meta::Mark, KEPT)]).collect()
 }
 
 /// The rules: what for, how.
@@ -168,7 +177,8 @@ fn rules() -> Vec<(String, Vec<Expr>)> {
         rule("by port", &[classes(v6), protocol(), answering(PORT), judge()]);
         for (ranged, set) in RANGES {
             let only = vec![Expr::Cmp(PROTOCOL, true, vec![number(ranged)])];
-            let range = [answering(SCRATCH), vec![Expr::Map(set.name, SCRATCH, PORT)]].concat();
+            let range = vec![Expr::Map(set.name, SCRATCH, PORT)];
+            let range = [answering(SCRATCH), range, measured(&[PORT])].concat();
             rule("by range of ports", &[protocol(), only, classes(v6), range, judge()]);
         }
         rule("by protocol", &[classes(v6), protocol(), no(PORT), judge()]);

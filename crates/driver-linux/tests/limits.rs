@@ -34,7 +34,7 @@ fn sink(path: &Path) {
                 // What went at once, in buckets that were full, is not counted.
                 let begin = Instant::now();
                 while begin.elapsed() < Duration::from_millis(300) {
-                    stream.read(&mut buffer).unwrap();
+                    let _ = stream.read(&mut buffer).unwrap();
                 }
                 let (begin, mut bytes) = (Instant::now(), 0usize);
                 while begin.elapsed() < SPAN {

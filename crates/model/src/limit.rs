@@ -84,7 +84,7 @@ impl FromStr for Rate {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("tbit", 12u32), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
-        let fits = units.iter().find(|(_, zeros)| self.0 % 10u64.pow(*zeros) == 0);
+        let fits = units.iter().find(|(_, zeros)| self.0.is_multiple_of(10u64.pow(*zeros)));
         let (name, zeros) = fits.copied().unwrap_or(("bit", 0));
         write!(f, "{}{name}", self.0 / 10u64.pow(zeros))
     }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use weft_dataplane::{CLOSED, Desired, Flow, OUTSIDE, PolicyTable, UNUSED};
+use weft_dataplane::{CLOSED, Desired, Flow, OUTSIDE, PolicyTable};
 use weft_model::{
     Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyAction, PolicyId, PolicySpec,
     PortRange, Protocol, Selector,
@@ -141,9 +141,9 @@ fn number(choosing: &[&Selector], closed: bool, taken: &mut BTreeSet<u32>) -> u3
     let text: String = choosing.iter().flat_map(|s| [s.to_string(), "\n".to_owned()]).collect();
     let hash = text.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
     let flag = if closed { CLOSED } else { 0 };
-    let mut class = hash & !(CLOSED | UNUSED) | flag;
+    let mut class = hash & !CLOSED | flag;
     while !taken.insert(class) {
-        class = class.wrapping_add(1) & !(CLOSED | UNUSED) | flag;
+        class = class.wrapping_add(1) & !CLOSED | flag;
     }
     class
 }

@@ -17,6 +17,8 @@ impl Reg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Meta {
+    /// The packet's mark, 32 bits.
+    Mark = 3,
     /// Name of the interface it came by, 16 bytes.
     Iifname = 6,
     /// Name of the interface it leaves by, 16 bytes.
@@ -93,6 +95,8 @@ pub enum Verdict {
 pub enum Expr {
     /// Loads context.
     Meta(Meta, Reg),
+    /// Sets context.
+    SetMeta(Meta, Reg),
     /// Loads connection record.
     Ct(Ct, Reg),
     /// Loads a part of the connection's first (`false`) or answering (`true`) direction.
@@ -138,6 +142,7 @@ impl Expr {
         let a = Attrs::new();
         match self {
             Self::Meta(key, reg) => ("meta", a.be32(1, reg.number()).be32(2, *key as u32)),
+            Self::SetMeta(key, reg) => ("meta", a.be32(2, *key as u32).be32(3, reg.number())),
             Self::Ct(key, reg) => ("ct", a.be32(1, reg.number()).be32(2, *key as u32)),
             Self::Tuple(key, answer, reg) => {
                 ("ct", a.be32(1, reg.number()).be32(2, *key as u32).u8(3, u8::from(*answer)))
