@@ -5,7 +5,9 @@
 
 mod error;
 mod insight;
+mod limits;
 mod networks;
+mod policies;
 mod set;
 
 use axum::{Router, middleware};
@@ -25,6 +27,8 @@ pub fn router(cloud: Cloud) -> Router {
         .merge(networks::routes())
         .merge(insight::routes())
         .merge(set::routes())
+        .merge(limits::routes())
+        .merge(policies::routes())
         .route_layer(middleware::from_fn(weft_api_kit::note_route))
         .fallback(error::no_such_page)
         .method_not_allowed_fallback(error::no_such_page)

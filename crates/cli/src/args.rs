@@ -144,6 +144,8 @@ pub enum Command {
     Explain(verbs::explain::ExplainArgs),
     /// Networks
     Network(verbs::network::NetworkArgs),
+    /// What may pass between containers
+    Policy(verbs::policy::PolicyArgs),
     /// Volumes
     Volume(verbs::volume::VolumeArgs),
     /// Disk usage, facts, events, cleaning up

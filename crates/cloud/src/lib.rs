@@ -14,6 +14,7 @@ mod host;
 mod images;
 mod insight;
 mod networks;
+mod policies;
 mod progress;
 mod system;
 mod tidy;
@@ -42,7 +43,8 @@ pub use images::{
     ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
 };
 pub use insight::{ExplainDraft, GraphNetwork, GraphPort, NetworkGraph, NetworkStats, PortStats, Watching};
-pub use networks::{NetworkView, ensure_networks};
+pub use networks::{LimitChange, LimitView, NetworkView, ensure_networks};
+pub use policies::{PolicyDraft, PolicyView};
 pub use progress::{Progress, ProgressSink};
 pub use system::{DiskUsage, EventFeed, UsageKinds};
 pub use volumes::{Pruned, VolumeDraft, VolumeUsage, VolumeView};

@@ -1,8 +1,11 @@
 //! Use cases around networks; the ports of containers on them are in `ports`.
 
+mod limits;
 mod ports;
 mod set;
 mod settings;
+
+pub use limits::{LimitChange, LimitView};
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -146,7 +149,8 @@ impl Cloud {
         }
         let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
         let routes = self.0.parts.net.host_routes().await?;
-        let spec = resolve_network(&draft, &specs, &routes, &self.0.parts.pools)?;
+        let mut spec = resolve_network(&draft, &specs, &routes, &self.0.parts.pools)?;
+        spec.limit = limits::asked(&draft.options, &labels, spec.kind)?;
         let id = spec.id;
         let network = Network::new(caller.project, self.now(), labels, spec);
         let index = IndexKey::of::<Network>(&network.spec.name);

@@ -1,10 +1,12 @@
 //! The seam between what a host must have and what makes it so.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ipnet::IpNet;
 
-use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, insight::Insight, plan};
+use crate::{
+    Desired, DriverError, Flow, Observed, Publish, SandboxId, Step, Unsupported, insight::Insight, plan,
+};
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
 /// callers use a blocking thread. One caller at a time changes the machine ([`crate::Converger`] sees to it).
@@ -53,6 +55,14 @@ pub trait Driver: Send + Sync {
     /// # Errors
     /// [`DriverError::Observe`].
     fn observe(&self) -> Result<Observed, DriverError>;
+
+    /// Packets and bytes that each flow of the policy has decided, since it is there.
+    ///
+    /// # Errors
+    /// [`DriverError::Observe`].
+    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
+        Ok(BTreeMap::new())
+    }
 
     /// One change. Idempotent.
     ///

@@ -20,8 +20,10 @@ mod driver;
 mod error;
 mod fake;
 pub mod insight;
+mod limits;
 mod observed;
 mod plan;
+mod policy;
 mod step;
 mod types;
 
@@ -29,8 +31,10 @@ pub use converge::{Converger, Outcome};
 pub use driver::Driver;
 pub use error::{DriverError, Invalid, Unsupported};
 pub use fake::FakeDriver;
+pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
+pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Open, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,

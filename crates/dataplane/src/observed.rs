@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Port, PublishMap, SandboxId, Segment, Step};
+use crate::{Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,12 @@ pub struct Observed {
     pub rules: Option<String>,
     /// Listening ports that are there.
     pub publishes: PublishMap,
+    /// Bandwidth limits that are there, strays included.
+    pub limits: Limits,
+    /// Policy that is there; `None` when there is none, without entries when its rules were tampered with.
+    pub policy: Option<PolicyTable>,
+    /// Segments whose own traffic is subject to it, by link.
+    pub guarded: BTreeSet<String>,
 }
 
 impl Segment {
@@ -95,6 +101,7 @@ impl Observed {
                 self.segments.insert(segment.link.clone(), SeenSegment { tag: segment.tag() });
             }
             Step::DeleteSegment { link } => {
+                self.guarded.remove(link);
                 self.segments.remove(link);
             }
             Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
@@ -103,6 +110,14 @@ impl Observed {
             }
             Step::DeletePort { link } => {
                 self.ports.remove(link);
+                self.limits.ports.remove(link);
+            }
+            Step::ReplacePolicy { .. }
+            | Step::ClearPolicy
+            | Step::ChangePolicy { .. }
+            | Step::GuardSegment { .. } => crate::policy::note(self, step),
+            Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
+                self.limits.note(step)
             }
             Step::ReplaceRules { digest, publishes, .. } => {
                 self.rules = Some(digest.clone());

@@ -42,7 +42,10 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         let segments = desired.segments.clone();
         steps.push(Step::ReplaceRules { segments, publishes: publishes.clone(), digest: rules.to_owned() });
     }
+    crate::policy::plan(desired, observed, &mut steps);
+    crate::limits::queues(&desired.limits, &observed.limits, &mut steps);
     ports(desired, observed, &mut steps);
+    crate::limits::ports(desired, observed, &mut steps);
     if same_rules {
         let add = difference(&publishes, &observed.publishes);
         if !add.is_empty() {

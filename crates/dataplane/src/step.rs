@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use weft_model::NetworkId;
 
-use crate::{Port, PublishMap, Sandbox, SandboxId, Segment};
+use crate::{PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
 
 /// A change. A step carries all it needs; applying it looks nothing up in a desired value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,46 @@ pub enum Step {
     },
     /// Remove all rules.
     ClearRules,
+    /// Put all policy in place of all policy, at once.
+    ReplacePolicy {
+        /// It.
+        table: PolicyTable,
+    },
+    /// Remove all policy.
+    ClearPolicy,
+    /// Change policy, at once.
+    ChangePolicy {
+        /// This goes.
+        remove: PolicyTable,
+        /// This comes.
+        add: PolicyTable,
+    },
+    /// Subject a segment's own traffic to policy, or not any more.
+    GuardSegment {
+        /// Its link.
+        link: String,
+        /// Whether.
+        on: bool,
+    },
+    /// Make a shared queue, or bring it to its rates with what waits in it untouched.
+    PutQueue {
+        /// Its link.
+        link: String,
+        /// How.
+        queue: Queue,
+    },
+    /// Remove a shared queue that no port uses any more.
+    DeleteQueue {
+        /// Its link.
+        link: String,
+    },
+    /// Bring a port to its limits; the empty limit takes them away.
+    LimitPort {
+        /// Its link.
+        link: String,
+        /// How.
+        limit: PortLimit,
+    },
     /// Change listening ports, at once.
     ChangePublishes {
         /// These go; connections through them end.
@@ -92,6 +132,17 @@ impl fmt::Display for Step {
                 write!(f, "replace rules for {} segments, {} publishes", segments.len(), publishes.len())
             }
             Self::ClearRules => write!(f, "clear rules"),
+            Self::ReplacePolicy { table } => write!(f, "replace policy of {} flows", table.verdicts.len()),
+            Self::ClearPolicy => write!(f, "clear policy"),
+            Self::ChangePolicy { remove, add } => {
+                let count = |t: &PolicyTable| t.verdicts.len() + t.endpoints.len() + t.ranges.len();
+                write!(f, "take {} entries from policy and add {}", count(remove), count(add))
+            }
+            Self::GuardSegment { link, on: true } => write!(f, "guard segment {link}"),
+            Self::GuardSegment { link, on: false } => write!(f, "no longer guard segment {link}"),
+            Self::PutQueue { link, .. } => write!(f, "put queue {link}"),
+            Self::DeleteQueue { link } => write!(f, "delete queue {link}"),
+            Self::LimitPort { link, .. } => write!(f, "limit port {link}"),
             Self::ChangePublishes { remove, add } => {
                 write!(f, "unpublish {} and publish {} ports", remove.len(), add.len())
             }

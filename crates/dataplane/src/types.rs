@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_model::{ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
-use crate::Invalid;
+use crate::{Invalid, Limits, PolicyTable};
 
 /// A sandbox is known by the container whose network namespace it is.
 pub type SandboxId = ContainerId;
@@ -217,6 +217,15 @@ pub struct Desired {
     pub ports: BTreeMap<PortId, Port>,
     /// Ways in.
     pub publishes: BTreeSet<Publish>,
+    /// Bandwidth limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Policy between endpoints.
+    #[serde(skip)]
+    pub policy: PolicyTable,
+    /// Links of segments whose own traffic is subject to it.
+    #[serde(default)]
+    pub guarded: BTreeSet<String>,
 }
 
 /// The longest name of a link the kernel takes (`IFNAMSIZ` - 1).

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
+    Desired, Driver, DriverError, Flow, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
     Unsupported, Users,
 };
 use weft_sys::{
@@ -16,7 +16,9 @@ use weft_sys::{
     process,
 };
 
-use crate::{LinuxError, TABLE, host, links, observe, publish, reaper::Reaper, rules, sandbox};
+use crate::{
+    LinuxError, TABLE, host, limits, links, observe, policy, publish, reaper::Reaper, rules, sandbox,
+};
 
 /// The network of the namespace it was made in.
 #[derive(Debug)]
@@ -114,6 +116,13 @@ impl LinuxDriver {
                 socket.transact(&batch.finish())?;
                 forget(&mut socket, &before, &PublishMap::new())
             }
+            Step::ReplacePolicy { table } => policy::replace(&mut self.netfilter.lock(), table),
+            Step::ClearPolicy => policy::clear(&mut self.netfilter.lock()),
+            Step::ChangePolicy { remove, add } => policy::change(&mut self.netfilter.lock(), remove, add),
+            Step::GuardSegment { link, on } => policy::guard(&mut self.route.lock(), link, *on),
+            Step::PutQueue { link, queue } => limits::put_queue(&mut self.route.lock(), link, queue),
+            Step::DeleteQueue { link } => limits::delete_queue(&mut self.route.lock(), link),
+            Step::LimitPort { link, limit } => limits::limit_port(&mut self.route.lock(), link, limit),
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
         }
     }
@@ -248,6 +257,11 @@ impl Driver for LinuxDriver {
 
     fn observe(&self) -> Result<Observed, DriverError> {
         observe::observe(self).map_err(|error| DriverError::observe("links, rules and sandboxes", error))
+    }
+
+    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
+        policy::counters(&mut self.netfilter.lock())
+            .map_err(|error| DriverError::observe("the policy's counters", error))
     }
 
     fn apply(&self, step: &Step) -> Result<(), DriverError> {

@@ -60,6 +60,24 @@ pub enum LinuxError {
         /// What was asked for.
         what: String,
     },
+    /// A bandwidth limit needs what this kernel was built without.
+    #[error("bandwidth limits need {what}, which this kernel does not have")]
+    Lacking {
+        /// What.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: NetlinkError,
+    },
+    /// Policy within a bridge needs `br_netfilter`.
+    #[error("policy between containers needs the kernel module br_netfilter, which is not loaded")]
+    NoFilter,
+    /// More limited ports than a queue has classes.
+    #[error("queue {name} has no class left")]
+    Full {
+        /// Its name.
+        name: String,
+    },
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]
     Reaper(#[source] io::Error),

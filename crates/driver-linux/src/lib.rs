@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What is ours is known by its mark: links called `wfb`/`wfp` and 12 hex digits, bridges that people named themselves by
-//! their `ifalias`, the table `inet weft`, names in our own directory of namespaces. Nothing else is ever changed.
+//! their `ifalias`, the tables `inet weft` and `inet weft-policy`, names in our own directory of namespaces. Nothing else is ever changed.
 //! The `ifalias` also holds the digest of the last complete configuration: one dump of links tells all there is to know, without
 //! a visit to each namespace.
 //!
@@ -21,9 +21,11 @@ mod driver;
 mod error;
 mod explain;
 mod host;
+mod limits;
 mod links;
 mod mark;
 mod observe;
+mod policy;
 mod publish;
 mod reaper;
 mod rules;

@@ -88,11 +88,13 @@ pub(crate) fn foreign_bridge(socket: &mut Socket, name: &str) -> Result<Option<V
 pub(crate) fn create_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
     let path = driver.path(port.sandbox);
     let target = netns::open(&path)?;
-    let hairpin = host::bridged_packets_are_filtered();
+    let mut hairpin = host::bridged_packets_are_filtered();
     {
         let mut socket = driver.route.lock();
         let found = link::get(&mut *socket, bridge)?;
-        let master = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?.index;
+        let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
+        hairpin |= found.filtered;
+        let master = found.index;
         let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
         let far = Change { mac: Some(port.mac.0), mtu: Some(port.mtu), ..Change::default() };
         let peer = Peer { name: &port.ifname, netns: std::os::fd::AsFd::as_fd(&target), change: far };
@@ -142,11 +144,13 @@ fn clear_inside(driver: &LinuxDriver, port: &Port, path: &std::path::Path) -> Re
 
 /// Brings an existing port to its configuration.
 pub(crate) fn configure_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
-    let hairpin = host::bridged_packets_are_filtered();
+    let mut hairpin = host::bridged_packets_are_filtered();
     {
         let mut socket = driver.route.lock();
         let found = link::get(&mut *socket, bridge)?;
-        let master = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?.index;
+        let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
+        hairpin |= found.filtered;
+        let master = found.index;
         let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
         let modes = [link::isolate(&port.link, port.isolated), link::hairpin(&port.link, hairpin)];
         socket.transact(&[link::change(&port.link, &near)])?;

@@ -25,7 +25,7 @@ pub(crate) fn port(port: &Port, hairpin: bool) -> String {
 }
 
 /// `wf`, the kind's letter, 12 hex digits: what [`weft_dataplane::link_name`] makes.
-fn marked(name: &str, kind: char) -> bool {
+pub(crate) fn marked(name: &str, kind: char) -> bool {
     name.strip_prefix("wf")
         .and_then(|rest| rest.strip_prefix(kind))
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -52,13 +52,30 @@ pub(crate) fn as_port(link: &Link, hairpin: bool) -> Option<SeenPort> {
     Some(SeenPort { identity: identity.to_owned(), tag: tag.to_owned() })
 }
 
+/// The alias of a port of ours that was brought into hairpin mode, or out of it; `None` for other links.
+pub(crate) fn in_mode(link: &Link, hairpin: bool) -> Option<String> {
+    let ours = link.kind == Kind::Veth && marked(&link.name, 'p') && link.alias.starts_with(PORT);
+    let plain = link.alias.strip_suffix('+').unwrap_or(&link.alias);
+    ours.then(|| format!("{plain}{}", if hairpin { "+" } else { "" }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn link(name: &str, kind: Kind, alias: &str) -> Link {
         let (name, alias) = (name.to_owned(), alias.to_owned());
-        Link { index: 3, name, kind, up: true, master: Some(2), alias, mac: vec![], mtu: 1500 }
+        Link {
+            index: 3,
+            name,
+            kind,
+            up: true,
+            master: Some(2),
+            alias,
+            mac: vec![],
+            mtu: 1500,
+            filtered: false,
+        }
     }
 
     #[test]

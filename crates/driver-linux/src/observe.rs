@@ -11,7 +11,7 @@ use weft_sys::{
     netns, nft,
 };
 
-use crate::{LinuxError, TABLE, driver::LinuxDriver, host, mark, publish, rules};
+use crate::{LinuxError, TABLE, driver::LinuxDriver, host, limits, mark, policy, publish, rules};
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
@@ -29,15 +29,24 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
     let buried = driver.reaper.names();
-    for link in link::list(&mut *driver.route.lock())? {
+    let links = link::list(&mut *driver.route.lock())?;
+    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
+    observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
+    let filtered: Vec<u32> = links.iter().filter(|l| l.filtered).map(|l| l.index).collect();
+    for link in links {
         if buried.contains(&link.name) {
             continue;
         }
         if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {
             observed.segments.insert(link.name, SeenSegment { tag: tag.clone() });
         } else if let Some(segment) = mark::as_segment(&link) {
+            if link.filtered {
+                observed.guarded.insert(link.name.clone());
+            }
             observed.segments.insert(link.name, segment);
-        } else if let Some(port) = mark::as_port(&link, hairpin) {
+        } else if let Some(port) =
+            mark::as_port(&link, hairpin || link.master.is_some_and(|m| filtered.contains(&m)))
+        {
             observed.ports.insert(link.name, port);
         }
     }
@@ -46,6 +55,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
         observed.publishes = publishes(&mut netfilter)?;
         observed.rules = Some(digest);
     }
+    observed.policy = policy::observe(&mut netfilter)?;
     Ok(observed)
 }
 

@@ -22,6 +22,8 @@ ids! {
     NetworkId, NetworkIdKind, "network";
     /// Identifies a port.
     PortId, PortIdKind, "port";
+    /// Identifies a policy.
+    PolicyId, PolicyIdKind, "policy";
     /// Identifies one exec in a container.
     ExecId, ExecIdKind, "exec";
     /// Identifies a project.

@@ -12,8 +12,10 @@ mod gateway;
 mod host;
 mod ids;
 mod image;
+mod limit;
 mod meta;
 mod network;
+mod policy;
 mod port;
 mod project;
 mod volume;
@@ -25,10 +27,12 @@ pub use gateway::{GatewayMode, Gateways};
 pub use host::{HostSpec, HostStatus};
 pub use ids::*;
 pub use image::{ImageSpec, ImageStatus, NameTag, Reference, ReferenceError};
+pub use limit::{EGRESS_LABEL, INGRESS_LABEL, Rate, RateError, RateLimit};
 pub use meta::{Labels, Meta, Object, Resource, Scope};
 pub use network::{
     DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,
 };
+pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selector, SelectorError};
 pub use port::{
     MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol, PublishBinding,
 };
@@ -41,6 +45,8 @@ pub type Container = Object<ContainerSpec, ContainerStatus>;
 pub type Network = Object<NetworkSpec, NetworkStatus>;
 /// One attachment to a network.
 pub type Port = Object<PortSpec, PortStatus>;
+/// What may pass between endpoints.
+pub type Policy = Object<PolicySpec, PolicyStatus>;
 /// A named directory that outlives containers.
 pub type Volume = Object<VolumeSpec, VolumeStatus>;
 /// An image in the content store with the names that refer to it.

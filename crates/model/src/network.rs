@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_base::FreeName;
 
-use crate::{Gateways, Network, NetworkId, Resource, Scope};
+use crate::{Gateways, Network, NetworkId, RateLimit, Resource, Scope};
 
 /// How a network is made real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,6 +134,12 @@ pub struct NetworkSpec {
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     #[serde(default)]
     pub ifname_prefix: String,
+    /// How much may flow to and from all its ports together.
+    #[serde(default)]
+    pub limit: RateLimit,
+    /// What begins or ends at its ports needs a policy that allows it.
+    #[serde(default)]
+    pub closed: bool,
     /// Options as written.
     #[serde(default)]
     pub options: DriverOptions,

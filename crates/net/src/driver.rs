@@ -1,9 +1,9 @@
 //! A driver behind a pointer is a driver: lets the one concrete choice be made in `daemon`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
-use weft_dataplane::{Desired, Driver, DriverError, Observed, Publish, SandboxId, Step, Unsupported};
+use weft_dataplane::{Desired, Driver, DriverError, Flow, Observed, Publish, SandboxId, Step, Unsupported};
 
 pub(crate) struct Shared(pub(crate) Arc<dyn Driver>);
 
@@ -34,6 +34,9 @@ impl Driver for Shared {
     }
     fn observe(&self) -> Result<Observed, DriverError> {
         self.0.observe()
+    }
+    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
+        self.0.policy_counters()
     }
     fn apply(&self, step: &Step) -> Result<(), DriverError> {
         self.0.apply(step)

@@ -44,6 +44,8 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         attachable: false,
         predefined: false,
         ifname_prefix: String::new(),
+        limit: Default::default(),
+        closed: false,
         options: Default::default(),
         ipam_options: Default::default(),
     }
@@ -92,6 +94,7 @@ pub fn container(name: &str, networks: &[&NetworkSpec]) -> ContainerSpec {
         dns: DnsConfig::default(),
         extra_hosts: Vec::new(),
         links: Vec::new(),
+        limit: Default::default(),
         log: LogConfig { driver: "json-file".into(), options: Default::default() },
         restart: RestartPolicy::default(),
         auto_remove: false,

@@ -81,6 +81,7 @@ pub fn compile<'a>(
             }
         }
     }
+    out.desired.limits = crate::limits::compile(&out.desired, &networks, &containers);
     out
 }
 

@@ -60,6 +60,8 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         attachable: false,
         predefined: true,
         ifname_prefix: String::new(),
+        limit: weft_model::RateLimit::default(),
+        closed: false,
         options: Default::default(),
         ipam_options: Default::default(),
     })

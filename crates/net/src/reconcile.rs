@@ -28,14 +28,16 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_base::{Backoff, Tasks, chain};
-use weft_dataplane::{Converger, Desired, Driver, DriverError, Outcome, SandboxId, Step};
-use weft_model::{Container, ContainerId, Network, NetworkId, Port, PortId, PortOwner};
+use weft_dataplane::{Converger, Desired, Driver, DriverError, Flow, Outcome, SandboxId, Step};
+use weft_model::{Container, ContainerId, Network, NetworkId, Policy, PolicyId, Port, PortId, PortOwner};
 use weft_store::{
     Kv, StoreError, Stored, Table,
     reconcile::{Loop, Wake},
 };
 
-use crate::{Compiled, NetError, compile, driver::Shared, in_use, plan::HostDefaults};
+use crate::{
+    Compiled, NetError, compile, driver::Shared, in_use, plan::HostDefaults, policy::with_policy,
+};
 
 /// How the reconciler runs.
 #[derive(Clone, Debug)]
@@ -68,6 +70,8 @@ struct Ready {
     networks: BTreeMap<NetworkId, String>,
     /// Concerns everything.
     general: String,
+    /// What of the policy could not be made to hold.
+    policy: String,
 }
 
 /// A handle to the running reconciler. Cheap to clone.
@@ -79,6 +83,9 @@ struct Inner {
     networks: Table<Network>,
     ports: Table<Port>,
     containers: Table<Container>,
+    policies: Table<Policy>,
+    /// Which policy decides each flow, as of the last run.
+    owners: Mutex<BTreeMap<Flow, PolicyId>>,
     driver: Arc<dyn Driver>,
     state: Mutex<State>,
     /// The machine is to be looked at anew.
@@ -116,6 +123,8 @@ impl Net {
             networks: Table::new(Arc::clone(kv)),
             ports: Table::new(Arc::clone(kv)),
             containers: Table::new(Arc::clone(kv)),
+            policies: Table::new(Arc::clone(kv)),
+            owners: Mutex::default(),
             driver,
             state: Mutex::new(state),
             suspect: AtomicBool::new(false),
@@ -127,7 +136,13 @@ impl Net {
         let (me, wake) = (net.clone(), net.0.wake.clone());
         tasks.supervise("net", move || {
             let me = me.clone();
-            let prefixes = [me.0.networks.prefix(), me.0.ports.prefix(), me.0.containers.prefix()];
+            let tables = &me.0;
+            let prefixes = [
+                tables.networks.prefix(),
+                tables.ports.prefix(),
+                tables.containers.prefix(),
+                tables.policies.prefix(),
+            ];
             let looping = prefixes
                 .iter()
                 .fold(Loop::new("net").every(me.0.config.every).waking(wake.clone()), |looping, prefix| {
@@ -239,6 +254,34 @@ impl Net {
         if ports.is_empty() { Ok(()) } else { self.settled().await.map(drop) }
     }
 
+    /// Waits until policy is as the store has it now.
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] with the driver's reason.
+    pub async fn policy_ready(&self) -> Result<(), NetError> {
+        let ready = self.settled().await?;
+        data_plane(if ready.general.is_empty() { &ready.policy } else { &ready.general })
+    }
+
+    /// Packets and bytes that each policy has decided on this host, since its entries are there.
+    ///
+    /// # Errors
+    /// [`NetError::DataPlane`] when the data plane cannot be read.
+    pub async fn policy_counters(&self) -> Result<BTreeMap<PolicyId, (u64, u64)>, NetError> {
+        let driver = Arc::clone(&self.0.driver);
+        let read = tokio::task::spawn_blocking(move || driver.policy_counters()).await;
+        let failed = |error: &(dyn std::error::Error + 'static)| NetError::DataPlane(chain(error));
+        let seen = read.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        let owners = self.0.owners.lock();
+        let mut sums: BTreeMap<PolicyId, (u64, u64)> = BTreeMap::new();
+        for (flow, (packets, bytes)) in seen {
+            let Some(owner) = owners.get(&flow) else { continue };
+            let sum = sums.entry(*owner).or_default();
+            *sum = (sum.0 + packets, sum.1 + bytes);
+        }
+        Ok(sums)
+    }
+
     /// Waits for a run that saw all that was written before this call.
     async fn settled(&self) -> Result<Arc<Ready>, NetError> {
         let asked = self.0.kv.revision().await?;
@@ -269,6 +312,13 @@ impl Net {
             containers.iter().map(|c| &*c.value),
             &inner.config.host,
         );
+        let policies = inner.policies.list_shared().await?;
+        *inner.owners.lock() = with_policy(
+            &mut compiled,
+            networks.iter().map(|n| &*n.value),
+            containers.iter().map(|c| &*c.value),
+            policies.iter().map(|p| &*p.value),
+        );
         leave_out_refused(inner.driver.as_ref(), &mut compiled);
         let result = self.converge(compiled.desired.clone()).await;
         let report = Report::new(&compiled.desired, compiled.faults, result);
@@ -286,6 +336,7 @@ impl Net {
             ports: report.ports.clone(),
             networks: report.networks.clone(),
             general: report.general.clone(),
+            policy: report.policy.clone(),
         }));
         self.write_statuses(&networks, &ports, &report).await
     }
@@ -419,6 +470,8 @@ struct Report {
     healthy: bool,
     /// Concerns everything.
     general: String,
+    /// What of the policy could not be made to hold.
+    policy: String,
     ports: BTreeMap<PortId, String>,
     networks: BTreeMap<NetworkId, String>,
     sandboxes: BTreeMap<SandboxId, String>,
@@ -446,13 +499,13 @@ impl Report {
             report.healthy = false;
             let text = chain(&error);
             tracing::warn!(%step, error = %text, "a step towards the network failed");
-            report.blame(&step, text, &links);
+            report.blame(&step, text, &links, desired);
         }
         report.spread(desired);
         report
     }
 
-    fn blame(&mut self, step: &Step, text: String, links: &HashMap<&str, PortId>) {
+    fn blame(&mut self, step: &Step, text: String, links: &HashMap<&str, PortId>, desired: &Desired) {
         match step {
             Step::CreateSandbox { id, .. } => {
                 self.sandboxes.insert(*id, text);
@@ -460,16 +513,39 @@ impl Report {
             Step::PutSegment { id, .. } => {
                 self.networks.insert(*id, text);
             }
+            Step::LimitPort { link, .. } => {
+                if let Some(id) = links.get(link.as_str()) {
+                    self.ports.entry(*id).or_insert(text);
+                }
+            }
+            Step::GuardSegment { link, .. } => {
+                self.policy.clone_from(&text);
+                if let Some((id, _)) = desired.segments.iter().find(|(_, s)| s.link == *link) {
+                    self.networks.entry(*id).or_insert(text);
+                }
+            }
+            Step::PutQueue { link, .. } => {
+                let of = |id: &&NetworkId| crate::limits::queue_links(id).contains(link);
+                if let Some(id) = desired.segments.keys().find(of) {
+                    self.networks.entry(*id).or_insert(text);
+                }
+            }
             Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
                 if let Some(id) = links.get(port.link.as_str()) {
                     self.ports.insert(*id, text);
                 }
             }
-            Step::ReplaceRules { .. } | Step::ChangePublishes { .. } => self.general = text,
+            Step::ReplaceRules { .. }
+            | Step::ChangePublishes { .. }
+            | Step::ReplacePolicy { .. }
+            | Step::ChangePolicy { .. }
+            // Policy that was taken back and still stands would cut off who starts now.
+            | Step::ClearPolicy => self.general = text,
             // What could not be removed hurts nobody who is to start.
             Step::DeleteSandbox { .. }
             | Step::DeleteBrokenSandbox { .. }
             | Step::DeleteSegment { .. }
+            | Step::DeleteQueue { .. }
             | Step::DeletePort { .. }
             | Step::ClearRules => {}
         }

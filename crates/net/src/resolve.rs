@@ -64,6 +64,8 @@ fn spec(draft: &NetworkDraft, id: NetworkId, kind: NetworkKind, subnets: Vec<Sub
         attachable: draft.attachable,
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
+        limit: weft_model::RateLimit::default(),
+        closed: false,
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     }

@@ -78,7 +78,7 @@ pub fn request(flags: &CreateFlags, words: &[String], detach: bool, cwd: &Path) 
     // An empty word empties the image's entry point.
     config.some("Entrypoint", flags.entrypoint.as_ref().map(|e| [e]));
     config.some("WorkingDir", flags.workdir.as_ref());
-    config.some("Labels", Some(values::labels(&flags.label_file, &flags.label)?).filter(|l| !l.is_empty()));
+    config.some("Labels", Some(labels(flags)?).filter(|l| !l.is_empty()));
     config.some("StopSignal", flags.stop_signal.as_ref());
     config.some("StopTimeout", flags.stop_timeout);
     config.some("Healthcheck", health(&flags.watch)?);
@@ -94,6 +94,15 @@ pub fn request(flags: &CreateFlags, words: &[String], detach: bool, cwd: &Path) 
     config.some("HostConfig", Some(host.0));
     config.some("NetworkingConfig", Some(json!({"EndpointsConfig": endpoints})));
     Ok(Request { body: Value::Object(config.0), attach })
+}
+
+/// Docker's API has no field for a bandwidth limit: it goes as a label.
+fn labels(flags: &CreateFlags) -> anyhow::Result<std::collections::BTreeMap<String, String>> {
+    let mut labels = values::labels(&flags.label_file, &flags.label)?;
+    for (key, rate) in [("weft.ingress", &flags.network.ingress), ("weft.egress", &flags.network.egress)] {
+        labels.extend(rate.clone().map(|rate| (key.to_owned(), rate)));
+    }
+    Ok(labels)
 }
 
 fn attached(flags: &CreateFlags, detach: bool) -> anyhow::Result<[bool; 3]> {

@@ -238,6 +238,12 @@ pub struct NetworkFlags {
     /// Link-local address
     #[arg(long, value_name = "IP")]
     pub link_local_ip: Vec<String>,
+    /// Most that each interface may receive, such as 8mbit (a label, weft.ingress)
+    #[arg(long, value_name = "RATE")]
+    pub ingress: Option<String>,
+    /// Most that each interface may send (a label, weft.egress)
+    #[arg(long, value_name = "RATE")]
+    pub egress: Option<String>,
     /// MAC address
     #[arg(long, value_name = "MAC")]
     pub mac_address: Option<String>,

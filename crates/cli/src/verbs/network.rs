@@ -41,6 +41,8 @@ enum NetworkCommand {
     Graph(graph::GraphArgs),
     /// Grow a network's subnet, or give it a further one
     Set(network_set::SetArgs),
+    /// Show or change how much may flow to and from a network or a container
+    Limit(super::limit::LimitArgs),
     /// Plug a container into a network
     Connect(ConnectArgs),
     /// Unplug a container from a network
@@ -187,6 +189,7 @@ pub async fn network(context: &Context, args: NetworkArgs) -> anyhow::Result<()>
         NetworkCommand::Stats(args) => netstats::stats(context, args).await,
         NetworkCommand::Graph(args) => graph::graph(context, args).await,
         NetworkCommand::Set(args) => network_set::set(context, args).await,
+        NetworkCommand::Limit(args) => super::limit::limit(context, args).await,
         NetworkCommand::Connect(args) => connect(context, args).await,
         NetworkCommand::Disconnect(args) => {
             let path = format!("/networks/{}/disconnect", segment(&args.network));

@@ -16,6 +16,7 @@ mod networks;
 mod papers;
 mod policy;
 mod private;
+mod reach;
 mod remains;
 mod remap;
 

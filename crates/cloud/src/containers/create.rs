@@ -4,7 +4,8 @@ use weft_base::Name;
 use weft_engine::oci::CgroupVersion;
 use weft_model::{
     CgroupNs, Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels,
-    LogConfig, Meta, MountKind, Namespace, NetworkMode, Resources, RunRequest, SeccompChoice, Volume,
+    LogConfig, Meta, MountKind, Namespace, NetworkMode, RateLimit, Resources, RunRequest, SeccompChoice,
+    Volume,
 };
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
@@ -58,6 +59,11 @@ impl Cloud {
         })?;
         warnings.extend(self.validate(&spec)?);
         let mut spec = spec;
+        spec.limit = RateLimit::from_labels(&labels).map_err(|e| CloudError::Invalid(e.to_string()))?;
+        if !spec.limit.is_empty() && matches!(spec.network, NetworkMode::Host | NetworkMode::Container(_)) {
+            warnings
+                .push("Bandwidth limits are discarded for containers without a network of their own.".into());
+        }
         let host = self.engine().host();
         spec.resources = weft_engine::oci::granted(&spec.resources, host);
         swap_default(&mut spec.resources, host.swap_limit);
@@ -218,6 +224,7 @@ impl Cloud {
             dns: draft.dns,
             extra_hosts: draft.extra_hosts,
             links: draft.links,
+            limit: RateLimit::default(),
             log: self.log_config(draft.log),
             restart: draft.restart,
             auto_remove: draft.auto_remove,

@@ -39,6 +39,7 @@ pub(crate) fn spec() -> ContainerSpec {
         dns: DnsConfig::default(),
         extra_hosts: vec![],
         links: vec![],
+        limit: Default::default(),
         log: LogConfig { driver: "json-file".into(), options: [].into() },
         restart: RestartPolicy::default(),
         auto_remove: false,

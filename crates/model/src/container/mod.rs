@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use weft_base::Name;
 
-use crate::{Container, ContainerId, Resource, Scope};
+use crate::{Container, ContainerId, RateLimit, Resource, Scope};
 
 /// Where a container's output is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,9 @@ pub struct ContainerSpec {
     /// Legacy links, as written: `container:alias`.
     #[serde(default)]
     pub links: Vec<String>,
+    /// How much may flow by each of its interfaces.
+    #[serde(default)]
+    pub limit: RateLimit,
     /// Where its output goes.
     pub log: LogConfig,
     /// When it is started again.

@@ -6,8 +6,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-        LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
 };
 
@@ -43,6 +43,8 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Bytes.
     pub mtu: u32,
+    /// A bridge that shows what it forwards to the IP hooks, of both families.
+    pub filtered: bool,
 }
 
 /// Changes of an interface; what is `None` stays.
@@ -88,6 +90,29 @@ pub fn create_bridge(name: &str, change: &Change) -> Message {
     message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]));
     let flags = NLM_F_CREATE | NLM_F_EXCL;
     Message::route(&RouteNetlinkMessage::NewLink(message), flags, format!("create bridge {name}"))
+}
+
+/// Whether a bridge shows what it forwards to the IP hooks (`br_netfilter`), by itself, whatever holds for others.
+#[must_use]
+pub fn filter_bridged(name: &str, on: bool) -> Message {
+    let mut message = named(name);
+    let parts = vec![InfoBridge::NfCallIpTables(on), InfoBridge::NfCallIp6Tables(on)];
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Bridge),
+        LinkInfo::Data(InfoData::Bridge(parts)),
+    ]));
+    Message::route(&RouteNetlinkMessage::NewLink(message), 0, format!("change bridge {name}"))
+}
+
+/// A new intermediate functional block: a link that sends what is redirected to it back where it came from, through its own
+/// queue. Being there already is an error.
+#[must_use]
+pub fn create_ifb(name: &str, change: &Change) -> Message {
+    let mut message = named(name);
+    change.apply(&mut message);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Ifb)]));
+    let flags = NLM_F_CREATE | NLM_F_EXCL;
+    Message::route(&RouteNetlinkMessage::NewLink(message), flags, format!("create link {name}"))
 }
 
 /// The end of a new veth pair that appears in another namespace.
@@ -193,6 +218,7 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
         alias: String::new(),
         mac: Vec::new(),
         mtu: 0,
+        filtered: false,
     };
     for attribute in message.attributes {
         match attribute {
@@ -203,12 +229,20 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
-                    if let LinkInfo::Kind(kind) = info {
-                        link.kind = match kind {
-                            InfoKind::Bridge => Kind::Bridge,
-                            InfoKind::Veth => Kind::Veth,
-                            other => Kind::Other(other.to_string()),
-                        };
+                    match info {
+                        LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
+                        LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
+                        LinkInfo::Kind(other) => link.kind = Kind::Other(other.to_string()),
+                        LinkInfo::Data(InfoData::Bridge(parts)) => {
+                            let shown = |part: &InfoBridge| {
+                                matches!(
+                                    part,
+                                    InfoBridge::NfCallIpTables(true) | InfoBridge::NfCallIp6Tables(true)
+                                )
+                            };
+                            link.filtered = parts.iter().filter(|part| shown(part)).count() == 2;
+                        }
+                        _ => {}
                     }
                 }
             }

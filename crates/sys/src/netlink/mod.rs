@@ -17,6 +17,7 @@ pub mod detail;
 pub mod link;
 pub mod lookup;
 pub mod route;
+pub mod tc;
 
 pub use channel::{Answers, Channel, FakeChannel, Family, NetlinkError, Socket};
 use netlink_packet_core::{

@@ -19,6 +19,10 @@ pub struct Element {
     pub jump: Option<String>,
     /// This key is the first one after an interval.
     pub end: bool,
+    /// Of a counted verdict: the packet goes on (`return`), else it is dropped.
+    pub passes: bool,
+    /// What all keys map to that the map does not have; it has no key itself.
+    pub catchall: bool,
 }
 
 /// A rule as seen.
@@ -79,19 +83,50 @@ pub fn elements(
     }
 }
 
+/// What each element of a map of counted verdicts has counted: key, packets, bytes. Nothing where there is no such map.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn counters(
+    channel: &mut dyn Channel,
+    table: &str,
+    set: &Set,
+) -> Result<Vec<(Vec<u8>, u64, u64)>, NetlinkError> {
+    let attrs = Attrs::new().text(1, table).text(2, set.name);
+    match channel.query(&request(GETSETELEM, NLM_F_DUMP, &attrs, format!("read counters of {}", set.name))) {
+        Ok(answers) => Ok(answers.iter().flat_map(|(_, body)| decode_counters(body)).collect()),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn decode_counters(body: &[u8]) -> Vec<(Vec<u8>, u64, u64)> {
+    let list = body.get(4..).and_then(|attributes| attr::find(attributes, 3)).unwrap_or_default();
+    let one = |element: &[u8]| {
+        let key = attr::find(attr::find(element, 1)?, 1)?.to_vec();
+        let counter = attr::find(attr::find(element, 7)?, 2)?;
+        let number = |kind| Some(u64::from_be_bytes(attr::find(counter, kind)?.get(..8)?.try_into().ok()?));
+        Some((key, number(2)?, number(1)?))
+    };
+    attr::read(list).filter_map(|(_, element)| one(element)).collect()
+}
+
 fn decode_elements(body: &[u8]) -> Vec<Element> {
     let list = body.get(4..).and_then(|attributes| attr::find(attributes, 3)).unwrap_or_default();
     attr::read(list).filter_map(|(_, element)| decode_element(element)).collect()
 }
 
 fn decode_element(attributes: &[u8]) -> Option<Element> {
-    let key = attr::find(attr::find(attributes, 1)?, 1)?.to_vec();
+    let flags = attr::find(attributes, 3).and_then(attr::as_be32).unwrap_or_default();
+    let catchall = flags & 2 == 2;
+    let key = attr::find(attributes, 1).and_then(|key| attr::find(key, 1));
+    let key = key.or(catchall.then_some(&[]))?.to_vec();
     let value = attr::find(attributes, 2).unwrap_or_default();
     let data = attr::find(value, 1).unwrap_or_default().to_vec();
     let verdict = attr::find(value, 2).unwrap_or_default();
     let jump = attr::find(verdict, 2).and_then(attr::as_text).map(str::to_owned);
-    let end = attr::find(attributes, 3).and_then(attr::as_be32).is_some_and(|flags| flags & 1 == 1);
-    Some(Element { key, data, jump, end })
+    let passes = attr::find(verdict, 1).and_then(attr::as_be32) == Some(super::expr::RETURN.cast_unsigned());
+    Some(Element { key, data, jump, end: flags & 1 == 1, passes, catchall })
 }
 
 #[cfg(test)]

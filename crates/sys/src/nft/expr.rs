@@ -17,6 +17,8 @@ impl Reg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Meta {
+    /// The packet's mark, 32 bits.
+    Mark = 3,
     /// Name of the interface it came by, 16 bytes.
     Iifname = 6,
     /// Name of the interface it leaves by, 16 bytes.
@@ -35,10 +37,26 @@ pub enum Ct {
     State = 0,
     /// Bits of [`ct_status`].
     Status = 2,
+    /// Transport protocol number.
+    Protocol = 10,
+}
+
+/// Parts of a connection's tuples: what one direction of it looks like, whichever way the packet at hand goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Tuple {
+    /// Source port.
+    SourcePort = 11,
+    /// IPv4 source; goes on only if the connection is IPv4.
+    Source4 = 19,
+    /// IPv6 source; goes on only if the connection is IPv6.
+    Source6 = 21,
 }
 
 /// Bits of a connection's state, host order.
 pub mod ct_state {
+    /// Of no connection that is known.
+    pub const INVALID: u32 = 1;
     /// Answered.
     pub const ESTABLISHED: u32 = 2;
     /// An error message or a helper's connection.
@@ -77,8 +95,14 @@ pub enum Verdict {
 pub enum Expr {
     /// Loads context.
     Meta(Meta, Reg),
+    /// Sets context.
+    SetMeta(Meta, Reg),
     /// Loads connection record.
     Ct(Ct, Reg),
+    /// Loads a part of the connection's first (`false`) or answering (`true`) direction.
+    Tuple(Tuple, bool, Reg),
+    /// Loads bytes that are given.
+    Load(Vec<u8>, Reg),
     /// Loads bytes of the packet: base, offset, length.
     Payload(Base, u32, u32, Reg),
     /// Loads the type of the destination address (`RTN_*`, host order).
@@ -109,11 +133,23 @@ impl Expr {
         Attrs::new().text(1, name).nest(2, &data)
     }
 
+    /// As a set's expression: name and data, without a list around them.
+    pub(super) fn parts_of_set(&self) -> Attrs {
+        self.encode()
+    }
+
     fn parts(&self) -> (&'static str, Attrs) {
         let a = Attrs::new();
         match self {
             Self::Meta(key, reg) => ("meta", a.be32(1, reg.number()).be32(2, *key as u32)),
+            Self::SetMeta(key, reg) => ("meta", a.be32(2, *key as u32).be32(3, reg.number())),
             Self::Ct(key, reg) => ("ct", a.be32(1, reg.number()).be32(2, *key as u32)),
+            Self::Tuple(key, answer, reg) => {
+                ("ct", a.be32(1, reg.number()).be32(2, *key as u32).u8(3, u8::from(*answer)))
+            }
+            Self::Load(value, reg) => {
+                ("immediate", a.be32(1, reg.number()).nest(2, &Attrs::new().bytes(1, value)))
+            }
             Self::Payload(base, offset, length, reg) => {
                 ("payload", a.be32(1, reg.number()).be32(2, *base as u32).be32(3, *offset).be32(4, *length))
             }
@@ -160,6 +196,15 @@ impl Verdict {
         };
         Attrs::new().nest(2, &inner)
     }
+}
+
+/// `NFT_RETURN`.
+pub(super) const RETURN: i32 = -5;
+
+/// Data of a map's element that lets a packet go on (`return`), or drops it.
+pub(super) fn code_data(passes: bool) -> Attrs {
+    let code: i32 = if passes { RETURN } else { 0 };
+    Attrs::new().nest(2, &Attrs::new().be32(1, code.cast_unsigned()))
 }
 
 /// Data of a map's element that jumps.

@@ -15,7 +15,7 @@ pub mod seen;
 mod set;
 pub mod trace;
 
-pub use dump::{Element, RuleSeen, elements, rules};
+pub use dump::{Element, RuleSeen, counters, elements, rules};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 pub use set::{Field, Set, Shape};
 

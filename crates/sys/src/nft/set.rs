@@ -19,6 +19,8 @@ pub enum Field {
     Service,
     /// Interface name.
     Ifname,
+    /// 32 bits with a meaning of our own.
+    Mark,
 }
 
 impl Field {
@@ -29,12 +31,13 @@ impl Field {
             Self::Protocol => 12,
             Self::Service => 13,
             Self::Ifname => 41,
+            Self::Mark => 19,
         }
     }
 
     const fn length(self) -> u32 {
         match self {
-            Self::Ipv4 => 4,
+            Self::Ipv4 | Self::Mark => 4,
             Self::Ipv6 | Self::Ifname => 16,
             Self::Protocol => 1,
             Self::Service => 2,
@@ -51,8 +54,12 @@ pub enum Shape {
     Interval,
     /// Keys mapped to data.
     Map(&'static [Field]),
+    /// Ranges of keys mapped to data.
+    IntervalMap(&'static [Field]),
     /// Keys mapped to verdicts.
     Verdicts,
+    /// The same; each element counts packets and bytes.
+    CountedVerdicts,
 }
 
 /// A set or map of the table.
@@ -89,6 +96,7 @@ const MAP: u32 = 8;
 const INTERVAL: u32 = 4;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 const INTERVAL_END: u32 = 1;
+const CATCHALL: u32 = 2;
 
 impl Set {
     pub(super) fn encode(&self, table: &str, id: u32) -> Attrs {
@@ -100,6 +108,15 @@ impl Set {
             Shape::Plain => attrs(0),
             Shape::Interval => attrs(INTERVAL),
             Shape::Verdicts => attrs(MAP).be32(6, VERDICT_TYPE),
+            Shape::CountedVerdicts => {
+                // `NFTA_SET_EXPR`: each new element gets a copy.
+                let counter = super::expr::Expr::Counter.parts_of_set();
+                attrs(MAP).be32(6, VERDICT_TYPE).nest(17, &counter)
+            }
+            Shape::IntervalMap(data) => {
+                let (data, length) = describe(data);
+                attrs(MAP | INTERVAL).be32(6, data).be32(7, length)
+            }
             Shape::Map(data) => {
                 let (data, length) = describe(data);
                 attrs(MAP).be32(6, data).be32(7, length)
@@ -114,10 +131,17 @@ impl Set {
     }
 
     fn encode_element(&self, element: &Element) -> Attrs {
+        if element.catchall {
+            return Attrs::new().nest(2, &Attrs::new().bytes(1, &element.data)).be32(3, CATCHALL);
+        }
         let attrs = Attrs::new().nest(1, &Attrs::new().bytes(1, &element.key));
         let attrs = match (self.shape, &element.jump) {
             (Shape::Verdicts, Some(chain)) => attrs.nest(2, &super::expr::jump_data(chain)),
+            (Shape::CountedVerdicts, _) => attrs.nest(2, &super::expr::code_data(element.passes)),
             (Shape::Map(_), _) => attrs.nest(2, &Attrs::new().bytes(1, &element.data)),
+            (Shape::IntervalMap(_), _) if !element.end => {
+                attrs.nest(2, &Attrs::new().bytes(1, &element.data))
+            }
             _ => attrs,
         };
         if element.end { attrs.be32(3, INTERVAL_END) } else { attrs }

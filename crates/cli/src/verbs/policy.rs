@@ -1,0 +1,172 @@
+//! `policy …`: what may pass between containers.
+
+use clap::{Args, Subcommand, ValueEnum};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    client::segment,
+    context::Context,
+    output::{
+        self, Table,
+        human::{self, list, text},
+    },
+};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  weft policy add --from label=tier=web --to label=tier=db --protocol tcp --port 5432 allow\n  \
+    weft policy default web deny\n  weft policy add --from any --to name=db deny\n  weft policy ls\n\n\
+    A selector is any, outside, name=CONTAINER, label=KEY[=VALUE] or network=NETWORK. A deny wins over an allow; without \
+    either a connection passes, unless one of its ends is on a network whose default is deny. Answers always pass."
+)]
+pub struct PolicyArgs {
+    #[command(subcommand)]
+    command: PolicyCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum PolicyCommand {
+    /// Make a policy
+    Add(AddArgs),
+    /// List policies
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Remove policies
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// Their ids, or the beginnings of them
+        #[arg(required = true, value_name = "POLICY")]
+        policies: Vec<String>,
+    },
+    /// Everything about a policy
+    Inspect {
+        /// Its id, or the beginning of it
+        policy: String,
+    },
+    /// What policies have decided, in packets and bytes of both directions
+    Counters,
+    /// What holds on a network for connections that no policy speaks of
+    Default {
+        /// The network
+        network: String,
+        /// Whether they pass
+        action: Verdict,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Verdict {
+    /// They pass
+    Allow,
+    /// They are dropped
+    Deny,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct AddArgs {
+    /// Who begins the connection
+    #[arg(long, value_name = "SELECTOR")]
+    from: String,
+    /// Who is reached
+    #[arg(long, value_name = "SELECTOR")]
+    to: String,
+    /// Only this protocol: tcp, udp, sctp, icmp
+    #[arg(long)]
+    protocol: Option<String>,
+    /// Only these ports, as the container has them: N or N-M
+    #[arg(long, value_name = "PORT")]
+    port: Option<String>,
+    /// What becomes of it
+    action: Verdict,
+}
+
+/// `policy …`.
+pub async fn policy(context: &Context, args: PolicyArgs) -> anyhow::Result<()> {
+    let native = context.native();
+    match args.command {
+        PolicyCommand::Add(args) => {
+            let body = json!({
+                "from": args.from, "to": args.to, "protocol": args.protocol, "ports": args.port,
+                "action": args.action.word(),
+            });
+            let answer: Value = native.post("/v1/policies").json(&body).fetch().await?;
+            let id = text(&answer["policy"]["spec"], "id");
+            if context.json { output::json(&answer) } else { output::line(id) }
+        }
+        PolicyCommand::Ls => ls(context, &native.get("/v1/policies").fetch().await?),
+        PolicyCommand::Rm { policies } => {
+            let act = |id: &str| {
+                let call = native.delete(format!("/v1/policies/{}", segment(id)));
+                async move { call.done().await }
+            };
+            context.each(&policies, act).await
+        }
+        PolicyCommand::Inspect { policy } => {
+            let view: Value = native.get(format!("/v1/policies/{}", segment(&policy))).fetch().await?;
+            output::json(&view)
+        }
+        PolicyCommand::Counters => counters(context, &native.get("/v1/policies").fetch().await?),
+        PolicyCommand::Default { network, action } => {
+            let path = format!("/v1/policies/default/{}", segment(&network));
+            let body = json!({"action": action.word()});
+            let answer: Value = native.call(Method::PUT, path).json(&body).fetch().await?;
+            if context.json { output::json(&answer) } else { output::line(text(&answer, "network")) }
+        }
+    }
+}
+
+/// `tcp 80-90`.
+fn traffic(spec: &Value) -> String {
+    let protocol = spec["protocol"].as_str().unwrap_or("all");
+    match (spec["ports"]["start"].as_u64(), spec["ports"]["end"].as_u64()) {
+        (Some(start), Some(end)) if start == end => format!("{protocol} {start}"),
+        (Some(start), Some(end)) => format!("{protocol} {start}-{end}"),
+        _ => protocol.to_owned(),
+    }
+}
+
+fn ls(context: &Context, views: &Value) -> anyhow::Result<()> {
+    if context.json {
+        return output::json(views);
+    }
+    let mut table = Table::new(&["POLICY", "FROM", "TO", "TRAFFIC", "ACTION"]);
+    for view in list(views) {
+        let spec = &view["policy"]["spec"];
+        table.row([
+            human::short(text(spec, "id")),
+            text(view, "from").into(),
+            text(view, "to").into(),
+            traffic(spec),
+            text(spec, "action").into(),
+        ]);
+    }
+    table.print()
+}
+
+fn counters(context: &Context, views: &Value) -> anyhow::Result<()> {
+    if context.json {
+        let one = |v: &Value| json!({"id": v["policy"]["spec"]["id"], "packets": v["packets"], "bytes": v["bytes"]});
+        return output::json(&list(views).iter().map(one).collect());
+    }
+    let mut table = Table::new(&["POLICY", "ACTION", "PACKETS", "BYTES"]);
+    for view in list(views) {
+        let spec = &view["policy"]["spec"];
+        table.row([
+            human::short(text(spec, "id")),
+            text(spec, "action").into(),
+            view["packets"].to_string(),
+            view["bytes"].to_string(),
+        ]);
+    }
+    table.print()
+}

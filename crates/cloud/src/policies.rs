@@ -1,0 +1,192 @@
+//! Use cases around policy: what may pass between endpoints, and what holds for a network without a policy that fits.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use weft_model::{
+    Labels, Network, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec, PortRange, Selector,
+};
+use weft_store::{Stored, Table};
+
+use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
+
+/// A policy as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyDraft {
+    /// Who begins: a selector, `network=` by name or id.
+    pub from: String,
+    /// Who is reached.
+    pub to: String,
+    /// `tcp`, `udp`, `sctp`, `icmp`; all when absent.
+    pub protocol: Option<String>,
+    /// `80` or `80-90`; all when absent.
+    pub ports: Option<String>,
+    /// What becomes of it.
+    pub action: PolicyAction,
+}
+
+/// A policy and what it has decided on this host.
+#[derive(Clone, Debug)]
+pub struct PolicyView {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// Its selectors with names of networks where they have one: from, to.
+    pub shown: [String; 2],
+    /// Packets and bytes, both ways.
+    pub counted: (u64, u64),
+}
+
+fn ports(text: &str) -> Result<PortRange> {
+    let invalid =
+        || CloudError::Invalid(format!("invalid port range {text:?}: N or N-M of 1 to 65535 is expected"));
+    let (start, end) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(invalid);
+    let range = PortRange { start: number(start)?, end: number(end)? };
+    if range.start <= range.end { Ok(range) } else { Err(invalid()) }
+}
+
+impl Cloud {
+    fn policies(&self) -> Table<Policy> {
+        Table::new(Arc::clone(self.kv()))
+    }
+
+    async fn selector(&self, caller: &Caller, text: &str) -> Result<Selector> {
+        if let Some(name) = text.strip_prefix("network=") {
+            return Ok(Selector::Network(self.network_find(caller, name).await?.spec.id));
+        }
+        text.parse().map_err(|e: weft_model::SelectorError| CloudError::Invalid(e.to_string()))
+    }
+
+    /// Makes a policy; answers when the kernel has it. One that cannot be made to hold is taken back.
+    pub async fn policy_create(&self, caller: &Caller, draft: PolicyDraft) -> Result<Arc<Policy>> {
+        // A policy speaks of every container of this host.
+        caller.authorise(Action::Host, caller.project)?;
+        let protocol = draft.protocol.as_deref().map(str::parse::<PolicyProtocol>).transpose();
+        let protocol = protocol.map_err(CloudError::Invalid)?;
+        let ports = draft.ports.as_deref().map(ports).transpose()?;
+        if ports.is_some() && matches!(protocol, None | Some(PolicyProtocol::Icmp)) {
+            return Err(CloudError::Invalid("ports need a protocol that has them: tcp, udp or sctp".into()));
+        }
+        let (from, to) = (self.selector(caller, &draft.from).await?, self.selector(caller, &draft.to).await?);
+        if from == Selector::Outside && to == Selector::Outside {
+            return Err(CloudError::Invalid("what passes from outside to outside is no container's".into()));
+        }
+        let spec = PolicySpec { id: PolicyId::new(), from, to, protocol, ports, action: draft.action };
+        let same = |p: &PolicySpec| PolicySpec { id: spec.id, ..p.clone() } == spec;
+        if let Some(other) = self.policies().list_shared().await?.iter().find(|p| same(&p.spec)) {
+            return Err(CloudError::Conflict(format!("policy {} says so already", other.spec.id.short())));
+        }
+        let policy = Policy::new(caller.project, self.now(), Labels::new(), spec);
+        self.policies().create(&policy).await?;
+        if let Err(failed) = self.0.parts.net.policy_ready().await {
+            self.policies().delete(&policy.spec.id).await?;
+            return Err(failed.into());
+        }
+        Ok(Arc::new(policy))
+    }
+
+    /// All policies that the caller sees, by age, with what they have decided.
+    pub async fn policy_list(&self, caller: &Caller) -> Result<Vec<PolicyView>> {
+        let policies = self.policies().list_shared().await?;
+        let networks = self.0.networks.list_shared().await?;
+        let counted = self.0.parts.net.policy_counters().await?;
+        let names: BTreeMap<_, _> = networks.iter().map(|n| (n.spec.id, n.spec.name.to_string())).collect();
+        let shown = |selector: &Selector| match selector {
+            Selector::Network(id) => {
+                names.get(id).map_or_else(|| selector.to_string(), |n| format!("network={n}"))
+            }
+            other => other.to_string(),
+        };
+        let mut views: Vec<PolicyView> = policies
+            .iter()
+            .filter(|p| caller.sees(p.meta.project))
+            .map(|p| PolicyView {
+                policy: Arc::clone(&p.value),
+                shown: [shown(&p.spec.from), shown(&p.spec.to)],
+                counted: counted.get(&p.spec.id).copied().unwrap_or_default(),
+            })
+            .collect();
+        views.sort_by_key(|view| (view.policy.meta.created, view.policy.spec.id));
+        Ok(views)
+    }
+
+    /// One policy, by its id or the beginning of it.
+    pub async fn policy_view(&self, caller: &Caller, text: &str) -> Result<PolicyView> {
+        let id = self.policy_find(caller, text).await?.spec.id;
+        let views = self.policy_list(caller).await?;
+        views.into_iter().find(|view| view.policy.spec.id == id).ok_or_else(|| missing(text))
+    }
+
+    async fn policy_find(&self, caller: &Caller, text: &str) -> Result<Stored<Policy>> {
+        let policies = self.policies().list_shared().await?;
+        let fits =
+            |p: &&Stored<Policy>| caller.sees(p.meta.project) && p.spec.id.to_string().starts_with(text);
+        let mut fitting = policies.iter().filter(|_| !text.is_empty()).filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            (Some(_), Some(_)) => Err(CloudError::Invalid(format!("policy {text} is ambiguous"))),
+            (None, _) => Err(missing(text)),
+        }
+    }
+
+    /// Removes a policy; answers when the kernel has forgotten it.
+    pub async fn policy_remove(&self, caller: &Caller, text: &str) -> Result<PolicyId> {
+        let found = self.policy_find(caller, text).await?;
+        caller.authorise(Action::Host, found.meta.project)?;
+        self.policies().delete(&found.spec.id).await?;
+        self.0.parts.net.policy_ready().await?;
+        Ok(found.spec.id)
+    }
+
+    /// Says whether what begins or ends on a network passes without a policy that allows it.
+    pub async fn policy_default(
+        &self,
+        caller: &Caller,
+        text: &str,
+        action: PolicyAction,
+    ) -> Result<Arc<Network>> {
+        let found = self.network_find(caller, text).await?;
+        let needed = if found.spec.predefined { Action::Host } else { Action::Write };
+        caller.authorise(needed, found.meta.project)?;
+        if found.spec.kind != weft_model::NetworkKind::Bridge {
+            return Err(CloudError::Invalid("policy is for bridge networks".into()));
+        }
+        let id = found.spec.id;
+        let set = |closed: bool| async move {
+            let write = self.0.networks.update(&id, |network| {
+                let changed = network.spec.closed != closed;
+                network.spec.closed = closed;
+                network.meta.generation += u64::from(changed);
+                changed
+            });
+            match write.await {
+                Err(error) if error.conflict().is_some() => Err(CloudError::not_found(Kind::Network, text)),
+                other => Ok(other?),
+            }
+        };
+        let stored = set(action == PolicyAction::Deny).await?;
+        if let Err(failed) = self.0.parts.net.policy_ready().await {
+            set(found.spec.closed).await?;
+            return Err(failed.into());
+        }
+        Ok(stored.value)
+    }
+}
+
+fn missing(text: &str) -> CloudError {
+    CloudError::Missing(format!("No such policy: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_read() {
+        assert_eq!(ports("80").unwrap(), PortRange { start: 80, end: 80 });
+        assert_eq!(ports("80-90").unwrap(), PortRange { start: 80, end: 90 });
+        for bad in ["", "0", "90-80", "80-", "-80", "65536", "http", "1-2-3"] {
+            let error = ports(bad).unwrap_err().to_string();
+            assert!(error.starts_with("invalid port range"), "{error}");
+        }
+    }
+}

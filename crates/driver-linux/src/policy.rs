@@ -1,0 +1,335 @@
+//! Policy between endpoints: a table of its own, `inet weft-policy`, that stands only while there is policy.
+//!
+//! ```text
+//!  forward (before the chain of the same hook in table weft)
+//!    class4, class6     address : class           0 for all others
+//!    ranges_tcp, …      range of ports : range
+//!    verdicts           from . to . protocol . port : drop | return      counted
+//! ```
+//!
+//! Each packet is judged as a part of its connection: who began it, who answers it (after translation) and the port that
+//! answers. So answers pass with the question, a changed policy takes hold of connections that run, and the counters count
+//! both ways. `return` goes on to the rules of table `weft`: policy opens nothing that isolation closes.
+//!
+//! Packets within a bridge come by here only where the bridge shows them to the IP hooks (`br_netfilter`). That is switched
+//! on for single bridges that have policy, not for the machine. The bridge family of nftables would not need it, but has no
+//! connection tracking on many kernels and so could not tell an answer from a question.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable};
+use weft_model::{PortRange, Protocol};
+use weft_sys::{
+    netlink::{
+        Channel, Socket,
+        link::{self, Change},
+    },
+    nft::{
+        self, Batch, Element, Field, Hook, HookPoint, Set, Shape,
+        expr::{Base, Ct, Expr, Meta, Reg, Tuple, Verdict, ct_state},
+    },
+};
+
+use crate::{LinuxError, mark, publish::number};
+
+/// The table.
+const TABLE: &str = "weft-policy";
+const CHAIN: &str = "forward";
+/// Before the chain `forward` of table `weft`, which accepts.
+const HOOK: Hook = Hook { kind: "filter", point: HookPoint::Forward, priority: -5 };
+
+const CLASS: Shape = Shape::Map(&[Field::Mark]);
+const CLASS4: Set = Set { name: "class4", key: &[Field::Ipv4], shape: CLASS };
+const CLASS6: Set = Set { name: "class6", key: &[Field::Ipv6], shape: CLASS };
+const VERDICTS: Set = Set {
+    name: "verdicts",
+    key: &[Field::Mark, Field::Mark, Field::Protocol, Field::Mark],
+    shape: Shape::CountedVerdicts,
+};
+const RANGE: Shape = Shape::IntervalMap(&[Field::Mark]);
+const RANGES: [(Protocol, Set); 3] = [
+    (Protocol::Tcp, Set { name: "ranges_tcp", key: &[Field::Service], shape: RANGE }),
+    (Protocol::Udp, Set { name: "ranges_udp", key: &[Field::Service], shape: RANGE }),
+    (Protocol::Sctp, Set { name: "ranges_sctp", key: &[Field::Service], shape: RANGE }),
+];
+
+fn sets() -> Vec<Set> {
+    let ranges = RANGES.iter().map(|(_, set)| *set);
+    [CLASS4, CLASS6, VERDICTS].into_iter().chain(ranges).collect()
+}
+
+/// A range as one value, first and last port; no port alone looks like it, since its second half is zero.
+fn range_mark(range: PortRange) -> Vec<u8> {
+    [range.start.to_be_bytes(), range.end.to_be_bytes()].concat()
+}
+
+fn port_field(ports: Option<PortRange>) -> Vec<u8> {
+    match ports {
+        None => vec![0; 4],
+        Some(PortRange { start, end }) if start == end => [start.to_be_bytes(), [0; 2]].concat(),
+        Some(range) => range_mark(range),
+    }
+}
+
+fn key(flow: &Flow) -> Vec<u8> {
+    let [from, to] = [flow.from, flow.to].map(u32::to_ne_bytes);
+    [&from[..], &to, &[flow.protocol, 0, 0, 0], &port_field(flow.ports)].concat()
+}
+
+fn flow(key: &[u8]) -> Option<Flow> {
+    let word = |at: usize| Some(u32::from_ne_bytes(key.get(at..at + 4)?.try_into().ok()?));
+    let half = |at: usize| Some(u16::from_be_bytes(key.get(at..at + 2)?.try_into().ok()?));
+    let ports = match (half(12)?, half(14)?) {
+        (0, 0) => None,
+        (port, 0) => Some(PortRange { start: port, end: port }),
+        (start, end) => Some(PortRange { start, end }),
+    };
+    Some(Flow { from: word(0)?, to: word(4)?, protocol: *key.get(8)?, ports })
+}
+
+/// The elements of each set.
+fn encode(table: &PolicyTable) -> Vec<(Set, Vec<Element>)> {
+    let mut all: Vec<(Set, Vec<Element>)> = Vec::new();
+    for (set, v4) in [(CLASS4, true), (CLASS6, false)] {
+        let of = |(ip, class): (&IpAddr, &u32)| {
+            let key = match ip {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            let element = Element { key, data: class.to_ne_bytes().to_vec(), ..Element::default() };
+            (ip.is_ipv4() == v4).then_some(element)
+        };
+        all.push((set, table.endpoints.iter().filter_map(of).collect()));
+    }
+    for (protocol, set) in RANGES {
+        let mut elements = Vec::new();
+        for (_, range) in table.ranges.iter().filter(|(p, _)| *p == protocol) {
+            let key = range.start.to_be_bytes().to_vec();
+            elements.push(Element { key, data: range_mark(*range), ..Element::default() });
+            if let Some(after) = range.end.checked_add(1) {
+                elements.push(Element { key: after.to_be_bytes().to_vec(), end: true, ..Element::default() });
+            }
+        }
+        all.push((set, elements));
+    }
+    let verdict =
+        |(f, passes): (&Flow, &bool)| Element { key: key(f), passes: *passes, ..Element::default() };
+    all.push((VERDICTS, table.verdicts.iter().map(verdict).collect()));
+    all.retain(|(_, elements)| !elements.is_empty());
+    all
+}
+
+const FROM: Reg = Reg(0);
+const TO: Reg = Reg(1);
+const PROTOCOL: Reg = Reg(2);
+const PORT: Reg = Reg(3);
+const SCRATCH: Reg = Reg(4);
+/// Behind [`SCRATCH`], which takes an IPv6 address.
+const KEPT: Reg = Reg(8);
+
+fn family(v6: bool) -> Vec<Expr> {
+    let number = if v6 { 10 } else { 2 };
+    vec![Expr::Meta(Meta::Nfproto, SCRATCH), Expr::Cmp(SCRATCH, true, vec![number])]
+}
+
+/// The classes of who began the connection and of who answers it.
+///
+/// Each goes through the packet's mark, which is put back before the rule looks anything up: `nft list` cannot read a key that
+/// is put together from looked-up values, whose length it does not know, and ends with a failed assertion; a mark has a length.
+/// Nothing can end the rule between taking the mark and putting it back.
+fn classes(v6: bool) -> Vec<Expr> {
+    let (source, set) = if v6 { (Tuple::Source6, CLASS6) } else { (Tuple::Source4, CLASS4) };
+    let class = |answer, to| [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to)];
+    let found = [class(false, FROM), class(true, TO)].concat();
+    [family(v6), found, measured(&[FROM, TO])].concat()
+}
+
+/// Takes looked-up values through the mark.
+fn measured(values: &[Reg]) -> Vec<Expr> {
+    let through =
+        values.iter().flat_map(|reg| [Expr::SetMeta(Meta::Mark, *reg), Expr::Meta(Meta::Mark, *reg)]);
+    let kept = std::iter::once(Expr::Meta(Meta::Mark, KEPT));
+    kept.chain(through).chain([Expr::SetMeta(Meta::Mark, KEPT)]).collect()
+}
+
+/// The rules: what for, how.
+fn rules() -> Vec<(String, Vec<Expr>)> {
+    let mut rules = Vec::new();
+    let mut rule = |comment: &str, parts: &[Vec<Expr>]| rules.push((comment.to_owned(), parts.concat()));
+    let protocol = || vec![Expr::Ct(Ct::Protocol, PROTOCOL)];
+    let no = |reg| vec![Expr::Load(vec![0; 4], reg)];
+    let answering = |reg| vec![Expr::Tuple(Tuple::SourcePort, true, reg)];
+    let judge = || vec![Expr::VerdictMap(VERDICTS.name, FROM)];
+    let drop_it = || vec![Expr::Counter, Expr::Verdict(Verdict::Drop)];
+    for v6 in [false, true] {
+        let (set, length, places) = if v6 { (CLASS6, 16, [8, 24]) } else { (CLASS4, 4, [12, 16]) };
+        for place in places {
+            let invalid = vec![
+                Expr::Ct(Ct::State, FROM),
+                Expr::And(FROM, ct_state::INVALID.to_ne_bytes().to_vec()),
+                Expr::Cmp(FROM, false, vec![0; 4]),
+                Expr::Payload(Base::Network, place, length, SCRATCH),
+                Expr::Map(set.name, SCRATCH, FROM),
+                Expr::Cmp(FROM, false, OUTSIDE.to_ne_bytes().to_vec()),
+            ];
+            rule("of no connection", &[family(v6), invalid, drop_it()]);
+        }
+        rule("by port", &[classes(v6), protocol(), answering(PORT), judge()]);
+        for (ranged, set) in RANGES {
+            let only = vec![Expr::Cmp(PROTOCOL, true, vec![number(ranged)])];
+            let range = vec![Expr::Map(set.name, SCRATCH, PORT)];
+            let range = [answering(SCRATCH), range, measured(&[PORT])].concat();
+            rule("by range of ports", &[protocol(), only, classes(v6), range, judge()]);
+        }
+        rule("by protocol", &[classes(v6), protocol(), no(PORT), judge()]);
+        rule("by endpoints", &[classes(v6), no(PROTOCOL), no(PORT), judge()]);
+        for end in [FROM, TO] {
+            let closed = CLOSED.to_ne_bytes().to_vec();
+            let closed = vec![Expr::And(end, closed), Expr::Cmp(end, false, vec![0; 4])];
+            rule("closed", &[classes(v6), closed, drop_it()]);
+        }
+    }
+    rules
+}
+
+/// Puts all policy in place of all policy.
+pub(crate) fn replace(socket: &mut Socket, table: &PolicyTable) -> Result<(), LinuxError> {
+    let mut batch = Batch::new(TABLE);
+    batch.add_table();
+    batch.delete_table();
+    batch.add_table();
+    batch.add_chain(CHAIN, Some(HOOK));
+    for set in sets() {
+        batch.add_set(&set);
+    }
+    let others = Element { data: OUTSIDE.to_ne_bytes().to_vec(), catchall: true, ..Element::default() };
+    for set in [CLASS4, CLASS6] {
+        batch.add_elements(&set, std::slice::from_ref(&others));
+    }
+    for (set, elements) in encode(table) {
+        batch.add_elements(&set, &elements);
+    }
+    for (comment, exprs) in rules() {
+        batch.add_rule(CHAIN, &comment, &exprs);
+    }
+    Ok(socket.transact(&batch.finish())?)
+}
+
+/// Removes the table.
+pub(crate) fn clear(socket: &mut Socket) -> Result<(), LinuxError> {
+    let mut batch = Batch::new(TABLE);
+    batch.add_table();
+    batch.delete_table();
+    Ok(socket.transact(&batch.finish())?)
+}
+
+/// Changes elements, at once.
+pub(crate) fn change(socket: &mut Socket, remove: &PolicyTable, add: &PolicyTable) -> Result<(), LinuxError> {
+    let messages = |remove: &PolicyTable, add: &PolicyTable| {
+        let mut batch = Batch::new(TABLE);
+        for (set, elements) in encode(remove) {
+            batch.delete_elements(&set, &elements);
+        }
+        for (set, elements) in encode(add) {
+            batch.add_elements(&set, &elements);
+        }
+        batch.finish()
+    };
+    if socket.transact(&messages(remove, add)).is_err() {
+        // Something is not as remembered: from what is there to what it was to become.
+        let have = elements(socket)?;
+        let mut want = have.without(remove);
+        let over = |table: &mut PolicyTable| {
+            table.endpoints.extend(&add.endpoints);
+            table.ranges.extend(&add.ranges);
+            table.verdicts.extend(&add.verdicts);
+        };
+        over(&mut want);
+        socket.transact(&messages(&have.without(&want), &want.without(&have)))?;
+    }
+    Ok(())
+}
+
+/// The policy that is there; `None` where there is none, or its rules are not ours.
+pub(crate) fn observe(socket: &mut Socket) -> Result<Option<PolicyTable>, LinuxError> {
+    let Some(seen) = nft::rules(socket, TABLE)? else { return Ok(None) };
+    let mut scratch = Batch::new(TABLE);
+    let ours = rules().into_iter().map(|(comment, exprs)| scratch.add_rule(CHAIN, &comment, &exprs));
+    let same = seen.iter().map(|rule| &rule.tag).eq(ours.collect::<Vec<_>>().iter());
+    let mut whole = same;
+    for set in [CLASS4, CLASS6] {
+        let elements = nft::elements(socket, TABLE, &set)?.unwrap_or_default();
+        whole &= elements.iter().any(|e| e.catchall);
+    }
+    // A table that was tampered with is one without entries: it is replaced or cleared, never changed.
+    if whole { Ok(Some(elements(socket)?)) } else { Ok(Some(PolicyTable::default())) }
+}
+
+fn elements(socket: &mut Socket) -> Result<PolicyTable, LinuxError> {
+    let mut table = PolicyTable::default();
+    for set in [CLASS4, CLASS6] {
+        for element in nft::elements(socket, TABLE, &set)?.unwrap_or_default() {
+            let ip = match element.key.len() {
+                4 => <[u8; 4]>::try_from(&element.key[..]).ok().map(IpAddr::from),
+                16 => <[u8; 16]>::try_from(&element.key[..]).ok().map(IpAddr::from),
+                _ => None,
+            };
+            let class = <[u8; 4]>::try_from(&element.data[..]).ok().map(u32::from_ne_bytes);
+            table.endpoints.extend(ip.zip(class));
+        }
+    }
+    for (protocol, set) in RANGES {
+        for element in nft::elements(socket, TABLE, &set)?.unwrap_or_default() {
+            if let [a, b, c, d] = element.data[..] {
+                let (start, end) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                table.ranges.insert((protocol, PortRange { start, end }));
+            }
+        }
+    }
+    for element in nft::elements(socket, TABLE, &VERDICTS)?.unwrap_or_default() {
+        table.verdicts.extend(flow(&element.key).map(|flow| (flow, element.passes)));
+    }
+    Ok(table)
+}
+
+/// What each flow has decided: packets and bytes.
+pub(crate) fn counters(socket: &mut Socket) -> Result<BTreeMap<Flow, (u64, u64)>, LinuxError> {
+    let seen = nft::counters(socket, TABLE, &VERDICTS)?;
+    Ok(seen.iter().filter_map(|(key, packets, bytes)| Some((flow(key)?, (*packets, *bytes)))).collect())
+}
+
+/// Subjects what a bridge forwards to policy, or not any more; its ports need hairpin mode while it is (see
+/// [`crate::host::bridged_packets_are_filtered`]).
+pub(crate) fn guard(socket: &mut Socket, name: &str, on: bool) -> Result<(), LinuxError> {
+    let found = link::get(socket, name)?.ok_or_else(|| LinuxError::NoLink { name: name.to_owned() })?;
+    if on && !std::fs::exists("/proc/sys/net/bridge").unwrap_or_default() {
+        return Err(LinuxError::NoFilter);
+    }
+    socket.transact(&[link::filter_bridged(name, on)])?;
+    let hairpin = on || crate::host::bridged_packets_are_filtered();
+    let mut messages = Vec::new();
+    for port in link::list(socket)?.iter().filter(|port| port.master == Some(found.index)) {
+        let Some(alias) = mark::in_mode(port, hairpin) else { continue };
+        let change = Change { alias: Some(alias), ..Change::default() };
+        messages.extend([link::hairpin(&port.name, hairpin), link::change(&port.name, &change)]);
+    }
+    Ok(socket.transact(&messages)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_are_read_as_they_are_written() {
+        for ports in [None, Some((80, 80)), Some((1, 65535)), Some((8000, 8010))] {
+            let ports = ports.map(|(start, end)| PortRange { start, end });
+            let one = Flow { from: CLOSED | 7, to: 0, protocol: 6, ports };
+            assert_eq!(key(&one).len(), 16);
+            assert_eq!(flow(&key(&one)), Some(one));
+        }
+        for bytes in [&[][..], &[0; 15]] {
+            assert_eq!(flow(bytes), None);
+        }
+    }
+}
