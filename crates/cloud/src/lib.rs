@@ -51,7 +51,7 @@ pub use weft_engine::{
     logs::{LogEntry, Stream as LogSource},
 };
 pub use weft_model::StopRequest;
-pub use weft_net::{IpamDraft, NetworkDraft};
+pub use weft_net::{IpamDraft, NetworkDraft, ParentDraft};
 
 /// All use cases. Cheap to clone.
 #[derive(Clone)]

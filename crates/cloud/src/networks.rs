@@ -116,7 +116,7 @@ impl Cloud {
         labels: Labels,
     ) -> Result<Arc<Network>> {
         caller.authorise(Action::Write, caller.project)?;
-        if draft.bridge.is_some() {
+        if draft.bridge.is_some() || !draft.parent.link.is_empty() {
             caller.authorise(Action::Host, caller.project)?;
         }
         if matches!(draft.name.as_str(), "bridge" | "host" | "none" | "default") {
@@ -133,6 +133,7 @@ impl Cloud {
         let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
         let routes = self.0.parts.net.host_routes().await?;
         let spec = resolve_network(&draft, &specs, &routes, &self.0.parts.pools)?;
+        self.0.parts.net.uplink_possible(&spec).await?;
         let id = spec.id;
         let network = Network::new(caller.project, self.now(), labels, spec);
         let index = IndexKey::of::<Network>(&network.spec.name);

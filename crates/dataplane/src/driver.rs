@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::{Desired, DriverError, Observed, Publish, SandboxId, Step, Unsupported, plan};
+use crate::{
+    Desired, DriverError, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported, plan,
+};
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
 /// callers use a blocking thread. One caller at a time changes the machine ([`crate::Converger`] sees to it).
@@ -19,6 +21,11 @@ pub trait Driver: Send + Sync {
     /// Why this driver cannot publish just so, if it cannot: planners ask for each publish by itself, so that
     /// one container's wish does not hold up a host. [`Driver::unsupported`] says it, too.
     fn refuses(&self, _publish: &Publish) -> Option<Unsupported> {
+        None
+    }
+
+    /// Why ports cannot hang on this segment's uplink, if they cannot: asked before a network is written.
+    fn refuses_uplink(&self, _segment: &Segment) -> Option<ParentFault> {
         None
     }
 

@@ -26,12 +26,12 @@ mod types;
 
 pub use converge::{Converger, Outcome};
 pub use driver::Driver;
-pub use error::{DriverError, Invalid, Unsupported};
+pub use error::{DriverError, Invalid, ParentFault, Unsupported};
 pub use fake::FakeDriver;
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
 pub use step::Step;
 pub use types::{
-    Desired, Gateway, IdMaps, IdRange, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,
-    SandboxId, Segment, Users, link_name,
+    Desired, Gateway, IdMaps, IdRange, Origin, Parent, Port, Publish, PublishKey, PublishMap, PublishTarget,
+    Sandbox, SandboxId, Segment, Uplink, Users, link_name,
 };

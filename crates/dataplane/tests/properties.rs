@@ -40,6 +40,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             inter_container: true,
             masquerade: true,
             borrowed: false,
+            uplink: None,
         };
         desired.segments.insert(id, segment);
     }
@@ -61,6 +62,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             gateways: [Gateway { via: "10.0.0.1".parse().unwrap(), metric: 0 }].into(),
             sysctls: Default::default(),
             isolated: false,
+            parent: None,
         };
         desired.ports.insert(id, port);
     }

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
-    Unsupported, Users,
+    Desired, Driver, DriverError, IdRange, Observed, ParentFault, Port, Publish, PublishMap, SandboxId,
+    Segment, Step, Unsupported, Users,
 };
 use weft_sys::{
     conntrack::{self, Which},
@@ -15,7 +15,9 @@ use weft_sys::{
     process,
 };
 
-use crate::{LinuxError, TABLE, host, links, observe, publish, reaper::Reaper, rules, sandbox};
+use crate::{
+    LinuxError, TABLE, branch, host, links, mark, observe, publish, reaper::Reaper, rules, sandbox, uplink,
+};
 
 /// The network of the namespace it was made in.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct LinuxDriver {
     pub(crate) reaper: Reaper,
     /// Bridges of others that are in use, with what was checked of them. They bear no mark.
     pub(crate) borrowed: Mutex<BTreeMap<String, String>>,
+    /// Segments without a bridge, as they were last made.
+    pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
     forward: bool,
 }
 
@@ -44,6 +48,7 @@ impl LinuxDriver {
             netns: Netns::new()?,
             reaper: Reaper::start()?,
             borrowed: Mutex::default(),
+            uplinks: Mutex::default(),
             forward,
         })
     }
@@ -76,6 +81,9 @@ impl LinuxDriver {
             }
             Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
             Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
+            Step::PutSegment { segment: segment @ Segment { uplink: Some(uplink), .. }, .. } => {
+                uplink::put(self, segment, uplink)
+            }
             Step::PutSegment { segment, .. } if segment.borrowed => {
                 links::borrow_segment(&mut self.route.lock(), segment)?;
                 self.let_through(segment)?;
@@ -86,10 +94,16 @@ impl LinuxDriver {
                 self.let_through(segment)?;
                 links::put_segment(&mut self.route.lock(), segment)
             }
+            Step::DeleteSegment { link } if mark::is_uplink(link) => uplink::delete(self, link),
             Step::DeleteSegment { link } => match self.borrowed.lock().remove(link) {
                 Some(_) => Ok(()),
                 None => links::delete_segment(&mut self.route.lock(), link),
             },
+            Step::CreatePort { port: port @ Port { parent: Some(parent), .. }, .. } => {
+                branch::create(self, port, parent)
+            }
+            Step::ConfigurePort { port, .. } if port.parent.is_some() => branch::configure(self, port),
+            Step::DeletePort { link } if branch::is_noted(self, link) => branch::delete(self, link),
             Step::CreatePort { port, bridge } => {
                 self.reaper.wait_for(&port.link);
                 links::create_port(self, port, bridge)
@@ -226,6 +240,11 @@ impl Driver for LinuxDriver {
         let feature = format!("publishing {} on ::1", publish.host_ports.start);
         let why = "the kernel routes no translated IPv6 connection back to the loopback interface".to_owned();
         (publish.host_ip == Ipv6Addr::LOCALHOST).then_some(Unsupported { feature, why })
+    }
+
+    fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
+        // Where the kernel cannot be asked, making it will tell.
+        uplink::refuses(&mut self.route.lock(), segment.uplink.as_ref()?).ok().flatten()
     }
 
     fn rules_digest(&self, desired: &Desired) -> String {

@@ -16,6 +16,7 @@
 //! Two daemons in one network namespace would fight over the table; the daemon's lock on its run directory is what
 //! prevents it, this crate does not.
 
+mod branch;
 mod driver;
 mod error;
 mod host;
@@ -26,6 +27,7 @@ mod publish;
 mod reaper;
 mod rules;
 mod sandbox;
+mod uplink;
 
 pub use driver::LinuxDriver;
 pub use error::LinuxError;

@@ -11,10 +11,11 @@ use weft_sys::{
     netns, nft,
 };
 
-use crate::{LinuxError, TABLE, driver::LinuxDriver, host, mark, publish, rules};
+use crate::{LinuxError, TABLE, branch, driver::LinuxDriver, host, mark, publish, rules, uplink};
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
+    let mut notes = Vec::new();
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
             (Ok(id), true) => {
@@ -23,13 +24,22 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
             (Ok(_), false) => {
                 observed.broken_sandboxes.insert(found.name);
             }
-            (Err(_), _) => {}
+            (Err(_), _) => notes.push(found.name),
         }
     }
+    notes.retain(|name| mark::is_port(name));
+    observed.ports = branch::observe(driver, &notes, &observed.sandboxes)?;
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
     let buried = driver.reaper.names();
-    for link in link::list(&mut *driver.route.lock())? {
+    let found = link::list(&mut *driver.route.lock())?;
+    // What is left of earlier ones, then those that are known.
+    let strays = found.iter().filter_map(mark::of_uplink).map(|name| (name, SeenSegment::default()));
+    observed.segments.extend(strays);
+    let uplinks = driver.uplinks.lock();
+    observed.segments.extend(uplinks.iter().map(|(name, s)| (name.clone(), uplink::seen(s, &found))));
+    drop(uplinks);
+    for link in found {
         if buried.contains(&link.name) {
             continue;
         }

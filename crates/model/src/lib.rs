@@ -13,6 +13,7 @@ mod ids;
 mod image;
 mod meta;
 mod network;
+mod parent;
 mod port;
 mod project;
 mod volume;
@@ -27,6 +28,7 @@ pub use meta::{Labels, Meta, Object, Resource, Scope};
 pub use network::{
     DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,
 };
+pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
 pub use port::{
     MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol, PublishBinding,
 };

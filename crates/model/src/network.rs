@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_base::FreeName;
 
-use crate::{Network, NetworkId, Resource, Scope};
+use crate::{Network, NetworkId, ParentSpec, Resource, Scope};
 
 /// How a network is made real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ pub struct NetworkSpec {
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     #[serde(default)]
     pub ifname_prefix: String,
+    /// What its ports hang on, where it has no bridge (macvlan, ipvlan).
+    #[serde(default)]
+    pub parent: Option<ParentSpec>,
     /// Options as written.
     #[serde(default)]
     pub options: DriverOptions,
@@ -136,6 +139,12 @@ pub struct NetworkStatus {
 }
 
 impl NetworkSpec {
+    /// Its interfaces have Ethernet addresses that we choose.
+    #[must_use]
+    pub fn chooses_mac(&self) -> bool {
+        self.parent.as_ref().is_none_or(|parent| parent.branch.chooses_mac())
+    }
+
     /// The default bridge has Docker's historic behaviour: no names, containers keep the host's resolver.
     #[must_use]
     pub fn is_default_bridge(&self) -> bool {

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use weft_dataplane::{Desired, Driver, DriverError, Observed, Publish, SandboxId, Step, Unsupported};
+use weft_dataplane::{
+    Desired, Driver, DriverError, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported,
+};
 
 pub(crate) struct Shared(pub(crate) Arc<dyn Driver>);
 
@@ -18,6 +20,9 @@ impl Driver for Shared {
     }
     fn refuses(&self, publish: &Publish) -> Option<Unsupported> {
         self.0.refuses(publish)
+    }
+    fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
+        self.0.refuses_uplink(segment)
     }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)

@@ -40,6 +40,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         attachable: false,
         predefined: false,
         ifname_prefix: String::new(),
+        parent: None,
         options: Default::default(),
         ipam_options: Default::default(),
     }

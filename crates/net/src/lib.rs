@@ -16,6 +16,7 @@
 mod driver;
 mod error;
 mod ipam;
+mod parent;
 mod plan;
 mod pools;
 mod ports;
@@ -43,4 +44,4 @@ pub use resolve::resolve_network;
 pub use routes::host_routes;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
-pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};
+pub use types::{IpamDraft, NetworkDraft, ParentDraft, PredefinedConfig};

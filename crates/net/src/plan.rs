@@ -59,11 +59,13 @@ pub fn compile<'a>(
     let ports: Vec<&Port> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
     let networks: HashMap<NetworkId, &NetworkSpec> = networks
         .into_iter()
-        .filter(|n| n.meta.deleting.is_none() && n.spec.kind == NetworkKind::Bridge)
+        .filter(|n| {
+            n.meta.deleting.is_none() && (n.spec.kind == NetworkKind::Bridge || n.spec.parent.is_some())
+        })
         .map(|n| (n.spec.id, &n.spec))
         .collect();
     let mut out = Compiled::default();
-    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu))).collect();
+    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu, &ports))).collect();
     let containers: Vec<&Container> = containers.into_iter().collect();
     out.desired.sandboxes = sandboxes(&containers, &ports);
     if let Some(maps) = &host.users {
@@ -100,7 +102,8 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
         out.faults.insert(id, format!("another interface of the container is called {}, too", plug.ifname));
         return;
     }
-    for publish in publishes(port) {
+    // Who hangs on the LAN is reached there.
+    for publish in publishes(port).filter(|_| plug.parent.is_none()) {
         let key = publish.entries().map(|(key, _)| key).next();
         if key.is_some_and(|key| taken.listeners.insert(key)) {
             out.desired.publishes.insert(publish);
@@ -119,7 +122,10 @@ pub fn bridge_link(network: &NetworkSpec) -> String {
     network.bridge.clone().unwrap_or_else(|| link_name('b', &network.id))
 }
 
-fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
+fn segment(network: &NetworkSpec, default_mtu: u32, ports: &[&Port]) -> Segment {
+    if let Some(parent) = &network.parent {
+        return crate::parent::segment(network, parent, ports);
+    }
     let b = network.id.as_bytes();
     let gateway = |s: &weft_model::SubnetSpec| IpNet::new(s.gateway?, s.cidr.prefix_len()).ok();
     Segment {
@@ -131,6 +137,7 @@ fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
         inter_container: network.isolation.inter_container,
         masquerade: network.isolation.masquerade,
         borrowed: network.borrowed,
+        uplink: None,
     }
 }
 
@@ -216,10 +223,11 @@ fn plug(
         ifname: spec.ifname.clone(),
         mac: spec.mac,
         addresses,
-        mtu: network.mtu.unwrap_or(default_mtu),
+        mtu: network.mtu.unwrap_or(if network.parent.is_some() { 0 } else { default_mtu }),
         gateways: gateways.map(|via| Gateway { via, metric: 0 }).collect(),
         sysctls: spec.sysctls.clone(),
         isolated: !network.isolation.inter_container,
+        parent: desired.segments.get(&network.id).and_then(|s| Some(s.uplink.as_ref()?.parent.clone())),
     })
 }
 

@@ -93,6 +93,9 @@ fn build_port(
     if network.predefined && !attachment.aliases.is_empty() {
         return Err(NetError::PredefinedAlias);
     }
+    if let Some(parent) = &network.parent {
+        hang(parent, network, attachment, context)?;
+    }
     let others = context.existing.iter().copied().chain(mine);
     let addresses = addresses(network, attachment, others, &context.hints.shared().addresses)?;
     let id = PortId::new();
@@ -110,6 +113,25 @@ fn build_port(
         publish: Vec::new(),
         sysctls: attachment.sysctls.clone(),
     }))
+}
+
+/// What an interface without an Ethernet address of its own, or one that has its parent for itself, cannot be.
+fn hang(
+    parent: &weft_model::ParentSpec,
+    network: &NetworkSpec,
+    attachment: &Attachment,
+    context: &PortContext<'_>,
+) -> Result<(), NetError> {
+    if attachment.mac.is_some() && !parent.branch.chooses_mac() {
+        return Err(NetError::NoCustomMac { kind: parent.branch.kind() });
+    }
+    let taken = context.existing.iter().any(|p| p.network == network.id);
+    if parent.branch.is_exclusive() && taken {
+        let link = parent.link.as_deref().unwrap_or_default();
+        let text = format!("parent interface {link} is already in use by a container in mode passthru");
+        return Err(NetError::ParentTaken { text });
+    }
+    Ok(())
 }
 
 fn addresses<'p>(

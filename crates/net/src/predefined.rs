@@ -57,6 +57,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         attachable: false,
         predefined: true,
         ifname_prefix: String::new(),
+        parent: None,
         options: Default::default(),
         ipam_options: Default::default(),
     })

@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_base::{Backoff, Tasks, chain};
 use weft_dataplane::{Converger, Desired, Driver, DriverError, Outcome, SandboxId, Step};
-use weft_model::{Container, ContainerId, Network, NetworkId, Port, PortId, PortOwner};
+use weft_model::{Container, ContainerId, Network, NetworkId, NetworkSpec, Port, PortId, PortOwner};
 use weft_store::{
     Kv, StoreError, Stored, Table,
     reconcile::{Loop, Wake},
@@ -183,6 +183,22 @@ impl Net {
     pub async fn network_ready(&self, network: NetworkId) -> Result<(), NetError> {
         let ready = self.settled().await?;
         data_plane(ready.networks.get(&network).unwrap_or(&ready.general))
+    }
+
+    /// Whether a network's ports can hang on its parent, as the host is now; other networks can always be.
+    ///
+    /// # Errors
+    /// Why not, in Docker's words.
+    pub async fn uplink_possible(&self, network: &NetworkSpec) -> Result<(), NetError> {
+        let Some(parent) = &network.parent else { return Ok(()) };
+        let segment = crate::parent::segment(network, parent, &[]);
+        let driver = Arc::clone(&self.0.driver);
+        let asked = tokio::task::spawn_blocking(move || driver.refuses_uplink(&segment)).await;
+        match asked {
+            Ok(None) => Ok(()),
+            Ok(Some(fault)) => Err(crate::parent::refusal(&fault)),
+            Err(_) => Err(NetError::DataPlane("the driver panicked".into())),
+        }
     }
 
     /// Waits until what the store no longer has of a network was taken down (or tried to be).

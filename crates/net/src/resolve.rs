@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
 
-use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools};
+use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, parent};
 
 /// Longest name of a network link (`IFNAMSIZ` less its end mark).
 const LINK_NAME: usize = 15;
@@ -31,7 +31,8 @@ pub fn resolve_network(
         return Err(NetError::Invalid("IPv4 or IPv6 must be enabled".into()));
     }
     check_links(draft, id, existing)?;
-    let subnets = resolve_subnets(draft, existing, host_routes, pools)?;
+    let mut subnets = resolve_subnets(draft, existing, host_routes, pools)?;
+    let parent = parent::resolve(kind, &draft.parent, &mut subnets, existing)?;
     Ok(NetworkSpec {
         id,
         name: draft.name.clone(),
@@ -51,6 +52,7 @@ pub fn resolve_network(
         attachable: draft.attachable,
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
+        parent,
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     })
@@ -62,7 +64,8 @@ fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
     match driver {
         "" | "default" | "bridge" => Ok(NetworkKind::Bridge),
         "host" | "null" | "none" => Err(NetError::OnlyOne { driver: driver.to_owned() }),
-        "macvlan" | "ipvlan" => Err(unsupported("sub-interfaces of a parent link are not built yet")),
+        "macvlan" => Ok(NetworkKind::Macvlan),
+        "ipvlan" => Ok(NetworkKind::Ipvlan),
         "overlay" | "routed" => Err(unsupported("networks over several hosts are not built yet")),
         _ => Err(NetError::NoDriver { driver: driver.to_owned() }),
     }

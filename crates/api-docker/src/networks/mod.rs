@@ -3,6 +3,7 @@
 mod connect;
 mod create;
 mod list;
+mod parent;
 mod prune;
 mod wire;
 

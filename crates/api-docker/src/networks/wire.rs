@@ -171,6 +171,7 @@ impl CreateBody {
             return Err(ApiError::unsupported("a configuration-only network (--config-only, --config-from)"));
         }
         let options = bridge_options(&self.options)?;
+        let parent = super::parent::draft(&self.driver, &self.options);
         let name = FreeName::new(self.name.as_str())
             .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
         let draft = NetworkDraft {
@@ -189,6 +190,7 @@ impl CreateBody {
             masquerade: options.masquerade,
             host_binding: options.host_binding,
             ifname_prefix: options.ifname_prefix,
+            parent,
             options: self.options,
             ipam_options: self.ipam.options,
         };

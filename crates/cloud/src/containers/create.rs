@@ -57,6 +57,7 @@ impl Cloud {
             error => error,
         })?;
         warnings.extend(self.validate(&spec)?);
+        warnings.extend(self.unpublished(&spec).await?);
         let mut spec = spec;
         let host = self.engine().host();
         spec.resources = weft_engine::oci::granted(&spec.resources, host);

@@ -6,8 +6,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use weft_model::{
-    Attachment, Container, ContainerId, Labels, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
-    Port, PortId, PortOwner, PortSpec, RunState,
+    Attachment, Container, ContainerId, ContainerSpec, Labels, Network, NetworkId, NetworkKind, NetworkMode,
+    NetworkSpec, Port, PortId, PortOwner, PortSpec, RunState,
 };
 use weft_net::{
     KernelSockets, NetError, PortContext, Turn, WildcardV6, build_ports, connect_port, disconnect_ports,
@@ -279,6 +279,22 @@ impl Cloud {
             }
         }
         Ok(())
+    }
+
+    /// What is said of published ports that no network of the container can publish: its interfaces are on the LAN
+    /// themselves.
+    pub(crate) async fn unpublished(&self, container: &ContainerSpec) -> Result<Option<String>> {
+        if container.publish.is_empty() && !container.publish_all {
+            return Ok(None);
+        }
+        let networks = self.0.networks.list_shared().await?;
+        let kind = |a: &Attachment| {
+            let network = networks.iter().find(|n| n.spec.id == a.network)?;
+            Some(network.spec.parent.as_ref()?.branch.kind())
+        };
+        let kinds: Option<Vec<&str>> = container.attachments.iter().map(kind).collect();
+        let first = kinds.and_then(|kinds| kinds.first().copied());
+        Ok(first.map(|kind| format!("Published ports are discarded when using {kind} network mode")))
     }
 
     /// A renamed container answers to its new name on its networks.

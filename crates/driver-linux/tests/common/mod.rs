@@ -123,6 +123,7 @@ impl Host {
             inter_container: true,
             masquerade: true,
             borrowed: false,
+            uplink: None,
         };
         self.desired.segments.insert(id, segment);
         id
@@ -160,6 +161,7 @@ impl Host {
             gateways: gateways.map(|g| Gateway { via: g.addr(), metric: 0 }).collect(),
             sysctls: Default::default(),
             isolated: !on.inter_container,
+            parent: None,
             addresses: addresses.into_iter().collect(),
         };
         self.desired.ports.insert(id, port);

@@ -12,7 +12,9 @@
 
 pub mod address;
 pub mod attr;
+pub mod branch;
 mod channel;
+pub mod host_route;
 pub mod link;
 pub mod route;
 
