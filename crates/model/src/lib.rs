@@ -30,7 +30,8 @@ pub use network::{
 };
 pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
 pub use port::{
-    MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol, PublishBinding,
+    DhcpWish, Lease, MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol,
+    PublishBinding,
 };
 pub use project::{ProjectSpec, ProjectStatus};
 pub use volume::{VolumeSpec, VolumeStatus};

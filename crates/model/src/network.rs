@@ -117,6 +117,9 @@ pub struct NetworkSpec {
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     #[serde(default)]
     pub ifname_prefix: String,
+    /// IPv4 addresses come from the LAN's DHCP server.
+    #[serde(default)]
+    pub dhcp: bool,
     /// What its ports hang on, where it has no bridge (macvlan, ipvlan).
     #[serde(default)]
     pub parent: Option<ParentSpec>,

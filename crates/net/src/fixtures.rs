@@ -41,6 +41,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         predefined: false,
         ifname_prefix: String::new(),
         parent: None,
+        dhcp: false,
         options: Default::default(),
         ipam_options: Default::default(),
     }
@@ -61,6 +62,7 @@ pub fn port(network: &NetworkSpec, ips: &[&str]) -> PortSpec {
         links: Vec::new(),
         publish: Vec::new(),
         sysctls: Default::default(),
+        dhcp: None,
     }
 }
 

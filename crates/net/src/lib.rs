@@ -13,6 +13,7 @@
 //! Refused here: any word of a foreign API (drivers' option keys are shown again, never read), any kernel
 //! call about links, addresses or rules (drivers'), names (`weft-dns`).
 
+mod dhcp;
 mod driver;
 mod error;
 mod ipam;
@@ -32,6 +33,7 @@ mod types;
 #[cfg(test)]
 mod fixtures;
 
+pub use dhcp::{LeaseSocket, LeaseSockets};
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};

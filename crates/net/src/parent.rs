@@ -181,7 +181,7 @@ pub(crate) fn segment(network: &NetworkSpec, spec: &ParentSpec, ports: &[&Port])
     let (link, origin) = parent(network.id, spec);
     let b = network.id.as_bytes();
     let on = ports.iter().filter(|p| p.spec.network == network.id && !spec.shim.is_empty());
-    let reached = on.flat_map(|p| p.spec.addresses.iter().map(|a| a.ip));
+    let reached = on.flat_map(|p| p.addresses().into_iter().map(|a| a.ip));
     Segment {
         link: link_name('h', &network.id),
         mac: MacAddr([0x02, 0x42, b[0], b[1], b[2], b[3]]),

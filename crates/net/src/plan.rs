@@ -186,7 +186,7 @@ fn default_routes(ports: &[&Port]) -> HashMap<(ContainerId, bool), PortId> {
     for port in ports {
         let PortOwner::Container(owner) = port.spec.owner;
         for v4 in [true, false] {
-            if port.spec.addresses.iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
+            if port.addresses().iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
                 let rank = (!port.spec.default_route, port.spec.ifname.as_str(), port.spec.id);
                 let slot = best.entry((owner, v4)).or_insert(rank);
                 *slot = rank.min(*slot);
@@ -210,12 +210,14 @@ fn plug(
         return Err(format!("container {sandbox} has no network sandbox of its own"));
     }
     let mut addresses = BTreeSet::new();
-    for address in &spec.addresses {
+    let mine = port.addresses();
+    for address in &mine {
         let net = IpNet::new(address.ip, address.prefix);
         addresses.insert(net.map_err(|_| format!("{}/{} is no address", address.ip, address.prefix))?);
     }
     let route = |via: &IpAddr| routes.get(&(sandbox, via.is_ipv4())) == Some(&spec.id);
-    let gateways = spec.addresses.iter().filter_map(|a| a.gateway).filter(route);
+    let way_out = |a: &weft_model::PortAddress| a.gateway.filter(|_| !network.isolation.internal);
+    let gateways = mine.iter().filter_map(way_out).filter(route);
     Ok(Plug {
         link: link_name('p', &spec.id),
         segment: spec.network,

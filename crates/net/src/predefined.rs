@@ -58,6 +58,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         predefined: true,
         ifname_prefix: String::new(),
         parent: None,
+        dhcp: false,
         options: Default::default(),
         ipam_options: Default::default(),
     })

@@ -15,6 +15,9 @@ const LINK_NAME: usize = 15;
 /// Smallest MTU that IPv6 allows on a link (RFC 8200 section 5), and that of IPv4 (RFC 791).
 const MIN_MTU: (u32, u32) = (1280, 68);
 
+/// The address manager that is the LAN's own.
+const DHCP: &str = "dhcp";
+
 /// Resolves a draft beside the networks that exist.
 ///
 /// # Errors
@@ -33,6 +36,18 @@ pub fn resolve_network(
     check_links(draft, id, existing)?;
     let mut subnets = resolve_subnets(draft, existing, host_routes, pools)?;
     let parent = parent::resolve(kind, &draft.parent, &mut subnets, existing)?;
+    let dhcp = draft.ipam_driver == DHCP;
+    if dhcp && (draft.ipv6 || !draft.ipv4) {
+        return Err(NetError::Invalid("dhcp ipam driver gives IPv4 addresses only".into()));
+    }
+    if dhcp && parent.as_ref().is_some_and(|p| !p.branch.chooses_mac()) {
+        return Err(NetError::Invalid(
+            "dhcp ipam driver needs interfaces with MAC addresses of their own".into(),
+        ));
+    }
+    if parent.is_some() && draft.ipv4 && subnets.is_empty() && !dhcp {
+        return Err(NetError::Invalid("ipv4 pool is empty".into()));
+    }
     Ok(NetworkSpec {
         id,
         name: draft.name.clone(),
@@ -53,6 +68,7 @@ pub fn resolve_network(
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),
         parent,
+        dhcp,
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     })
@@ -104,7 +120,8 @@ fn resolve_subnets(
 ) -> Result<Vec<SubnetSpec>, NetError> {
     match draft.ipam_driver.as_str() {
         "" | "default" => {}
-        "null" if draft.ipam.is_empty() => return Ok(Vec::new()),
+        "null" | DHCP if draft.ipam.is_empty() => return Ok(Vec::new()),
+        DHCP => return Err(NetError::Invalid("dhcp ipam driver does not support subnets".into())),
         "null" => return Err(NetError::Invalid("null ipam driver does not support subnets".into())),
         other => return Err(NetError::Invalid(format!("failed to find plugin ipam driver: {other}"))),
     }

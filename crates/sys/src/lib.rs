@@ -7,5 +7,6 @@ pub mod mount;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod packet;
 pub mod process;
 pub mod sysctl;

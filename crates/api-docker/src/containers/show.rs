@@ -34,8 +34,8 @@ pub(crate) fn endpoint(
     version: ApiVersion,
 ) -> EndpointSettings {
     let port = port_of(view, attachment);
-    let v4 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv4()));
-    let v6 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv6()));
+    let addresses = port.map(Port::addresses).unwrap_or_default();
+    let (v4, v6) = (addresses.iter().find(|a| a.ip.is_ipv4()), addresses.iter().find(|a| a.ip.is_ipv6()));
     let text = |ip: Option<IpAddr>| ip.map(|i| i.to_string()).unwrap_or_default();
     let asked = attachment.ipv4.is_some() || attachment.ipv6.is_some() || !attachment.link_local.is_empty();
     let default_bridge = view.networks.get(&attachment.network).is_some_and(|n| n.spec.is_default_bridge());

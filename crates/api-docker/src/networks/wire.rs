@@ -232,7 +232,8 @@ fn ipam(spec: &NetworkSpec) -> Value {
         .collect();
     let options = if spec.ipam_options.is_empty() { Value::Null } else { json!(spec.ipam_options) };
     let pools = if pools.is_empty() && spec.predefined { json!([]) } else { json!(pools) };
-    json!({"Driver": "default", "Options": options, "Config": pools})
+    let driver = if spec.dhcp { "dhcp" } else { "default" };
+    json!({"Driver": driver, "Options": options, "Config": pools})
 }
 
 /// Options as they were written; of the default bridge, which nobody wrote, as dockerd has them.
@@ -285,7 +286,7 @@ fn containers(view: &NetworkView) -> Value {
     for (port, name) in &view.ports {
         let PortOwner::Container(id) = port.spec.owner;
         let address = |v4: bool| {
-            let found = port.spec.addresses.iter().find(|a| a.ip.is_ipv4() == v4);
+            let found = port.addresses().into_iter().find(|a| a.ip.is_ipv4() == v4);
             found.map(|a| format!("{}/{}", a.ip, a.prefix)).unwrap_or_default()
         };
         all.insert(

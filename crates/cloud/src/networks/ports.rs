@@ -290,7 +290,8 @@ impl Cloud {
         let networks = self.0.networks.list_shared().await?;
         let kind = |a: &Attachment| {
             let network = networks.iter().find(|n| n.spec.id == a.network)?;
-            Some(network.spec.parent.as_ref()?.branch.kind())
+            let parent = network.spec.parent.as_ref().map(|p| p.branch.kind());
+            parent.or_else(|| network.spec.dhcp.then_some("dhcp"))
         };
         let kinds: Option<Vec<&str>> = container.attachments.iter().map(kind).collect();
         let first = kinds.and_then(|kinds| kinds.first().copied());
