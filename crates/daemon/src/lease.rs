@@ -25,8 +25,16 @@ impl LeaseSockets for InSandbox {
             driver.netns().run(&path, move || UdpTap::open(&ifname, CLIENT_PORT)).map_err(io::Error::other)?
         };
         let tap = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
-        Ok(Box::new(Tap(AsyncFd::with_interest(tap, Interest::READABLE.add(Interest::WRITABLE))?)))
+        Ok(Box::new(Tap(watched(tap)?)))
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "a tap keeps its number until it is dropped, which is what the new form asks for"
+)]
+fn watched(tap: UdpTap) -> io::Result<AsyncFd<UdpTap>> {
+    AsyncFd::new(tap)
 }
 
 struct Tap(AsyncFd<UdpTap>);

@@ -115,7 +115,7 @@ fn a_lease_is_kept_over_kill_9_and_given_back() {
         "run",
         "-d",
         "--name",
-        "c",
+        "box",
         "--hostname",
         "printer",
         "--network",
@@ -124,11 +124,11 @@ fn a_lease_is_kept_over_kill_9_and_given_back() {
         "sleep",
         "1000",
     ]);
-    let address = lan.address("c");
+    let address = lan.address("box");
     assert!(address.starts_with("10.83.0.1") && lan.reaches(&address), "{address}");
-    assert!(lan.ok(&["exec", "c", "ip", "route"]).contains("default via 10.83.0.1 dev eth0"));
+    assert!(lan.ok(&["exec", "box", "ip", "route"]).contains("default via 10.83.0.1 dev eth0"));
     assert_eq!(lan.ok(&["network", "inspect", "-f", "{{.IPAM.Driver}}", "wire"]), "dhcp");
-    assert!(lan.ok(&["exec", "c", "cat", "/etc/hosts"]).contains(&address), "the hosts file, too");
+    assert!(lan.ok(&["exec", "box", "cat", "/etc/hosts"]).contains(&address), "the hosts file, too");
     let line = |lan: &Lan| lan.leases().lines().find(|l| l.contains(&address)).map(str::to_owned);
     assert!(line(&lan).is_some_and(|l| l.contains("printer")), "by its name: {}", lan.leases());
 
@@ -138,11 +138,11 @@ fn a_lease_is_kept_over_kill_9_and_given_back() {
     let (daemon, sandbox) = (&mut lan.daemon, &lan.sandbox);
     daemon.boot(sandbox).unwrap();
     std::thread::sleep(Duration::from_secs(LEASE + 3));
-    assert_eq!(lan.address("c"), address);
+    assert_eq!(lan.address("box"), address);
     assert!(lan.reaches(&address));
     assert!(line(&lan).is_some_and(|l| !l.contains("expired")), "renewed: {}", lan.leases());
 
-    lan.ok(&["rm", "-f", "-t", "0", "c"]);
+    lan.ok(&["rm", "-f", "box"]);
     lan.until("given back", || line(&lan).is_none_or(|l| l.contains("expired")));
     lan.ok(&["network", "rm", "wire"]);
 }
@@ -159,7 +159,7 @@ fn addresses_are_reserved_by_mac_on_a_bridge() {
         "run",
         "-d",
         "--name",
-        "c",
+        "box",
         "--network",
         "wire",
         "--mac-address",
@@ -169,23 +169,23 @@ fn addresses_are_reserved_by_mac_on_a_bridge() {
         "1000",
     ];
     lan.ok(&args);
-    assert_eq!(lan.address("c"), "10.83.0.200");
+    assert_eq!(lan.address("box"), "10.83.0.200");
     assert!(lan.reaches("10.83.0.200"));
-    lan.ok(&["rm", "-f", "-t", "0", "c"]);
+    lan.ok(&["rm", "-f", "box"]);
     // And while it runs.
-    lan.ok(&["run", "-d", "--name", "d", "busybox", "sleep", "1000"]);
-    lan.ok(&["network", "connect", "wire", "d"]);
-    assert!(lan.ok(&["exec", "d", "ip", "addr", "show", "eth1"]).contains("10.83.0.1"));
-    lan.ok(&["network", "disconnect", "wire", "d"]);
+    lan.ok(&["run", "-d", "--name", "dox", "busybox", "sleep", "1000"]);
+    lan.ok(&["network", "connect", "wire", "dox"]);
+    assert!(lan.ok(&["exec", "dox", "ip", "addr", "show", "eth1"]).contains("10.83.0.1"));
+    lan.ok(&["network", "disconnect", "wire", "dox"]);
 }
 
 #[test]
 fn without_a_server_a_start_fails_and_leaves_nothing() {
     let lan = Lan::new();
     lan.ok(&[&MACVLAN[..], &["wire"]].concat());
-    let failed = lan.docker(&["run", "--name", "c", "--network", "wire", "busybox", "true"]).unwrap_err();
+    let failed = lan.docker(&["run", "--name", "box", "--network", "wire", "busybox", "true"]).unwrap_err();
     assert!(failed.contains("failed to obtain an IP address for interface eth0 by DHCP"), "{failed}");
-    lan.ok(&["rm", "c"]);
+    lan.ok(&["rm", "box"]);
     lan.ok(&["network", "rm", "wire"]);
     let refused = |args: &[&str]| lan.docker(&[&MACVLAN[..], args].concat()).unwrap_err();
     assert!(
@@ -204,8 +204,8 @@ fn an_address_whose_lease_ends_is_taken_away_and_another_found() {
     let lan = Lan::new();
     lan.serve();
     lan.ok(&[&MACVLAN[..], &["wire"]].concat());
-    lan.ok(&["run", "-d", "--name", "c", "--network", "wire", "busybox", "sleep", "1000"]);
-    let has = |text: &str| lan.ok(&["exec", "c", "ip", "addr", "show", "eth0"]).contains(text);
+    lan.ok(&["run", "-d", "--name", "box", "--network", "wire", "busybox", "sleep", "1000"]);
+    let has = |text: &str| lan.ok(&["exec", "box", "ip", "addr", "show", "eth0"]).contains(text);
     assert!(has("10.83.0.1"));
     lan.server("KILL");
     lan.until("its lease has ended", || !has("10.83.0.1"));
