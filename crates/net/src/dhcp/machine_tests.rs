@@ -60,9 +60,13 @@ fn four_messages_make_a_lease() {
         Heard::Nothing,
         "not asked"
     );
-    let stranger = answer(MessageType::Offer, |m| drop(m.set_xid(8)));
+    let stranger = answer(MessageType::Offer, |m| {
+        m.set_xid(8);
+    });
     assert_eq!(machine.hear(&stranger, SERVER_MAC, now()), Heard::Nothing);
-    let other = answer(MessageType::Offer, |m| drop(m.set_chaddr(&[2; 6])));
+    let other = answer(MessageType::Offer, |m| {
+        m.set_chaddr(&[2; 6]);
+    });
     assert_eq!(machine.hear(&other, SERVER_MAC, now()), Heard::Nothing);
     assert_eq!(machine.hear(&answer(MessageType::Offer, |_| ()), SERVER_MAC, now()), Heard::Next);
     let request = said(&machine.message().unwrap());
@@ -110,8 +114,12 @@ fn senseless_leases_are_not_taken() {
         let phase = Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() };
         assert_eq!(machine(phase).hear(&answer(MessageType::Ack, change), SERVER_MAC, now()), Heard::Nothing);
     };
-    check(|m| drop(m.set_yiaddr([0; 4])));
-    check(|m| drop(m.set_yiaddr([127, 0, 0, 1])));
+    check(|m| {
+        m.set_yiaddr([0; 4]);
+    });
+    check(|m| {
+        m.set_yiaddr([127, 0, 0, 1]);
+    });
     check(|m| drop(m.opts_mut().insert(DhcpOption::SubnetMask([255, 0, 255, 0].into()))));
     check(|m| drop(m.opts_mut().remove(OptionCode::ServerIdentifier)));
 }
