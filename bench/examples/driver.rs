@@ -43,6 +43,7 @@ fn add(desired: &mut Desired, nth: u16) {
             gateways: [Gateway { via: "10.1.0.1".parse().unwrap(), metric: 0 }].into(),
             sysctls: BTreeMap::new(),
             isolated: false,
+            parent: None,
         },
     );
     desired.publishes.insert(Publish {
@@ -88,6 +89,11 @@ fn main() {
             inter_container: true,
             masquerade: true,
             borrowed: false,
+            further: Default::default(),
+            gateways: Default::default(),
+            trusted: Default::default(),
+            open: Default::default(),
+            uplink: None,
         },
     );
     for nth in 1..=base {

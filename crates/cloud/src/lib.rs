@@ -55,7 +55,7 @@ pub use weft_engine::{
     logs::{LogEntry, Stream as LogSource},
 };
 pub use weft_model::StopRequest;
-pub use weft_net::{IpamDraft, NetworkChange, NetworkDraft};
+pub use weft_net::{IpamDraft, NetworkChange, NetworkDraft, ParentDraft};
 
 /// All use cases. Cheap to clone.
 #[derive(Clone)]

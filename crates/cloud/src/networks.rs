@@ -127,7 +127,7 @@ impl Cloud {
         labels: Labels,
     ) -> Result<Arc<Network>> {
         caller.authorise(Action::Write, caller.project)?;
-        if draft.bridge.is_some() {
+        if draft.bridge.is_some() || !draft.parent.link.is_empty() {
             caller.authorise(Action::Host, caller.project)?;
         }
         if matches!(draft.name.as_str(), "bridge" | "host" | "none" | "default") {
@@ -151,6 +151,7 @@ impl Cloud {
         let routes = self.0.parts.net.host_routes().await?;
         let mut spec = resolve_network(&draft, &specs, &routes, &self.0.parts.pools)?;
         spec.limit = limits::asked(&draft.options, &labels, spec.kind)?;
+        self.0.parts.net.uplink_possible(&spec).await?;
         let id = spec.id;
         let network = Network::new(caller.project, self.now(), labels, spec);
         let index = IndexKey::of::<Network>(&network.spec.name);

@@ -30,6 +30,7 @@ use crate::{
     facts,
     features::Features,
     gate::Gate,
+    lease::InSandbox,
     metrics::{self, Sources},
     resolver::Resolver,
     switch::Switch,
@@ -298,7 +299,8 @@ async fn domains(
         },
         ..NetConfig::default()
     };
-    let net = Net::start(kv, driver.clone(), tasks, net_config);
+    let leases = Arc::new(InSandbox(Arc::clone(&driver)));
+    let net = Net::start_with(kv, driver.clone(), tasks, net_config, Some(leases));
     let upstream = UpstreamConfig { servers: upstream_servers(config), ..UpstreamConfig::default() };
     let resolver = Arc::new(Resolver::new(kv, driver, upstream));
     if names {

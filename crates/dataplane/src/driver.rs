@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use ipnet::IpNet;
 
 use crate::{
-    Desired, DriverError, Flow, Observed, Publish, SandboxId, Step, Unsupported, insight::Insight, plan,
+    Desired, DriverError, Flow, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported,
+    insight::Insight, plan,
 };
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
@@ -28,6 +29,11 @@ pub trait Driver: Send + Sync {
 
     /// For looking into it, where it can be.
     fn insight(&self) -> Option<&dyn Insight> {
+        None
+    }
+
+    /// Why ports cannot hang on this segment's uplink, if they cannot: asked before a network is written.
+    fn refuses_uplink(&self, _segment: &Segment) -> Option<ParentFault> {
         None
     }
 

@@ -69,6 +69,41 @@ pub struct Unsupported {
     pub why: String,
 }
 
+/// Why sub-interfaces of a link cannot be had. The words are those that Docker's users know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParentFault {
+    /// No such link.
+    #[error("-o parent interface was not found on the host: {link}")]
+    Missing {
+        /// Its name.
+        link: String,
+    },
+    /// The parent is the loopback interface.
+    #[error("loopback interface is not a valid {kind} parent link")]
+    Loopback {
+        /// Kind of the sub-interfaces.
+        kind: &'static str,
+    },
+    /// The kernel does not know the kind of link.
+    #[error("failed to create {link} {kind} link: operation not supported: this kernel has no {module}")]
+    Kernel {
+        /// What would have been made.
+        link: String,
+        /// Its kind.
+        kind: &'static str,
+        /// The kernel's module that is missing.
+        module: &'static str,
+    },
+    /// The parent already serves another kind of sub-interface, or is a port of a bridge.
+    #[error("parent interface {link} is already in use as {by}")]
+    Busy {
+        /// The parent.
+        link: String,
+        /// What it is.
+        by: String,
+    },
+}
+
 /// A driver's failure. The source says what the kernel or switch answered.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {

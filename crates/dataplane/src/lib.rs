@@ -29,7 +29,7 @@ mod types;
 
 pub use converge::{Converger, Outcome};
 pub use driver::Driver;
-pub use error::{DriverError, Invalid, Unsupported};
+pub use error::{DriverError, Invalid, ParentFault, Unsupported};
 pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
@@ -37,6 +37,6 @@ pub use plan::plan;
 pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
 pub use step::Step;
 pub use types::{
-    Desired, Gateway, IdMaps, IdRange, Open, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,
-    SandboxId, Segment, Users, link_name,
+    Desired, Gateway, IdMaps, IdRange, Open, Origin, Parent, Port, Publish, PublishKey, PublishMap,
+    PublishTarget, Sandbox, SandboxId, Segment, Uplink, Users, link_name,
 };

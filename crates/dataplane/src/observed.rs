@@ -53,7 +53,9 @@ impl Segment {
     pub fn tag(&self) -> String {
         let addresses: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
         let borrowed = if self.borrowed { "|borrowed" } else { "" };
-        digest(&format!("{}|{}|{}|{}{borrowed}", self.link, self.mac, self.mtu, addresses.join(",")))
+        let uplink = self.uplink.as_ref().map(|u| format!("|{u:?}")).unwrap_or_default();
+        let addresses = addresses.join(",");
+        digest(&format!("{}|{}|{}|{addresses}{borrowed}{uplink}", self.link, self.mac, self.mtu))
     }
 }
 
@@ -61,7 +63,8 @@ impl Port {
     /// Digest of what cannot change in place: another identity is another port.
     #[must_use]
     pub fn identity(&self) -> String {
-        digest(&format!("{}|{}|{}|{}", self.segment, self.sandbox, self.ifname, self.mac))
+        let parent = self.parent.as_ref().map(|p| format!("|{}|{:?}", p.link, p.branch)).unwrap_or_default();
+        digest(&format!("{}|{}|{}|{}{parent}", self.segment, self.sandbox, self.ifname, self.mac))
     }
 
     /// Digest of everything that can change in place.

@@ -11,7 +11,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_model::{ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol};
+use weft_model::{Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
 use crate::{Invalid, Limits, PolicyTable};
 
@@ -94,6 +94,10 @@ pub struct Segment {
     /// What of its ports is reached at their own addresses, in families that are routed and from `trusted`.
     #[serde(default)]
     pub open: BTreeSet<Open>,
+    /// There is no bridge: ports are sub-interfaces of a link of the host, and `link` is the name of the host's own one
+    /// ([`link_name`]`("h", id)`), made where the uplink has addresses for it.
+    #[serde(default)]
+    pub uplink: Option<Uplink>,
 }
 
 /// A listening port at a port's own address.
@@ -105,6 +109,46 @@ pub struct Open {
     pub ip: IpAddr,
     /// Port.
     pub port: u16,
+}
+
+/// What a segment without a bridge hangs on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// The parent, and how its sub-interfaces are made.
+    pub parent: Parent,
+    /// Whose the parent is.
+    pub origin: Origin,
+    /// Addresses of the host's own sub-interface; none for no such link.
+    #[serde(default)]
+    pub shim: BTreeSet<IpAddr>,
+    /// What the host reaches by it: the ports' addresses.
+    #[serde(default)]
+    pub reached: BTreeSet<IpAddr>,
+}
+
+/// A link of the host with sub-interfaces. It is never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The kernel's name.
+    pub link: String,
+    /// How sub-interfaces are made.
+    pub branch: Branch,
+}
+
+/// Where a parent comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// It is somebody else's, and there.
+    Foreign,
+    /// Somebody else's where it is there; else ours: a VLAN of another link.
+    Vlan {
+        /// The other link.
+        of: String,
+        /// IEEE 802.1Q identifier, 1 to 4094.
+        id: u16,
+    },
+    /// Ours; it leads nowhere.
+    Alone,
 }
 
 impl Segment {
@@ -130,7 +174,7 @@ impl Segment {
 /// A default route of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Gateway {
-    /// The next hop; its family is the route's.
+    /// The next hop; its family is the route's. Unspecified: none, all is on the link.
     pub via: IpAddr,
     /// The kernel's route metric; 0 leaves the kernel's default.
     #[serde(default)]
@@ -152,7 +196,7 @@ pub struct Port {
     pub mac: MacAddr,
     /// Addresses inside, with the subnet's prefix.
     pub addresses: BTreeSet<IpNet>,
-    /// Bytes; the segment's.
+    /// Bytes; the segment's. 0 of a sub-interface: its parent's.
     pub mtu: u32,
     /// Default routes of the sandbox by this port.
     #[serde(default)]
@@ -164,6 +208,9 @@ pub struct Port {
     /// May not talk to other isolated ports of its segment (a segment without `inter_container`).
     #[serde(default)]
     pub isolated: bool,
+    /// It is a sub-interface of this link (a segment with an uplink) and has no end on the host: `link` only names it.
+    #[serde(default)]
+    pub parent: Option<Parent>,
 }
 
 /// A way in from outside.

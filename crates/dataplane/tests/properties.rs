@@ -44,6 +44,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             gateways: Default::default(),
             trusted: Default::default(),
             open: Default::default(),
+            uplink: None,
         };
         desired.segments.insert(id, segment);
     }
@@ -65,6 +66,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             gateways: [Gateway { via: "10.0.0.1".parse().unwrap(), metric: 0 }].into(),
             sysctls: Default::default(),
             isolated: false,
+            parent: None,
         };
         desired.ports.insert(id, port);
     }

@@ -85,7 +85,8 @@ impl Names {
 
     fn add_hosts(&mut self, port: &Port) {
         let Some(zone) = self.zones.get_mut(&port.spec.network) else { return };
-        let ips = port.spec.addresses.iter().map(|a| a.ip);
+        let addresses = port.addresses();
+        let ips = addresses.iter().map(|a| a.ip);
         for name in &port.spec.names {
             let name: Box<str> = name.to_ascii_lowercase().into();
             zone.hosts.entry(name).or_default().extend(ips.clone());
@@ -102,6 +103,10 @@ impl Names {
         let scope = self.scopes.entry(owner).or_default();
         scope.networks.push(port.spec.network);
         scope.forward |= !zone.network.spec.isolation.internal;
+        // What the LAN offers; a container's own wishes come after it.
+        if let Some(lease) = port.status.lease.as_ref().filter(|lease| !lease.dns.is_empty()) {
+            scope.servers = Some(lease.dns.iter().map(|ip| SocketAddr::new((*ip).into(), 53)).collect());
+        }
         for (alias, target) in &port.spec.links {
             // A container answers to the first twelve digits of its id.
             let short = target.parse::<ContainerId>().map(|id| id.short());

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, Flow, IdRange, Observed, Publish, PublishMap, SandboxId, Segment, Step,
-    Unsupported, Users,
+    Desired, Driver, DriverError, Flow, IdRange, Observed, ParentFault, Port, Publish, PublishMap, SandboxId,
+    Segment, Step, Unsupported, Users,
 };
 use weft_sys::{
     conntrack::{self, Which},
@@ -17,7 +17,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, host, limits, links, observe, policy, publish, reaper::Reaper, rules, sandbox,
+    LinuxError, TABLE, branch, host, limits, links, mark, observe, policy, publish, reaper::Reaper, rules, sandbox,
+    uplink,
 };
 
 /// The network of the namespace it was made in.
@@ -30,6 +31,8 @@ pub struct LinuxDriver {
     pub(crate) reaper: Reaper,
     /// Bridges of others that are in use, with what was checked of them. They bear no mark.
     pub(crate) borrowed: Mutex<BTreeMap<String, String>>,
+    /// Segments without a bridge, as they were last made.
+    pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
     forward: bool,
 }
 
@@ -47,6 +50,7 @@ impl LinuxDriver {
             netns: Netns::new()?,
             reaper: Reaper::start()?,
             borrowed: Mutex::default(),
+            uplinks: Mutex::default(),
             forward,
         })
     }
@@ -79,6 +83,9 @@ impl LinuxDriver {
             }
             Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
             Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
+            Step::PutSegment { segment: segment @ Segment { uplink: Some(uplink), .. }, .. } => {
+                uplink::put(self, segment, uplink)
+            }
             Step::PutSegment { segment, .. } if segment.borrowed => {
                 links::borrow_segment(&mut self.route.lock(), segment)?;
                 self.let_through(segment)?;
@@ -89,10 +96,16 @@ impl LinuxDriver {
                 self.let_through(segment)?;
                 links::put_segment(&mut self.route.lock(), segment)
             }
+            Step::DeleteSegment { link } if mark::is_uplink(link) => uplink::delete(self, link),
             Step::DeleteSegment { link } => match self.borrowed.lock().remove(link) {
                 Some(_) => Ok(()),
                 None => links::delete_segment(&mut self.route.lock(), link),
             },
+            Step::CreatePort { port: port @ Port { parent: Some(parent), .. }, .. } => {
+                branch::create(self, port, parent)
+            }
+            Step::ConfigurePort { port, .. } if port.parent.is_some() => branch::configure(self, port),
+            Step::DeletePort { link } if branch::is_noted(self, link) => branch::delete(self, link),
             Step::CreatePort { port, bridge } => {
                 self.reaper.wait_for(&port.link);
                 links::create_port(self, port, bridge)
@@ -240,6 +253,11 @@ impl Driver for LinuxDriver {
 
     fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
         Some(self)
+    }
+
+    fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
+        // Where the kernel cannot be asked, making it will tell.
+        uplink::refuses(&mut self.route.lock(), segment.uplink.as_ref()?).ok().flatten()
     }
 
     fn rules_digest(&self, desired: &Desired) -> String {

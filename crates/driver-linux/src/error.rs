@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use weft_dataplane::ParentFault;
 use weft_sys::{netlink::NetlinkError, netns::NetnsError, sysctl::SysctlError};
 
 /// A failure of one kernel facility.
@@ -77,6 +78,18 @@ pub enum LinuxError {
     Full {
         /// Its name.
         name: String,
+    },
+    /// Nothing can hang on this parent.
+    #[error(transparent)]
+    Parent(ParentFault),
+    /// The note of a port could not be written or removed.
+    #[error("the note {}", path.display())]
+    Note {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]

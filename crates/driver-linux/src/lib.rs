@@ -17,6 +17,7 @@
 //! prevents it, this crate does not.
 
 mod direct;
+mod branch;
 mod driver;
 mod error;
 mod explain;
@@ -30,6 +31,7 @@ mod publish;
 mod reaper;
 mod rules;
 mod sandbox;
+mod uplink;
 
 pub use driver::LinuxDriver;
 pub use error::LinuxError;

@@ -12,7 +12,7 @@ use weft_sys::{
     netns,
 };
 
-use crate::{LinuxError, driver::LinuxDriver, host, mark, sandbox};
+use crate::{LinuxError, branch, driver::LinuxDriver, host, mark, sandbox};
 
 /// Makes a bridge, or brings it to its configuration with its ports untouched.
 pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), LinuxError> {
@@ -67,7 +67,7 @@ pub fn bridge_addresses(name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
     let mut socket = Socket::open(weft_sys::netlink::Family::Route)?;
     match link::get(&mut socket, name)? {
         None => Ok(None),
-        Some(found) if found.kind != Kind::Bridge => {
+        Some(found) if found.kind == Kind::Veth || branch::is_branch(&found.kind) => {
             Err(LinuxError::Borrowed { name: name.to_owned(), why: "is no bridge" })
         }
         Some(found) => Ok(Some(address::list(&mut socket, found.index)?)),
@@ -130,12 +130,16 @@ fn clear(socket: &mut Socket, port: &Port) -> Result<(), LinuxError> {
 }
 
 /// Or the interface of an earlier port holds the name inside, on its way out.
-fn clear_inside(driver: &LinuxDriver, port: &Port, path: &std::path::Path) -> Result<(), LinuxError> {
+pub(crate) fn clear_inside(
+    driver: &LinuxDriver,
+    port: &Port,
+    path: &std::path::Path,
+) -> Result<(), LinuxError> {
     let name = port.ifname.clone();
     driver.netns.run(path, move || {
         let mut socket = Socket::open(weft_sys::netlink::Family::Route)?;
         match link::get(&mut socket, &name)? {
-            Some(found) if found.kind == Kind::Veth => socket.transact(&[link::delete(&name)]),
+            Some(found) if found.kind != Kind::Bridge => socket.transact(&[link::delete(&name)]),
             _ => Ok(()),
         }
     })??;
@@ -160,7 +164,7 @@ pub(crate) fn configure_port(driver: &LinuxDriver, port: &Port, bridge: &str) ->
     finish(&mut driver.route.lock(), port, hairpin)
 }
 
-fn configure_inside(driver: &LinuxDriver, port: &Port, fresh: bool) -> Result<(), LinuxError> {
+pub(crate) fn configure_inside(driver: &LinuxDriver, port: &Port, fresh: bool) -> Result<(), LinuxError> {
     let inside = port.clone();
     driver.netns.run(&driver.path(port.sandbox), move || sandbox::configure(&inside, fresh))?
 }

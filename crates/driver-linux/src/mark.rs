@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! weft segment <tag>              a bridge; a tag of `-` while it is being configured
+//! weft vlan <segment>             a VLAN that a segment without a bridge hangs on
 //! weft port <identity> <tag>      the host's end of a veth pair; a `+` at the end says that it is in hairpin mode
 //! ```
 
@@ -10,6 +11,7 @@ use weft_sys::netlink::link::{Kind, Link};
 
 const SEGMENT: &str = "weft segment ";
 const PORT: &str = "weft port ";
+const VLAN: &str = "weft vlan ";
 
 /// Alias of a segment that is not configured yet.
 pub(crate) fn unfinished_segment() -> String {
@@ -29,6 +31,43 @@ pub(crate) fn marked(name: &str, kind: char) -> bool {
     name.strip_prefix("wf")
         .and_then(|rest| rest.strip_prefix(kind))
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Alias of a VLAN of ours, which belongs to the segment called `link`.
+pub(crate) fn vlan(link: &str) -> String {
+    format!("{VLAN}{link}")
+}
+
+/// Whether a name is a port's.
+pub(crate) fn is_port(name: &str) -> bool {
+    marked(name, 'p')
+}
+
+/// Whether a segment's name is that of one without a bridge.
+pub(crate) fn is_uplink(name: &str) -> bool {
+    marked(name, 'h')
+}
+
+/// The segment without a bridge that a link of ours was made for: the host's own sub-interface, or a parent of ours.
+pub(crate) fn of_uplink(link: &Link) -> Option<String> {
+    match &link.kind {
+        Kind::Other(kind) if kind == "vlan" => {
+            link.alias.strip_prefix(VLAN).filter(|name| is_uplink(name)).map(str::to_owned)
+        }
+        Kind::Other(kind) if kind == "macvlan" || kind == "ipvlan" => {
+            is_uplink(&link.name).then(|| link.name.clone())
+        }
+        Kind::Other(_) | Kind::Veth if marked(&link.name, 'd') => Some(link.name.replacen("wfd", "wfh", 1)),
+        _ => None,
+    }
+}
+
+/// What is seen of a port that is a sub-interface.
+pub(crate) fn as_branch(link: &Link) -> SeenPort {
+    let (identity, tag) =
+        link.alias.strip_prefix(PORT).and_then(|rest| rest.split_once(' ')).unwrap_or_default();
+    let tag = if link.up { tag } else { "" };
+    SeenPort { identity: identity.to_owned(), tag: tag.to_owned() }
 }
 
 /// The segment a link is, if it is one of ours.
@@ -75,6 +114,7 @@ mod tests {
             mac: vec![],
             mtu: 1500,
             filtered: false,
+            lower: None,
         }
     }
 

@@ -11,10 +11,11 @@ use weft_sys::{
     netns, nft,
 };
 
-use crate::{LinuxError, TABLE, driver::LinuxDriver, host, limits, mark, policy, publish, rules};
+use crate::{LinuxError, TABLE, branch, driver::LinuxDriver, host, limits, mark, policy, publish, rules, uplink};
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
+    let mut notes = Vec::new();
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
             (Ok(id), true) => {
@@ -23,9 +24,11 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
             (Ok(_), false) => {
                 observed.broken_sandboxes.insert(found.name);
             }
-            (Err(_), _) => {}
+            (Err(_), _) => notes.push(found.name),
         }
     }
+    notes.retain(|name| mark::is_port(name));
+    observed.ports = branch::observe(driver, &notes, &observed.sandboxes)?;
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
     let buried = driver.reaper.names();
@@ -33,6 +36,12 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
     observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
     let filtered: Vec<u32> = links.iter().filter(|l| l.filtered).map(|l| l.index).collect();
+    // What is left of earlier ones, then those that are known.
+    let strays = links.iter().filter_map(mark::of_uplink).map(|name| (name, SeenSegment::default()));
+    observed.segments.extend(strays);
+    let uplinks = driver.uplinks.lock();
+    observed.segments.extend(uplinks.iter().map(|(name, s)| (name.clone(), uplink::seen(s, &links))));
+    drop(uplinks);
     for link in links {
         if buried.contains(&link.name) {
             continue;

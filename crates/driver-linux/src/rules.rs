@@ -131,8 +131,16 @@ pub(crate) fn digest(
     format!("{hash:016x}")
 }
 
+/// Segments that packets of the host pass: those without a bridge are not among them, unless the host's own sub-interface must
+/// be kept from being a way out of an internal one.
+fn passed(segments: &BTreeMap<NetworkId, Segment>) -> BTreeMap<NetworkId, Segment> {
+    let hidden = |s: &Segment| s.uplink.as_ref().is_some_and(|u| !s.internal || u.shim.is_empty());
+    segments.iter().filter(|(_, s)| !hidden(s)).map(|(id, s)| (*id, s.clone())).collect()
+}
+
 /// The table that segments need.
 pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>) -> Ruleset {
+    let segments = &passed(segments);
     let mut set = Ruleset { chains: vec!["publish".to_owned()], ..Ruleset::default() };
     host_rules(&mut set);
     for segment in segments.values() {

@@ -43,15 +43,18 @@ pub(crate) fn configure(port: &Port, fresh: bool) -> Result<(), LinuxError> {
     if !fresh {
         let addresses: BTreeSet<IpNet> = address::list(&mut socket, index)?.into_iter().collect();
         messages.extend(address::replace(index, &addresses, &port.addresses));
+        // What is on the link without a next hop may be the container's own doing.
         let stale = |r: &&route::Default| {
-            !gateways.iter().any(|g| g.via == r.via && (g.metric == 0 || g.metric == r.metric))
+            !r.via.is_unspecified()
+                && !gateways.iter().any(|g| g.via == r.via && (g.metric == 0 || g.metric == r.metric))
         };
         messages.extend(route::list(&mut socket, index)?.iter().filter(stale).map(route::remove));
     }
     if fresh {
         messages.extend(port.addresses.iter().map(|a| address::add(index, *a)));
     }
-    let change = Change { up: Some(true), mtu: (!fresh).then_some(port.mtu), ..Change::default() };
+    let change =
+        Change { up: Some(true), mtu: (!fresh && port.mtu > 0).then_some(port.mtu), ..Change::default() };
     messages.push(link::change(&port.ifname, &change));
     messages.extend(gateways.iter().map(route::add));
     socket.transact(&messages)?;

@@ -180,7 +180,7 @@ impl Inner {
             return std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         }
         let own: Vec<IpAddr> =
-            attached.ports.iter().flat_map(|p| p.spec.addresses.iter().map(|a| a.ip)).collect();
+            attached.ports.iter().flat_map(|p| p.addresses().into_iter().map(|a| a.ip)).collect();
         netfiles::hosts(&extra, &own, &spec.hostname, &spec.domainname)
     }
 
@@ -225,7 +225,7 @@ impl Inner {
             }
             let owner = PortOwner::Container(child.spec.id);
             let port = ports.iter().find(|p| p.spec.owner == owner);
-            let Some(address) = port.and_then(|p| p.spec.addresses.first()).map(|a| a.ip) else { continue };
+            let Some(address) = port.and_then(|p| p.addresses().first().map(|a| a.ip)) else { continue };
             let mut names = format!("{alias} {}", child.spec.hostname);
             if alias != child.spec.name.as_str() {
                 names = format!("{names} {}", child.spec.name);

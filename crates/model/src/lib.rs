@@ -16,6 +16,7 @@ mod limit;
 mod meta;
 mod network;
 mod policy;
+mod parent;
 mod port;
 mod project;
 mod volume;
@@ -33,8 +34,10 @@ pub use network::{
     DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,
 };
 pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selector, SelectorError};
+pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
 pub use port::{
-    MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol, PublishBinding,
+    DhcpWish, Lease, MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol,
+    PublishBinding,
 };
 pub use project::{ProjectSpec, ProjectStatus};
 pub use volume::{VolumeSpec, VolumeStatus};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_base::FreeName;
 
-use crate::{Gateways, Network, NetworkId, RateLimit, Resource, Scope};
+use crate::{Gateways, Network, NetworkId, ParentSpec, RateLimit, Resource, Scope};
 
 /// How a network is made real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -140,6 +140,12 @@ pub struct NetworkSpec {
     /// What begins or ends at its ports needs a policy that allows it.
     #[serde(default)]
     pub closed: bool,
+    /// IPv4 addresses come from the LAN's DHCP server.
+    #[serde(default)]
+    pub dhcp: bool,
+    /// What its ports hang on, where it has no bridge (macvlan, ipvlan).
+    #[serde(default)]
+    pub parent: Option<ParentSpec>,
     /// Options as written.
     #[serde(default)]
     pub options: DriverOptions,
@@ -163,6 +169,12 @@ impl NetworkSpec {
     pub fn claimed(&self) -> impl Iterator<Item = &SubnetSpec> {
         let real = self.kind != NetworkKind::Config;
         self.subnets.iter().filter(move |_| real)
+    }
+
+    /// Its interfaces have Ethernet addresses that we choose.
+    #[must_use]
+    pub fn chooses_mac(&self) -> bool {
+        self.parent.as_ref().is_none_or(|parent| parent.branch.chooses_mac())
     }
 
     /// The default bridge has Docker's historic behaviour: no names, containers keep the host's resolver.

@@ -1,8 +1,13 @@
 //! Ports: one attachment each of something to a network.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
+use weft_base::Timestamp;
 
 use crate::{ContainerId, NetworkId, Port, PortId, Resource, Scope};
 
@@ -20,7 +25,7 @@ pub struct MacError {
 impl MacAddr {
     /// Docker's derivation: `02:42` and the four bytes of the IPv4 address.
     #[must_use]
-    pub fn from_ipv4(ip: std::net::Ipv4Addr) -> Self {
+    pub fn from_ipv4(ip: Ipv4Addr) -> Self {
         let [a, b, c, d] = ip.octets();
         Self([0x02, 0x42, a, b, c, d])
     }
@@ -170,6 +175,55 @@ pub struct PortSpec {
     /// Sysctls set in the owner's namespace for this interface.
     #[serde(default)]
     pub sysctls: std::collections::BTreeMap<String, String>,
+    /// Its IPv4 address comes from the LAN's DHCP server: what is said there.
+    #[serde(default)]
+    pub dhcp: Option<DhcpWish>,
+}
+
+/// What a DHCP server is told of a port, beside its Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpWish {
+    /// Host name.
+    pub hostname: String,
+}
+
+/// An address for some time (RFC 2131).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Prefix length of its subnet.
+    pub prefix: u8,
+    /// The way out.
+    pub gateway: Option<Ipv4Addr>,
+    /// Name servers.
+    pub dns: Vec<Ipv4Addr>,
+    /// Who gave it.
+    pub server: Ipv4Addr,
+    /// Where the server's packets come from: itself, or the router before it.
+    pub server_mac: MacAddr,
+    /// When it was given.
+    pub obtained: Timestamp,
+    /// Seconds after that: more time is asked of the server.
+    pub renew: u32,
+    /// Of any server.
+    pub rebind: u32,
+    /// It ends.
+    pub seconds: u32,
+}
+
+impl Port {
+    /// Its addresses, with the one that is leased.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<PortAddress> {
+        let mut all = self.spec.addresses.clone();
+        all.extend(self.status.lease.as_ref().map(|lease| PortAddress {
+            ip: lease.address.into(),
+            prefix: lease.prefix,
+            gateway: lease.gateway.map(IpAddr::from),
+        }));
+        all
+    }
 }
 
 /// What the data plane said of a port.
@@ -180,6 +234,9 @@ pub struct PortStatus {
     /// The last failure, empty when none.
     #[serde(default)]
     pub error: String,
+    /// The address it has by DHCP.
+    #[serde(default)]
+    pub lease: Option<Lease>,
 }
 
 impl Resource for Port {

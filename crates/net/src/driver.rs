@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
-use weft_dataplane::{Desired, Driver, DriverError, Flow, Observed, Publish, SandboxId, Step, Unsupported};
+use weft_dataplane::{
+    Desired, Driver, DriverError, Flow, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported,
+};
 
 pub(crate) struct Shared(pub(crate) Arc<dyn Driver>);
 
@@ -22,6 +24,9 @@ impl Driver for Shared {
     }
     fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
         self.0.insight()
+    }
+    fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
+        self.0.refuses_uplink(segment)
     }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)

@@ -126,6 +126,21 @@ pub enum NetError {
         /// The network that has it.
         other: NetworkId,
     },
+    /// A parent interface serves another network in a way that cannot be shared.
+    #[error("{text}")]
+    ParentTaken {
+        /// Who has it.
+        text: String,
+    },
+    /// The kernel does not know this kind of link.
+    #[error("{0}")]
+    NoKind(String),
+    /// An Ethernet address was wanted where the interfaces have their parent's.
+    #[error("{kind} interfaces do not support custom mac address assignment")]
+    NoCustomMac {
+        /// Kind of the interfaces.
+        kind: &'static str,
+    },
     /// A port of a container could not be published; the source says why.
     #[error("driver failed programming external connectivity on endpoint {container} ({port})")]
     Publish {
@@ -232,6 +247,7 @@ impl NetError {
             | Self::PredefinedAddress
             | Self::PredefinedAlias
             | Self::NotLinkLocal { .. }
+            | Self::NoCustomMac { .. }
             | Self::InvalidConfig(_)
             | Self::NoRoom { .. }
             | Self::Invalid(_) => ErrorClass::Invalid,
@@ -241,9 +257,10 @@ impl NetError {
             | Self::GatewayInUse { .. }
             | Self::Refused(_)
             | Self::OnlyOne { .. }
+            | Self::ParentTaken { .. }
             | Self::SameBridge { .. } => ErrorClass::Forbidden,
             Self::NoDriver { .. } | Self::NoNetwork { .. } | Self::NoSandbox { .. } => ErrorClass::NotFound,
-            Self::Unsupported { .. } => ErrorClass::Unsupported,
+            Self::Unsupported { .. } | Self::NoKind(_) => ErrorClass::Unsupported,
             Self::NoAddresses { .. }
             | Self::PoolsExhausted { .. }
             | Self::Publish { .. }

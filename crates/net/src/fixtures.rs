@@ -46,6 +46,8 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         ifname_prefix: String::new(),
         limit: Default::default(),
         closed: false,
+        parent: None,
+        dhcp: false,
         options: Default::default(),
         ipam_options: Default::default(),
     }
@@ -66,6 +68,7 @@ pub fn port(network: &NetworkSpec, ips: &[&str]) -> PortSpec {
         links: Vec::new(),
         publish: Vec::new(),
         sysctls: Default::default(),
+        dhcp: None,
     }
 }
 

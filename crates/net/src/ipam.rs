@@ -133,7 +133,11 @@ impl<'a> Ipam<'a> {
     }
 
     fn address(&self, subnet: &SubnetSpec, ip: IpAddr) -> PortAddress {
-        let gateway = subnet.router.or(subnet.gateway).filter(|_| !self.network.isolation.internal);
+        // Where the link resolves no neighbours, there is no next hop: all is on the link.
+        let on_link = self.network.parent.as_ref().is_some_and(|p| !p.branch.has_neighbours());
+        let any = || if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let gateway = subnet.router.or(subnet.gateway).map(|gateway| if on_link { any() } else { gateway });
+        let gateway = gateway.filter(|_| !self.network.isolation.internal);
         PortAddress { ip, prefix: subnet.cidr.prefix_len(), gateway }
     }
 

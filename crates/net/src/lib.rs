@@ -13,12 +13,14 @@
 //! Refused here: any word of a foreign API (drivers' option keys are shown again, never read), any kernel
 //! call about links, addresses or rules (drivers'), names (`weft-dns`).
 
+mod dhcp;
 mod driver;
 mod error;
 mod insight;
 mod grow;
 mod ipam;
 mod limits;
+mod parent;
 mod plan;
 mod policy;
 mod pools;
@@ -36,6 +38,7 @@ mod types;
 #[cfg(test)]
 mod fixtures;
 
+pub use dhcp::{LeaseSocket, LeaseSockets};
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
 pub use insight::{Watch, port_link};
 pub use grow::{NetworkChange, grow_network, regrow_ports};
@@ -50,6 +53,6 @@ pub use resolve::resolve_network;
 pub use routes::in_use;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
-pub use types::{IpamDraft, NetworkDraft, PredefinedConfig};
 /// The words in which the data plane is looked into.
 pub use weft_dataplane::insight as seen;
+pub use types::{IpamDraft, NetworkDraft, ParentDraft, PredefinedConfig};

@@ -61,11 +61,13 @@ pub fn compile<'a>(
     let ports: Vec<&Port> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
     let networks: HashMap<NetworkId, &NetworkSpec> = networks
         .into_iter()
-        .filter(|n| n.meta.deleting.is_none() && n.spec.kind == NetworkKind::Bridge)
+        .filter(|n| {
+            n.meta.deleting.is_none() && (n.spec.kind == NetworkKind::Bridge || n.spec.parent.is_some())
+        })
         .map(|n| (n.spec.id, &n.spec))
         .collect();
     let mut out = Compiled::default();
-    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu))).collect();
+    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu, &ports))).collect();
     let containers: Vec<&Container> = containers.into_iter().collect();
     out.desired.sandboxes = sandboxes(&containers, &ports);
     if let Some(maps) = &host.users {
@@ -103,7 +105,8 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
         out.faults.insert(id, format!("another interface of the container is called {}, too", plug.ifname));
         return;
     }
-    for publish in publishes(port) {
+    // Who hangs on the LAN is reached there.
+    for publish in publishes(port).filter(|_| plug.parent.is_none()) {
         let key = publish.entries().map(|(key, _)| key).next();
         if key.is_some_and(|key| taken.listeners.insert(key)) {
             out.desired.publishes.insert(publish);
@@ -126,7 +129,10 @@ pub fn bridge_link(network: &NetworkSpec) -> String {
     network.bridge.clone().unwrap_or_else(|| link_name('b', &network.id))
 }
 
-fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
+fn segment(network: &NetworkSpec, default_mtu: u32, ports: &[&Port]) -> Segment {
+    if let Some(parent) = &network.parent {
+        return crate::parent::segment(network, parent, ports);
+    }
     let b = network.id.as_bytes();
     let gateway = |s: &weft_model::SubnetSpec| IpNet::new(s.gateway?, s.cidr.prefix_len()).ok();
     Segment {
@@ -147,6 +153,7 @@ fn segment(network: &NetworkSpec, default_mtu: u32) -> Segment {
         gateways: network.gateways,
         trusted: network.trusted.iter().cloned().collect(),
         open: BTreeSet::new(),
+        uplink: None,
     }
 }
 
@@ -195,7 +202,7 @@ fn default_routes(ports: &[&Port]) -> HashMap<(ContainerId, bool), PortId> {
     for port in ports {
         let PortOwner::Container(owner) = port.spec.owner;
         for v4 in [true, false] {
-            if port.spec.addresses.iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
+            if port.addresses().iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
                 let rank = (!port.spec.default_route, port.spec.ifname.as_str(), port.spec.id);
                 let slot = best.entry((owner, v4)).or_insert(rank);
                 *slot = rank.min(*slot);
@@ -219,13 +226,15 @@ fn plug(
         return Err(format!("container {sandbox} has no network sandbox of its own"));
     }
     let mut addresses = BTreeSet::new();
-    for address in &spec.addresses {
+    let mine = port.addresses();
+    for address in &mine {
         // A subnet that grew while this port was being written has another prefix by now.
         let net = IpNet::new(address.ip, prefix_of(network, address.ip).unwrap_or(address.prefix));
         addresses.insert(net.map_err(|_| format!("{}/{} is no address", address.ip, address.prefix))?);
     }
     let route = |via: &IpAddr| routes.get(&(sandbox, via.is_ipv4())) == Some(&spec.id);
-    let gateways = spec.addresses.iter().filter_map(|a| a.gateway).filter(route);
+    let way_out = |a: &weft_model::PortAddress| a.gateway.filter(|_| !network.isolation.internal);
+    let gateways = mine.iter().filter_map(way_out).filter(route);
     Ok(Plug {
         link: link_name('p', &spec.id),
         segment: spec.network,
@@ -233,10 +242,11 @@ fn plug(
         ifname: spec.ifname.clone(),
         mac: spec.mac,
         addresses,
-        mtu: network.mtu.unwrap_or(default_mtu),
+        mtu: network.mtu.unwrap_or(if network.parent.is_some() { 0 } else { default_mtu }),
         gateways: gateways.map(|via| Gateway { via, metric: 0 }).collect(),
         sysctls: spec.sysctls.clone(),
         isolated: !network.isolation.inter_container,
+        parent: desired.segments.get(&network.id).and_then(|s| Some(s.uplink.as_ref()?.parent.clone())),
     })
 }
 

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Attachment, ContainerSpec, GatewayMode, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    Attachment, ContainerSpec, DhcpWish, GatewayMode, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
     PortOwner, PortSpec, PublishBinding, PublishSpec,
 };
 
@@ -96,10 +96,18 @@ fn build_port(
     if network.predefined && !attachment.aliases.is_empty() {
         return Err(NetError::PredefinedAlias);
     }
+    if let Some(parent) = &network.parent {
+        hang(parent, network, attachment, context)?;
+    }
     let others = context.existing.iter().copied().chain(mine);
     let addresses = addresses(network, attachment, others, &context.hints.shared().addresses)?;
     let id = PortId::new();
-    let mac = attachment.mac.unwrap_or_else(|| derive_mac(id, &addresses));
+    let own = || {
+        // A server knows its clients by it: the same after each start.
+        if network.dhcp { stable_mac(container.id, network.id) } else { derive_mac(id, &addresses) }
+    };
+    let mac = attachment.mac.unwrap_or_else(own);
+    let wish = || DhcpWish { hostname: container.hostname.clone() };
     Ok(Some(PortSpec {
         id,
         network: network.id,
@@ -112,7 +120,27 @@ fn build_port(
         links: links(attachment),
         publish: Vec::new(),
         sysctls: attachment.sysctls.clone(),
+        dhcp: network.dhcp.then(wish),
     }))
+}
+
+/// What an interface without an Ethernet address of its own, or one that has its parent for itself, cannot be.
+fn hang(
+    parent: &weft_model::ParentSpec,
+    network: &NetworkSpec,
+    attachment: &Attachment,
+    context: &PortContext<'_>,
+) -> Result<(), NetError> {
+    if attachment.mac.is_some() && !parent.branch.chooses_mac() {
+        return Err(NetError::NoCustomMac { kind: parent.branch.kind() });
+    }
+    let taken = context.existing.iter().any(|p| p.network == network.id);
+    if parent.branch.is_exclusive() && taken {
+        let link = parent.link.as_deref().unwrap_or_default();
+        let text = format!("parent interface {link} is already in use by a container in mode passthru");
+        return Err(NetError::ParentTaken { text });
+    }
+    Ok(())
 }
 
 fn addresses<'p>(
@@ -156,6 +184,12 @@ fn derive_mac(id: PortId, addresses: &[PortAddress]) -> MacAddr {
         },
         MacAddr::from_ipv4,
     )
+}
+
+/// `02:42` and bytes of both ids.
+fn stable_mac(container: weft_model::ContainerId, network: weft_model::NetworkId) -> MacAddr {
+    let (c, n) = (container.as_bytes(), network.as_bytes());
+    MacAddr([0x02, 0x42, c[0] ^ n[0], c[1] ^ n[1], c[2] ^ n[2], c[3] ^ n[3]])
 }
 
 /// The wanted name, else the next free one with the network's prefix.
@@ -232,7 +266,8 @@ pub fn elect_uplink(container: &ContainerSpec, networks: &[&NetworkSpec], ports:
         let network = networks.iter().find(|n| n.id == port.network)?;
         let priority = container.attachments.iter().find(|a| a.network == port.network);
         let priority = priority.map_or(0, |a| a.gateway_priority);
-        let way_out = port.addresses.iter().any(|a| a.gateway.is_some());
+        let leased = network.dhcp && !network.isolation.internal;
+        let way_out = leased || port.addresses.iter().any(|a| a.gateway.is_some());
         way_out.then(|| (std::cmp::Reverse(priority), network.name.clone()))
     };
     let ranked = ports.iter().enumerate().filter_map(|(i, p)| Some((rank(p)?, i)));
@@ -260,7 +295,8 @@ fn publish(
 ) -> Result<(), NetError> {
     let Some(port) = ports.iter_mut().find(|p| p.default_route) else { return Ok(()) };
     let network = find_network(port.network, context.networks)?;
-    if network.kind != NetworkKind::Bridge {
+    // Where addresses are the LAN's, so are the containers.
+    if network.kind != NetworkKind::Bridge || network.dhcp {
         return Ok(());
     }
     let default = network.host_binding.address.or(context.publish_ip);

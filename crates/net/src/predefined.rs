@@ -62,6 +62,8 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         ifname_prefix: String::new(),
         limit: weft_model::RateLimit::default(),
         closed: false,
+        parent: None,
+        dhcp: false,
         options: Default::default(),
         ipam_options: Default::default(),
     })

@@ -29,14 +29,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_base::{Backoff, Tasks, chain};
 use weft_dataplane::{Converger, Desired, Driver, DriverError, Flow, Outcome, SandboxId, Step};
-use weft_model::{Container, ContainerId, Network, NetworkId, Policy, PolicyId, Port, PortId, PortOwner};
+use weft_model::{Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyId, Port, PortId, PortOwner};
 use weft_store::{
     Kv, StoreError, Stored, Table,
     reconcile::{Loop, Wake},
 };
 
 use crate::{
-    Compiled, NetError, compile, driver::Shared, in_use, plan::HostDefaults, policy::with_policy,
+    Compiled, LeaseSockets, NetError, compile, dhcp::Leases, driver::Shared, in_use, plan::HostDefaults,
+    policy::with_policy,
 };
 
 /// How the reconciler runs.
@@ -68,6 +69,8 @@ struct Ready {
     /// Ports and networks that cannot be, and why.
     ports: BTreeMap<PortId, String>,
     networks: BTreeMap<NetworkId, String>,
+    /// Ports that wait for their address.
+    pending: BTreeMap<PortId, ContainerId>,
     /// Concerns everything.
     general: String,
     /// What of the policy could not be made to hold.
@@ -94,6 +97,7 @@ struct Inner {
     wake: Wake,
     tasks: Tasks,
     config: NetConfig,
+    leases: Option<Leases>,
 }
 
 /// What one run leaves to the next.
@@ -107,9 +111,21 @@ struct State {
 }
 
 impl Net {
-    /// Starts reconciling. One for each store and machine.
+    /// Starts reconciling. One for each store and machine. No port gets an address by DHCP.
     #[must_use]
     pub fn start(kv: &Arc<dyn Kv>, driver: Arc<dyn Driver>, tasks: &Tasks, config: NetConfig) -> Self {
+        Self::start_with(kv, driver, tasks, config, None)
+    }
+
+    /// The same; ports on networks that want it get their addresses by DHCP.
+    #[must_use]
+    pub fn start_with(
+        kv: &Arc<dyn Kv>,
+        driver: Arc<dyn Driver>,
+        tasks: &Tasks,
+        config: NetConfig,
+        sockets: Option<Arc<dyn LeaseSockets>>,
+    ) -> Self {
         let make = Loop::new("net").every(config.every);
         let state = State {
             converger: Converger::new(Shared(Arc::clone(&driver))),
@@ -118,7 +134,9 @@ impl Net {
             looked: Instant::now(),
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
         };
+        let leases = sockets.map(|s| Leases::new(Table::new(Arc::clone(kv)), s, tasks, make.wake()));
         let net = Self(Arc::new(Inner {
+            leases,
             kv: Arc::clone(kv),
             networks: Table::new(Arc::clone(kv)),
             ports: Table::new(Arc::clone(kv)),
@@ -208,7 +226,8 @@ impl Net {
     /// [`NetError::NoSandbox`] when the store's container has none of its own or is not wanted to run,
     /// [`NetError::DataPlane`] with the driver's reason.
     pub async fn sandbox_ready(&self, container: ContainerId) -> Result<PathBuf, NetError> {
-        match self.settled().await?.sandboxes.get(&container) {
+        let addressed = |ready: &Ready| !ready.pending.values().any(|owner| *owner == container);
+        match self.settled_when(addressed).await?.sandboxes.get(&container) {
             Some(Ok(())) => Ok(self.sandbox_path(container)),
             Some(Err(why)) => Err(NetError::DataPlane(why.clone())),
             None => Err(NetError::NoSandbox { container }),
@@ -223,6 +242,22 @@ impl Net {
     pub async fn network_ready(&self, network: NetworkId) -> Result<(), NetError> {
         let ready = self.settled().await?;
         data_plane(ready.networks.get(&network).unwrap_or(&ready.general))
+    }
+
+    /// Whether a network's ports can hang on its parent, as the host is now; other networks can always be.
+    ///
+    /// # Errors
+    /// Why not, in Docker's words.
+    pub async fn uplink_possible(&self, network: &NetworkSpec) -> Result<(), NetError> {
+        let Some(parent) = &network.parent else { return Ok(()) };
+        let segment = crate::parent::segment(network, parent, &[]);
+        let driver = Arc::clone(&self.0.driver);
+        let asked = tokio::task::spawn_blocking(move || driver.refuses_uplink(&segment)).await;
+        match asked {
+            Ok(None) => Ok(()),
+            Ok(Some(fault)) => Err(crate::parent::refusal(&fault)),
+            Err(_) => Err(NetError::DataPlane("the driver panicked".into())),
+        }
     }
 
     /// Waits until what the store no longer has of a network was taken down (or tried to be).
@@ -241,7 +276,8 @@ impl Net {
         if ports.is_empty() {
             return Ok(());
         }
-        let ready = self.settled().await?;
+        let addressed = |ready: &Ready| !ports.iter().any(|id| ready.pending.contains_key(id));
+        let ready = self.settled_when(addressed).await?;
         let first = ports.iter().find_map(|id| ready.ports.get(id));
         data_plane(first.unwrap_or(&ready.general))
     }
@@ -284,12 +320,17 @@ impl Net {
 
     /// Waits for a run that saw all that was written before this call.
     async fn settled(&self) -> Result<Arc<Ready>, NetError> {
+        self.settled_when(|_| true).await
+    }
+
+    /// The same, and until `also` holds.
+    async fn settled_when(&self, also: impl Fn(&Ready) -> bool) -> Result<Arc<Ready>, NetError> {
         let asked = self.0.kv.revision().await?;
         let mut ready = self.0.ready.subscribe();
         if ready.borrow().revision < asked {
             self.0.wake.wake();
         }
-        let wait = ready.wait_for(|ready| ready.revision >= asked);
+        let wait = ready.wait_for(|ready| ready.revision >= asked && also(ready));
         match tokio::time::timeout(self.0.config.patience, wait).await {
             Ok(Ok(seen)) => Ok(Arc::clone(&seen)),
             Ok(Err(_)) => Err(NetError::DataPlane("the network reconciler has ended".into())),
@@ -320,8 +361,12 @@ impl Net {
             policies.iter().map(|p| &*p.value),
         );
         leave_out_refused(inner.driver.as_ref(), &mut compiled);
+        if let Some(leases) = &inner.leases {
+            leases.retain(&ports).await;
+        }
         let result = self.converge(compiled.desired.clone()).await;
-        let report = Report::new(&compiled.desired, compiled.faults, result);
+        let mut report = Report::new(&compiled.desired, compiled.faults, result);
+        let pending = self.lease(&compiled.desired, &ports, &mut report);
         if let Some(pause) = self.pace(report.healthy) {
             let wake = inner.wake.clone();
             inner.tasks.spawn(async move {
@@ -335,10 +380,33 @@ impl Net {
             sandboxes,
             ports: report.ports.clone(),
             networks: report.networks.clone(),
+            pending,
             general: report.general.clone(),
             policy: report.policy.clone(),
         }));
         self.write_statuses(&networks, &ports, &report).await
+    }
+
+    /// Sees to the addresses of ports that were made; answers those that wait for theirs.
+    fn lease(
+        &self,
+        desired: &Desired,
+        ports: &[Stored<Port>],
+        report: &mut Report,
+    ) -> BTreeMap<PortId, ContainerId> {
+        let Some(leases) = &self.0.leases else { return BTreeMap::new() };
+        let made = |id| desired.ports.contains_key(&id) && report.port(id).is_empty();
+        leases.tend(ports, made);
+        let waits = |p: &&Stored<Port>| made(p.spec.id) && leases.is_pending(p);
+        let owner = |p: &Stored<Port>| {
+            let PortOwner::Container(owner) = p.spec.owner;
+            (p.spec.id, owner)
+        };
+        let pending = ports.iter().filter(waits).map(owner).collect();
+        for (id, why) in leases.failures() {
+            report.ports.entry(id).or_insert(why);
+        }
+        pending
     }
 
     /// After a failure: how long until the next attempt.

@@ -8,12 +8,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_model::{HostBinding, Isolation, NetworkId, NetworkKind, NetworkSpec, SubnetSpec};
 
-use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, ipam, subnets};
+use crate::{Family, IpamDraft, NetError, NetworkDraft, Pools, ipam, parent, subnets};
 
 /// Longest name of a network link (`IFNAMSIZ` less its end mark).
 const LINK_NAME: usize = 15;
 /// Smallest MTU that IPv6 allows on a link (RFC 8200 section 5), and that of IPv4 (RFC 791).
 const MIN_MTU: (u32, u32) = (1280, 68);
+
+/// The address manager that is the LAN's own.
+const DHCP: &str = "dhcp";
 
 /// Resolves a draft beside the networks that exist.
 ///
@@ -37,8 +40,21 @@ pub fn resolve_network(
     }
     check_links(draft, id, existing)?;
     subnets::check_gateways(draft)?;
-    let subnets = resolve_subnets(draft, existing, host_routes, pools)?;
-    Ok(spec(draft, id, kind, subnets))
+    let mut subnets = resolve_subnets(draft, existing, host_routes, pools)?;
+    let parent = parent::resolve(kind, &draft.parent, &mut subnets, existing)?;
+    let dhcp = draft.ipam_driver == DHCP;
+    if dhcp && (draft.ipv6 || !draft.ipv4) {
+        return Err(NetError::Invalid("dhcp ipam driver gives IPv4 addresses only".into()));
+    }
+    if dhcp && parent.as_ref().is_some_and(|p| !p.branch.chooses_mac()) {
+        return Err(NetError::Invalid(
+            "dhcp ipam driver needs interfaces with MAC addresses of their own".into(),
+        ));
+    }
+    if parent.is_some() && draft.ipv4 && subnets.is_empty() && !dhcp {
+        return Err(NetError::Invalid("ipv4 pool is empty".into()));
+    }
+    Ok(NetworkSpec { parent, dhcp, ..spec(draft, id, kind, subnets) })
 }
 
 fn spec(draft: &NetworkDraft, id: NetworkId, kind: NetworkKind, subnets: Vec<SubnetSpec>) -> NetworkSpec {
@@ -66,6 +82,8 @@ fn spec(draft: &NetworkDraft, id: NetworkId, kind: NetworkKind, subnets: Vec<Sub
         ifname_prefix: draft.ifname_prefix.clone(),
         limit: weft_model::RateLimit::default(),
         closed: false,
+        parent: None,
+        dhcp: false,
         options: draft.options.clone(),
         ipam_options: draft.ipam_options.clone(),
     }
@@ -77,7 +95,8 @@ fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
     match driver {
         "" | "default" | "bridge" => Ok(NetworkKind::Bridge),
         "host" | "null" | "none" => Err(NetError::OnlyOne { driver: driver.to_owned() }),
-        "macvlan" | "ipvlan" => Err(unsupported("sub-interfaces of a parent link are not built yet")),
+        "macvlan" => Ok(NetworkKind::Macvlan),
+        "ipvlan" => Ok(NetworkKind::Ipvlan),
         "overlay" | "routed" => Err(unsupported("networks over several hosts are not built yet")),
         _ => Err(NetError::NoDriver { driver: driver.to_owned() }),
     }
@@ -123,7 +142,9 @@ fn resolve_subnets(
                 if draft.ipv4 { "ipv4" } else { "ipv6" }
             )));
         }
-        other => return Err(NetError::NoDriver { driver: other.to_owned() }),
+        DHCP if draft.ipam.is_empty() => return Ok(Vec::new()),
+        DHCP => return Err(NetError::Invalid("dhcp ipam driver does not support subnets".into())),
+        other => return Err(NetError::Invalid(format!("failed to find plugin ipam driver: {other}"))),
     }
     let bridge = draft.bridge.as_deref().unwrap_or_default();
     let mut faults = Vec::new();

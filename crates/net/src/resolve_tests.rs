@@ -70,7 +70,7 @@ fn drivers_bridges_and_mtus() {
     };
     check(|d| d.driver = "weave".into(), "plugin \"weave\" not found");
     check(|d| d.driver = "host".into(), "only one instance of \"host\" network is allowed");
-    check(|d| d.driver = "macvlan".into(), "not supported by this host");
+    check(|d| d.driver = "overlay".into(), "not supported by this host");
     check(|d| d.bridge = Some("a-name-too-long-for-linux".into()), "invalid bridge name");
     check(|d| d.mtu = Some(20), "invalid MTU 20");
     check(|d| d.ipv4 = false, "IPv4 or IPv6 must be enabled");

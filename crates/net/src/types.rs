@@ -19,6 +19,19 @@ pub struct IpamDraft {
     pub aux: BTreeMap<String, String>,
 }
 
+/// What the ports of a network without a bridge are to hang on, as written. Empty text means absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParentDraft {
+    /// Link of the host, `NAME` or `NAME.VLAN`.
+    pub link: String,
+    /// Mode of its sub-interfaces.
+    pub mode: String,
+    /// What ipvlan siblings may do.
+    pub flag: String,
+    /// Addresses for the host's own sub-interface.
+    pub shims: Vec<String>,
+}
+
 /// A network as it is asked for. Faces translate their words into these fields and keep what was written
 /// in `options`, which is only shown again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +76,8 @@ pub struct NetworkDraft {
     pub host_binding_v6: Option<IpAddr>,
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     pub ifname_prefix: String,
+    /// What its ports hang on, where its driver makes no bridge.
+    pub parent: ParentDraft,
     /// As written.
     pub options: DriverOptions,
     /// As written.
@@ -94,6 +109,7 @@ impl NetworkDraft {
             host_binding: None,
             host_binding_v6: None,
             ifname_prefix: String::new(),
+            parent: ParentDraft::default(),
             options: DriverOptions::new(),
             ipam_options: DriverOptions::new(),
         }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use weft_base::Timestamp;
 use weft_cloud::ContainerView;
 use weft_model::{
-    Attachment, ContainerStatus, HealthState, MountPoint, NetworkKind, NetworkMode, Port, PublishBinding,
-    RunState,
+    Attachment, ContainerStatus, HealthState, MountPoint, NetworkKind, NetworkMode, Port, PortAddress,
+    PublishBinding, RunState,
 };
 
 use super::{
@@ -34,11 +34,15 @@ pub(crate) fn endpoint(
     version: ApiVersion,
 ) -> EndpointSettings {
     let port = port_of(view, attachment);
-    let v4 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv4()));
-    let v6 = port.and_then(|p| p.spec.addresses.iter().find(|a| a.ip.is_ipv6()));
+    let addresses = port.map(Port::addresses).unwrap_or_default();
+    let (v4, v6) = (addresses.iter().find(|a| a.ip.is_ipv4()), addresses.iter().find(|a| a.ip.is_ipv6()));
     let text = |ip: Option<IpAddr>| ip.map(|i| i.to_string()).unwrap_or_default();
     let asked = attachment.ipv4.is_some() || attachment.ipv6.is_some() || !attachment.link_local.is_empty();
     let default_bridge = view.networks.get(&attachment.network).is_some_and(|n| n.spec.is_default_bridge());
+    // Interfaces that have their parent's Ethernet address have none to show.
+    let own_mac = view.networks.get(&attachment.network).is_none_or(|n| n.spec.chooses_mac());
+    // "All is on the link" is no gateway.
+    let next_hop = |a: &PortAddress| a.gateway.filter(|g| !g.is_unspecified());
     let mut aliases = attachment.aliases.clone();
     // Before 1.45 the short id was shown among the aliases; since then names are in DNSNames.
     if version < ApiVersion::v1(45) && !default_bridge {
@@ -57,16 +61,17 @@ pub(crate) fn endpoint(
         aliases: (!aliases.is_empty()).then_some(aliases),
         mac_address: port
             .map(|p| p.spec.mac.to_string())
+            .filter(|_| own_mac)
             .or_else(|| attachment.mac.map(|m| m.to_string()))
             .unwrap_or_default(),
         driver_opts: (!attachment.options.is_empty()).then(|| attachment.options.clone()),
         gw_priority: (version >= ApiVersion::v1(48)).then_some(attachment.gateway_priority),
         network_id: attachment.network.to_string(),
         endpoint_id: port.map(|p| p.spec.id.to_string()).unwrap_or_default(),
-        gateway: text(v4.and_then(|a| a.gateway)),
+        gateway: text(v4.and_then(next_hop)),
         ip_address: text(v4.map(|a| a.ip)),
         ip_prefix_len: v4.map_or(0, |a| a.prefix),
-        ipv6_gateway: text(v6.and_then(|a| a.gateway)),
+        ipv6_gateway: text(v6.and_then(next_hop)),
         global_ipv6_address: text(v6.map(|a| a.ip)),
         global_ipv6_prefix_len: v6.map_or(0, |a| a.prefix),
         dns_names: (version >= ApiVersion::v1(44))

@@ -4,6 +4,7 @@ mod connect;
 mod create;
 mod list;
 mod options;
+mod parent;
 mod prune;
 mod wire;
 

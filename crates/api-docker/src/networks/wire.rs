@@ -161,6 +161,7 @@ impl CreateBody {
         let options =
             if self.config_only { BridgeOptions::default() } else { bridge_options(&self.options)? };
         let config_from = self.config_from.map(|c| c.network).unwrap_or_default();
+        let parent = super::parent::draft(&self.driver, &self.options);
         let name = FreeName::new(self.name.as_str())
             .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
         let draft = NetworkDraft {
@@ -185,6 +186,7 @@ impl CreateBody {
             host_binding: options.host_binding,
             host_binding_v6: options.host_binding_v6,
             ifname_prefix: options.ifname_prefix,
+            parent,
             options: self.options,
             ipam_options: self.ipam.options,
         };
@@ -226,7 +228,8 @@ fn ipam(spec: &NetworkSpec) -> Value {
         .collect();
     let options = if spec.ipam_options.is_empty() { Value::Null } else { json!(spec.ipam_options) };
     let pools = if pools.is_empty() && spec.predefined { json!([]) } else { json!(pools) };
-    json!({"Driver": "default", "Options": options, "Config": pools})
+    let driver = if spec.dhcp { "dhcp" } else { "default" };
+    json!({"Driver": driver, "Options": options, "Config": pools})
 }
 
 /// Options as they were written; of the default bridge, which nobody wrote, as dockerd has them.
@@ -279,7 +282,7 @@ fn containers(view: &NetworkView) -> Value {
     for (port, name) in &view.ports {
         let PortOwner::Container(id) = port.spec.owner;
         let address = |v4: bool| {
-            let found = port.spec.addresses.iter().find(|a| a.ip.is_ipv4() == v4);
+            let found = port.addresses().into_iter().find(|a| a.ip.is_ipv4() == v4);
             found.map(|a| format!("{}/{}", a.ip, a.prefix)).unwrap_or_default()
         };
         all.insert(

@@ -58,6 +58,7 @@ impl Cloud {
             error => error,
         })?;
         warnings.extend(self.validate(&spec)?);
+        warnings.extend(self.unpublished(&spec).await?);
         let mut spec = spec;
         spec.limit = RateLimit::from_labels(&labels).map_err(|e| CloudError::Invalid(e.to_string()))?;
         if !spec.limit.is_empty() && matches!(spec.network, NetworkMode::Host | NetworkMode::Container(_)) {

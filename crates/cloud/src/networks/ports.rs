@@ -311,6 +311,23 @@ impl Cloud {
         Ok(())
     }
 
+    /// What is said of published ports that no network of the container can publish: its interfaces are on the LAN
+    /// themselves.
+    pub(crate) async fn unpublished(&self, container: &ContainerSpec) -> Result<Option<String>> {
+        if container.publish.is_empty() && !container.publish_all {
+            return Ok(None);
+        }
+        let networks = self.0.networks.list_shared().await?;
+        let kind = |a: &Attachment| {
+            let network = networks.iter().find(|n| n.spec.id == a.network)?;
+            let parent = network.spec.parent.as_ref().map(|p| p.branch.kind());
+            parent.or_else(|| network.spec.dhcp.then_some("dhcp"))
+        };
+        let kinds: Option<Vec<&str>> = container.attachments.iter().map(kind).collect();
+        let first = kinds.and_then(|kinds| kinds.first().copied());
+        Ok(first.map(|kind| format!("Published ports are discarded when using {kind} network mode")))
+    }
+
     /// A renamed container answers to its new name on its networks.
     pub(crate) async fn ports_rename(&self, container: &Container, old: &str) -> Result<()> {
         for port in self.ports_of(container.spec.id).await? {

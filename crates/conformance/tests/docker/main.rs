@@ -21,6 +21,7 @@ mod images;
 mod isolation;
 mod life;
 mod logs;
+mod macvlan;
 mod network;
 mod network_options;
 mod options;
@@ -54,6 +55,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("isolation", isolation::CASES),
         ("life", life::CASES),
         ("logs", logs::CASES),
+        ("macvlan", macvlan::CASES),
         ("network", network::CASES),
         ("network_options", network_options::CASES),
         ("options", options::CASES),

@@ -127,6 +127,7 @@ impl Host {
             gateways: Default::default(),
             trusted: Default::default(),
             open: Default::default(),
+            uplink: None,
         };
         self.desired.segments.insert(id, segment);
         id
@@ -164,6 +165,7 @@ impl Host {
             gateways: gateways.map(|g| Gateway { via: g.addr(), metric: 0 }).collect(),
             sysctls: Default::default(),
             isolated: !on.inter_container,
+            parent: None,
             addresses: addresses.into_iter().collect(),
         };
         self.desired.ports.insert(id, port);

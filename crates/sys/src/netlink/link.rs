@@ -37,6 +37,8 @@ pub struct Link {
     pub up: bool,
     /// Index of the bridge it is a port of.
     pub master: Option<u32>,
+    /// Index of the link below it, or of its peer.
+    pub lower: Option<u32>,
     /// `ifalias`.
     pub alias: String,
     /// Ethernet address.
@@ -63,7 +65,7 @@ pub struct Change {
 }
 
 impl Change {
-    fn apply(&self, message: &mut LinkMessage) {
+    pub(super) fn apply(&self, message: &mut LinkMessage) {
         if let Some(up) = self.up {
             message.header.change_mask |= LinkFlags::Up;
             message.header.flags.set(LinkFlags::Up, up);
@@ -76,7 +78,7 @@ impl Change {
     }
 }
 
-fn named(name: &str) -> LinkMessage {
+pub(super) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     message
@@ -215,6 +217,7 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
         kind: Kind::Other(String::new()),
         up: message.header.flags.contains(LinkFlags::Up),
         master: None,
+        lower: None,
         alias: String::new(),
         mac: Vec::new(),
         mtu: 0,
@@ -225,6 +228,7 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Controller(index) => link.master = Some(index),
+            LinkAttribute::Link(index) => link.lower = Some(index),
             LinkAttribute::Address(mac) => link.mac = mac,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::LinkInfo(infos) => {

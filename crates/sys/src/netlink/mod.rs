@@ -12,8 +12,10 @@
 
 pub mod address;
 pub mod attr;
+pub mod branch;
 mod channel;
 pub mod detail;
+pub mod host_route;
 pub mod link;
 pub mod lookup;
 pub mod route;

@@ -1,6 +1,6 @@
 //! Routes (`RTM_*ROUTE`): the default routes of a sandbox.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
@@ -14,7 +14,7 @@ use super::{Channel, Message, NetlinkError, decode_route};
 /// A default route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Default {
-    /// Next hop.
+    /// Next hop; unspecified for none: all of that family is on the link.
     pub via: IpAddr,
     /// Interface's index.
     pub index: u32,
@@ -34,7 +34,12 @@ fn message(route: &Default) -> RouteMessage {
         IpAddr::V4(ip) => RouteAddress::Inet(ip),
         IpAddr::V6(ip) => RouteAddress::Inet6(ip),
     };
-    message.attributes.extend([RouteAttribute::Gateway(via), RouteAttribute::Oif(route.index)]);
+    if route.via.is_unspecified() {
+        message.header.scope = RouteScope::Link;
+    } else {
+        message.attributes.push(RouteAttribute::Gateway(via));
+    }
+    message.attributes.push(RouteAttribute::Oif(route.index));
     if route.metric > 0 {
         message.attributes.push(RouteAttribute::Priority(route.metric));
     }
@@ -105,15 +110,19 @@ fn decode(kind: u16, body: &[u8]) -> Option<Default> {
     if !main || message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
         return None;
     }
-    let (mut via, mut index, mut metric) = (None, None, 0);
+    let any: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let (mut via, mut index, mut metric) = (any, None, 0);
     for attribute in message.attributes {
         match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = Some(ip.into()),
-            RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => via = Some(ip.into()),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => via = ip.into(),
+            RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => via = ip.into(),
             RouteAttribute::Oif(oif) => index = Some(oif),
             RouteAttribute::Priority(priority) => metric = priority,
             _ => {}
         }
     }
-    Some(Default { via: via?, index: index?, metric })
+    Some(Default { via, index: index?, metric })
 }

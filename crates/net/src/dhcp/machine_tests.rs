@@ -1,0 +1,137 @@
+//! Conversations with a server that is a few lines long.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MAC: MacAddr = MacAddr([2, 0x42, 0, 0, 0, 9]);
+const SERVER_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+fn now() -> Timestamp {
+    Timestamp::from_unix(1000, 0).unwrap()
+}
+
+fn machine(phase: Phase) -> Machine {
+    Machine::new(Client { mac: MAC, hostname: "web".into() }, phase, 7)
+}
+
+/// What the client said.
+fn said(outgoing: &Outgoing) -> Message {
+    let mut packet = outgoing.0.clone();
+    // The other direction, so that the same reader takes it.
+    packet[20..24].copy_from_slice(&[0, 67, 0, 68]);
+    Message::from_bytes(datagram::unwrap(&packet).unwrap()).unwrap()
+}
+
+fn answer(kind: MessageType, change: impl FnOnce(&mut Message)) -> Vec<u8> {
+    let mut message = Message::default();
+    message.set_xid(7).set_chaddr(&MAC.0).set_yiaddr([192, 168, 7, 50]);
+    message.set_opcode(dhcproto::v4::Opcode::BootReply);
+    message.opts_mut().insert(DhcpOption::MessageType(kind));
+    message.opts_mut().insert(DhcpOption::ServerIdentifier([192, 168, 7, 1].into()));
+    message.opts_mut().insert(DhcpOption::AddressLeaseTime(80));
+    message.opts_mut().insert(DhcpOption::SubnetMask([255, 255, 255, 0].into()));
+    message.opts_mut().insert(DhcpOption::Router(vec![[192, 168, 7, 1].into()]));
+    change(&mut message);
+    let mut packet = datagram::wrap([192, 168, 7, 1].into(), [255; 4].into(), &message.to_vec().unwrap());
+    packet[20..24].copy_from_slice(&[0, 67, 0, 68]);
+    packet
+}
+
+fn bound() -> Lease {
+    let mut machine =
+        machine(Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() });
+    match machine.hear(&answer(MessageType::Ack, |_| ()), SERVER_MAC, now()) {
+        Heard::Bound(lease) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn four_messages_make_a_lease() {
+    let mut machine = machine(Phase::Discover);
+    let discover = machine.message().unwrap();
+    assert_eq!(discover.1, EVERYBODY);
+    let message = said(&discover);
+    assert_eq!(message.opts().msg_type(), Some(MessageType::Discover));
+    assert_eq!(message.opts().get(OptionCode::Hostname), Some(&DhcpOption::Hostname("web".into())));
+    assert_eq!(
+        machine.hear(&answer(MessageType::Ack, |_| ()), SERVER_MAC, now()),
+        Heard::Nothing,
+        "not asked"
+    );
+    let stranger = answer(MessageType::Offer, |m| {
+        m.set_xid(8);
+    });
+    assert_eq!(machine.hear(&stranger, SERVER_MAC, now()), Heard::Nothing);
+    let other = answer(MessageType::Offer, |m| {
+        m.set_chaddr(&[2; 6]);
+    });
+    assert_eq!(machine.hear(&other, SERVER_MAC, now()), Heard::Nothing);
+    assert_eq!(machine.hear(&answer(MessageType::Offer, |_| ()), SERVER_MAC, now()), Heard::Next);
+    let request = said(&machine.message().unwrap());
+    assert_eq!(request.opts().msg_type(), Some(MessageType::Request));
+    let wanted = DhcpOption::RequestedIpAddress([192, 168, 7, 50].into());
+    assert_eq!(request.opts().get(OptionCode::RequestedIpAddress), Some(&wanted));
+    let lease = bound();
+    assert_eq!((lease.address, lease.prefix), ([192, 168, 7, 50].into(), 24));
+    assert_eq!((lease.renew, lease.rebind, lease.seconds), (40, 70, 80));
+    assert_eq!((lease.gateway, lease.server_mac), (Some([192, 168, 7, 1].into()), SERVER_MAC));
+}
+
+#[test]
+fn refusals_begin_anew() {
+    let mut asking =
+        machine(Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() });
+    let other = DhcpOption::ServerIdentifier([192, 168, 7, 2].into());
+    let foreign = answer(MessageType::Nak, |m| drop(m.opts_mut().insert(other)));
+    assert_eq!(asking.hear(&foreign, SERVER_MAC, now()), Heard::Nothing);
+    assert_eq!(asking.hear(&answer(MessageType::Nak, |_| ()), SERVER_MAC, now()), Heard::Refused);
+    assert_eq!(
+        machine(Phase::Renew(bound())).hear(&answer(MessageType::Nak, |_| ()), SERVER_MAC, now()),
+        Heard::Refused
+    );
+}
+
+#[test]
+fn renewing_goes_to_the_server_and_rebinding_to_all() {
+    let lease = bound();
+    let renew = machine(Phase::Renew(lease.clone())).message().unwrap();
+    assert_eq!((renew.1, &renew.0[16..20]), (SERVER_MAC.0, &[192, 168, 7, 1][..]));
+    let message = said(&renew);
+    assert_eq!((message.ciaddr(), message.opts().get(OptionCode::ServerIdentifier)), (lease.address, None));
+    let rebind = machine(Phase::Rebind(lease.clone())).message().unwrap();
+    assert_eq!((rebind.1, &rebind.0[16..20]), (EVERYBODY, &[255; 4][..]));
+    let client = Client { mac: MAC, hostname: String::new() };
+    let release = said(&Machine::release(&client, &lease, 9).unwrap());
+    assert_eq!(release.opts().msg_type(), Some(MessageType::Release));
+    assert_eq!(release.ciaddr(), lease.address);
+}
+
+#[test]
+fn senseless_leases_are_not_taken() {
+    let check = |change: fn(&mut Message)| {
+        let phase = Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() };
+        assert_eq!(machine(phase).hear(&answer(MessageType::Ack, change), SERVER_MAC, now()), Heard::Nothing);
+    };
+    check(|m| {
+        m.set_yiaddr([0; 4]);
+    });
+    check(|m| {
+        m.set_yiaddr([127, 0, 0, 1]);
+    });
+    check(|m| drop(m.opts_mut().insert(DhcpOption::SubnetMask([255, 0, 255, 0].into()))));
+    check(|m| drop(m.opts_mut().remove(OptionCode::ServerIdentifier)));
+}
+
+proptest! {
+    #[test]
+    fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0usize..320) {
+        let mut machine = machine(Phase::Discover);
+        let _ = machine.hear(&bytes, SERVER_MAC, now());
+        let mut whole = answer(MessageType::Offer, |_| ());
+        let at = 28 + cut.min(whole.len() - 29);
+        whole.splice(at.., bytes);
+        let _ = machine.hear(&whole, SERVER_MAC, now());
+    }
+}
