@@ -32,6 +32,6 @@ pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
 pub use step::Step;
 pub use types::{
-    Desired, Gateway, IdMaps, IdRange, Port, Publish, PublishKey, PublishMap, PublishTarget, Sandbox,
-    SandboxId, Segment, Users, link_name,
+    Desired, Gateway, IdMaps, IdRange, Listeners, Port, Publish, PublishKey, PublishMap, PublishTarget,
+    Sandbox, SandboxId, Segment, Users, link_name,
 };

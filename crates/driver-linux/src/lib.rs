@@ -18,6 +18,7 @@
 
 mod driver;
 mod error;
+mod forget;
 mod host;
 mod links;
 mod mark;
@@ -26,6 +27,7 @@ mod publish;
 mod reaper;
 mod rules;
 mod sandbox;
+mod watch;
 
 pub use driver::LinuxDriver;
 pub use error::LinuxError;

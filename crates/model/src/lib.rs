@@ -29,6 +29,7 @@ pub use network::{
 };
 pub use port::{
     MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol, PublishBinding,
+    PublishPolicy,
 };
 pub use project::{ProjectSpec, ProjectStatus};
 pub use volume::{VolumeSpec, VolumeStatus};

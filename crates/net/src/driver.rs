@@ -19,6 +19,9 @@ impl Driver for Shared {
     fn refuses(&self, publish: &Publish) -> Option<Unsupported> {
         self.0.refuses(publish)
     }
+    fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
+        self.0.watch(changed)
+    }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)
     }

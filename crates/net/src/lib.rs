@@ -15,6 +15,7 @@
 
 mod driver;
 mod error;
+mod holder;
 mod ipam;
 mod plan;
 mod pools;

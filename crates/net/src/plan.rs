@@ -13,12 +13,11 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    Desired, Gateway, IdMaps, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, Users,
-    link_name,
+    Desired, Gateway, IdMaps, Listeners, Port as Plug, Publish, Sandbox, SandboxId, Segment, Users, link_name,
 };
 use weft_model::{
     Container, ContainerId, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Port, PortId,
-    PortOwner, PortRange, Want,
+    PortOwner, PublishPolicy, Want,
 };
 
 /// A compiled host.
@@ -40,11 +39,13 @@ pub struct HostDefaults {
     pub mtu: u32,
     /// Ids of containers' user namespaces; `None` leaves them in the host's.
     pub users: Option<IdMaps>,
+    /// Who from outside reaches published ports.
+    pub publish_policy: PublishPolicy,
 }
 
 impl Default for HostDefaults {
     fn default() -> Self {
-        Self { mtu: DEFAULT_MTU, users: None }
+        Self { mtu: DEFAULT_MTU, users: None, publish_policy: PublishPolicy::default() }
     }
 }
 
@@ -63,6 +64,7 @@ pub fn compile<'a>(
         .map(|n| (n.spec.id, &n.spec))
         .collect();
     let mut out = Compiled::default();
+    out.desired.publish_policy = host.publish_policy;
     out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu))).collect();
     let containers: Vec<&Container> = containers.into_iter().collect();
     out.desired.sandboxes = sandboxes(&containers, &ports);
@@ -87,7 +89,7 @@ pub fn compile<'a>(
 struct Taken {
     links: HashSet<String>,
     inside: HashSet<(SandboxId, String)>,
-    listeners: HashSet<PublishKey>,
+    listeners: Listeners,
 }
 
 fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
@@ -101,12 +103,11 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
         return;
     }
     for publish in publishes(port) {
-        let key = publish.entries().map(|(key, _)| key).next();
-        if key.is_some_and(|key| taken.listeners.insert(key)) {
+        if taken.listeners.take(&publish) {
             out.desired.publishes.insert(publish);
         } else {
-            let (ip, number) = (publish.host_ip, publish.host_ports.start);
-            let why = format!("Bind for {ip}:{number} failed: port is already allocated");
+            let (ip, ports) = (publish.host_ip, publish.host_ports);
+            let why = format!("Bind for {ip}:{ports} failed: port is already allocated");
             out.faults.insert(id, why);
         }
     }
@@ -232,7 +233,7 @@ fn publishes(port: &Port) -> impl Iterator<Item = Publish> + '_ {
         Some(Publish {
             protocol: binding.protocol,
             host_ip: binding.host_ip,
-            host_ports: PortRange { start: binding.host_port, end: binding.host_port },
+            host_ports: binding.host_ports(),
             target_ip,
             target_port: binding.container_port,
         })

@@ -42,12 +42,14 @@ fn one_container_on_one_network() {
             host_ip: "0.0.0.0".parse().unwrap(),
             host_port: 80,
             container_port: 8080,
+            more: 0,
         },
         PublishBinding {
             protocol: Protocol::Tcp,
             host_ip: "::".parse().unwrap(),
             host_port: 80,
             container_port: 8080,
+            more: 0,
         },
     ];
     let out = check(std::slice::from_ref(&net), std::slice::from_ref(&p), std::slice::from_ref(&c));
@@ -100,6 +102,7 @@ fn a_bad_record_is_named_and_stops_nothing_else() {
         host_ip: "0.0.0.0".parse().unwrap(),
         host_port: 80,
         container_port: 80,
+        more: 0,
     };
     clash.publish = vec![binding, binding];
     let ports = [good.clone(), twin.clone(), gone.clone(), orphan.clone(), clash.clone()];

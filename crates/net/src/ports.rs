@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use weft_model::{
-    Attachment, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId, PortOwner, PortSpec,
-    PublishSpec,
+    Attachment, ContainerId, ContainerSpec, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    PortOwner, PortSpec, PublishBinding, PublishSpec,
 };
 
 use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
@@ -24,6 +24,8 @@ pub struct PortContext<'a> {
     pub hints: &'a Hints,
     /// The host's own sockets.
     pub sockets: &'a dyn HostSockets,
+    /// What a container is called, for saying who has a port.
+    pub name_of: &'a dyn Fn(ContainerId) -> Option<String>,
     /// Where published ports listen when neither people nor the network say.
     pub publish_ip: Option<IpAddr>,
     /// Wildcard publication on IPv6.
@@ -269,13 +271,15 @@ fn publish(
         context.sockets,
         context.hints.shared().dynamic,
         &context.hints.shared().host_port,
-    );
+    )
+    .naming(context.name_of);
     for wish in wishes(container) {
         let failed =
             |source| NetError::Publish { container: container.name.to_string(), port: port.id, source };
         let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
         port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
     }
+    port.publish = PublishBinding::rows(std::mem::take(&mut port.publish));
     Ok(())
 }
 

@@ -109,7 +109,7 @@ fn port_map(view: &ContainerView) -> Value {
     for declared in &view.container.spec.exposed {
         map.entry(declared.clone()).or_default();
     }
-    for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
+    for b in view.ports.iter().flat_map(|p| &p.spec.publish).flat_map(|b| b.each()) {
         let key = format!("{}/{}", b.container_port, b.protocol.as_str());
         map.entry(key)
             .or_default()
@@ -302,7 +302,7 @@ fn summary_ports(view: &ContainerView) -> Vec<Value> {
     }
     let mut rows = Vec::new();
     let mut published = std::collections::BTreeSet::new();
-    for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
+    for b in view.ports.iter().flat_map(|p| &p.spec.publish).flat_map(|b| b.each()) {
         published.insert(format!("{}/{}", b.container_port, b.protocol.as_str()));
         rows.push(json!({"IP": b.host_ip.to_string(), "PrivatePort": b.container_port, "PublicPort": b.host_port, "Type": b.protocol.as_str()}));
     }

@@ -15,6 +15,7 @@ pub mod attr;
 mod channel;
 pub mod link;
 pub mod route;
+pub mod watch;
 
 pub use channel::{Answers, Channel, FakeChannel, Family, NetlinkError, Socket};
 use netlink_packet_core::{

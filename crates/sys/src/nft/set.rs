@@ -51,6 +51,15 @@ pub enum Shape {
     Interval,
     /// Keys mapped to data.
     Map(&'static [Field]),
+    /// Keys of several fields, the last one a range, mapped to data (Linux 5.6).
+    Ranges(&'static [Field]),
+    /// Keys that packets add, each for so many seconds, and never more than so many of them.
+    Passing {
+        /// Seconds.
+        seconds: u32,
+        /// How many.
+        most: u32,
+    },
     /// Keys mapped to verdicts.
     Verdicts,
 }
@@ -87,6 +96,10 @@ fn describe(fields: &[Field]) -> (u32, u32) {
 
 const MAP: u32 = 8;
 const INTERVAL: u32 = 4;
+const TIMEOUT: u32 = 0x10;
+/// Packets may change it.
+const EVAL: u32 = 0x20;
+const CONCAT: u32 = 0x80;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 const INTERVAL_END: u32 = 1;
 
@@ -104,6 +117,18 @@ impl Set {
                 let (data, length) = describe(data);
                 attrs(MAP).be32(6, data).be32(7, length)
             }
+            Shape::Ranges(data) => {
+                let (data, length) = describe(data);
+                let field = |list: Attrs, f: &Field| list.nest(1, &Attrs::new().be32(1, f.length()));
+                let fields = self.key.iter().fold(Attrs::new(), field);
+                let attrs = attrs(MAP | INTERVAL | CONCAT).be32(6, data).be32(7, length);
+                attrs.nest(9, &Attrs::new().nest(2, &fields))
+            }
+            Shape::Passing { seconds, most } => {
+                let milliseconds = u64::from(seconds) * 1000;
+                let attrs = attrs(TIMEOUT | EVAL).bytes(11, &milliseconds.to_be_bytes());
+                attrs.nest(9, &Attrs::new().be32(1, most))
+            }
         };
         attrs.be32(10, id).bytes(13, &byte_order(self.key))
     }
@@ -118,6 +143,10 @@ impl Set {
         let attrs = match (self.shape, &element.jump) {
             (Shape::Verdicts, Some(chain)) => attrs.nest(2, &super::expr::jump_data(chain)),
             (Shape::Map(_), _) => attrs.nest(2, &Attrs::new().bytes(1, &element.data)),
+            (Shape::Ranges(_), _) => {
+                let attrs = attrs.nest(2, &Attrs::new().bytes(1, &element.data));
+                attrs.nest(10, &Attrs::new().bytes(1, &element.key_end))
+            }
             _ => attrs,
         };
         if element.end { attrs.be32(3, INTERVAL_END) } else { attrs }
