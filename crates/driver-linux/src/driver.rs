@@ -9,7 +9,7 @@ use weft_dataplane::{
 };
 use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::{
-    netlink::{Channel, Family, NetlinkError, Socket},
+    netlink::{Channel, Family, NetlinkError, Socket, watch::Own},
     netns::{self, Netns},
     nft::{self, Batch, Names},
     process,
@@ -231,8 +231,10 @@ impl Driver for LinuxDriver {
     }
 
     fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
-        let start =
-            || -> Result<Watcher, LinuxError> { Watcher::start(self.netfilter.lock().port()?, changed) };
+        let start = || -> Result<Watcher, LinuxError> {
+            let (netfilter, route) = (self.netfilter.lock().port()?, self.route.lock().port()?);
+            Watcher::start(Own { netfilter: vec![netfilter], route: vec![route] }, changed)
+        };
         let watcher = start().map_err(|error| DriverError::observe("changes by others", error))?;
         *self.watcher.lock() = Some(watcher);
         Ok(())

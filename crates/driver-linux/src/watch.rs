@@ -13,7 +13,7 @@ use std::{
 use weft_sys::{
     netlink::{
         Channel, Family, NetlinkError, Socket,
-        watch::{Event, Watch},
+        watch::{Event, Own, Watch},
     },
     nft::Batch,
 };
@@ -30,10 +30,11 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it in the network namespace of the thread that calls. `own`: the port of the socket that makes our changes.
-    pub(crate) fn start(own: u32, changed: Box<dyn Fn() + Send>) -> Result<Self, LinuxError> {
+    /// Starts it in the network namespace of the thread that calls. `own`: the sockets that make our changes.
+    pub(crate) fn start(mut own: Own, changed: Box<dyn Fn() + Send>) -> Result<Self, LinuxError> {
         let mut socket = Socket::open(Family::Netfilter)?;
-        let watch = Watch::new(vec![own, socket.port()?])?;
+        own.netfilter.push(socket.port()?);
+        let watch = Watch::new(own)?;
         let (hold, end) = UnixStream::pair().map_err(LinuxError::Watcher)?;
         let end = OwnedFd::from(end);
         let body = move || {

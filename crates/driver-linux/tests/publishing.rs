@@ -78,6 +78,8 @@ fn a_row_of_ports_is_one_element_and_each_leads_to_its_own() {
         serve_tcp(&a, &format!("[fd01::2]:{port}"));
     }
     let lan = host.lan.clone();
+    // The addresses of IPv6 are first made sure of (DAD).
+    assert_eq!(patient(&lan, &format!("[{HOST6}]:9000")), Ok(ip(LAN6)));
     for port in [9000, 9500, 9999] {
         assert_eq!(connect_from(&lan, &format!("{HOST4}:{port}")), Ok(ip(LAN4)), "{port}");
         assert_eq!(connect_from(&lan, &format!("[{HOST6}]:{port}")), Ok(ip(LAN6)), "{port}");
@@ -276,9 +278,12 @@ fn the_firewall_changes_its_mind_and_is_asked_again() {
     host.driver().watch(Box::new(|| {})).unwrap();
     host.converge();
     let lan = host.lan.clone();
-    nft(
-        "table inet fw { chain input { type filter hook input priority 0; policy drop; tcp dport 8080 accept; } }",
-    );
+    nft("table inet fw {
+           chain input {
+             type filter hook input priority 0; policy drop
+             tcp dport 8080 accept
+           }
+         }");
     assert!(patient(&lan, &format!("{HOST4}:8080")).is_ok());
     nft("flush chain inet fw input");
     std::thread::sleep(Duration::from_millis(200));
@@ -294,7 +299,7 @@ fn the_users_chains_decide_first_and_survive() {
          add chain inet weft user_mine
          add rule inet weft user_mine ip saddr @user_friends accept
          add rule inet weft user_forward jump user_mine
-         add rule inet weft user_forward ct original proto-dst 8081 ip saddr { 192.0.2.9, 192.0.2.10 } drop
+         add rule inet weft user_forward meta l4proto tcp ct original proto-dst 8081 ip saddr { 192.0.2.9, 192.0.2.10 } drop
          add rule inet weft user_publish tcp dport 8080 ip saddr 192.0.2.9 drop");
     let holds = |when: &str| {
         let text = listed(&["list", "table", "inet", "weft"]);
@@ -306,6 +311,7 @@ fn the_users_chains_decide_first_and_survive() {
         assert!(connect_from(&lan, &format!("{HOST4}:8081")).is_err(), "{when}: dropped before our accept");
         assert_eq!(connect_from(&lan, &format!("[{HOST6}]:8080")), Ok(ip(LAN6)), "{when}: others pass");
     };
+    assert_eq!(patient(&lan, &format!("[{HOST6}]:8080")), Ok(ip(LAN6)), "once IPv6 is sure of its addresses");
     host.assert_settled();
     holds("at once");
     host.segment(2, &["10.2.0.1/24"]);

@@ -14,6 +14,7 @@ mod memory;
 mod papers;
 mod policy;
 mod private;
+mod publishing;
 mod remains;
 mod remap;
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! nf_tables writes the port of the socket that asked for a change into each message about it, so that what we did
-//! ourselves is told apart and cannot start a loop. Links have no such sender; whoever listens judges by name and state.
+//! ourselves is told apart and cannot start a loop. rtnetlink does so since Linux 6.2; before, our own deletions are heard.
 //! A queue that ran over is news of everything. Source: `nf_tables_api.c`, `linux/netfilter/nfnetlink.h`.
 
 use std::{
@@ -45,7 +45,7 @@ pub enum Event {
     Table(String),
     /// Another's transaction is complete.
     Transaction,
-    /// A link is not there any more, or is not up.
+    /// A link is not there any more, or was set down.
     LinkDown(String),
     /// Messages were lost.
     Overrun,
@@ -56,8 +56,16 @@ pub enum Event {
 pub struct Watch {
     netfilter: RawSocket,
     route: RawSocket,
-    /// Ports of sockets whose doings are no news.
-    own: Vec<u32>,
+    own: Own,
+}
+
+/// Ports of sockets whose doings are no news.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// Of nfnetlink.
+    pub netfilter: Vec<u32>,
+    /// Of rtnetlink.
+    pub route: Vec<u32>,
 }
 
 fn subscribe(protocol: isize, group: u32) -> Result<RawSocket, NetlinkError> {
@@ -68,11 +76,11 @@ fn subscribe(protocol: isize, group: u32) -> Result<RawSocket, NetlinkError> {
 }
 
 impl Watch {
-    /// Subscribes. What sockets with the ports `own` do is left out.
+    /// Subscribes. What the sockets in `own` do is left out.
     ///
     /// # Errors
     /// [`NetlinkError::Socket`].
-    pub fn new(own: Vec<u32>) -> Result<Self, NetlinkError> {
+    pub fn new(own: Own) -> Result<Self, NetlinkError> {
         let netfilter = subscribe(protocols::NETLINK_NETFILTER, GROUP_NFTABLES)?;
         Ok(Self { netfilter, route: subscribe(protocols::NETLINK_ROUTE, GROUP_LINK)?, own })
     }
@@ -96,34 +104,34 @@ impl Watch {
             }
             let mut events = Vec::new();
             if ready[1] {
-                self.drain(&self.netfilter, &mut events)?;
+                drain(&self.netfilter, &self.own.netfilter, &mut events)?;
             }
             if ready[2] {
-                self.drain(&self.route, &mut events)?;
+                drain(&self.route, &self.own.route, &mut events)?;
             }
             if !events.is_empty() {
                 return Ok(Some(events));
             }
         }
     }
+}
 
-    fn drain(&self, socket: &RawSocket, events: &mut Vec<Event>) -> Result<(), NetlinkError> {
-        let mut buffer: Vec<u8> = Vec::with_capacity(64 * 1024);
-        loop {
-            buffer.clear();
-            match socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => {
-                    for frame in frames(&buffer) {
-                        let ours = frame.port != 0 && self.own.contains(&frame.port);
-                        let event = if ours { None } else { event(frame.kind, &frame.body) };
-                        events.extend(event.filter(|e| !events.contains(e)));
-                    }
+fn drain(socket: &RawSocket, own: &[u32], events: &mut Vec<Event>) -> Result<(), NetlinkError> {
+    let mut buffer: Vec<u8> = Vec::with_capacity(64 * 1024);
+    loop {
+        buffer.clear();
+        match socket.recv(&mut buffer, libc::MSG_DONTWAIT) {
+            Ok(_) => {
+                for frame in frames(&buffer) {
+                    let ours = frame.port != 0 && own.contains(&frame.port);
+                    let event = if ours { None } else { event(frame.kind, &frame.body) };
+                    events.extend(event.filter(|e| !events.contains(e)));
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Overrun),
-                Err(e) => return Err(failed("recv")(e)),
             }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => events.push(Event::Overrun),
+            Err(e) => return Err(failed("recv")(e)),
         }
     }
 }
@@ -150,7 +158,9 @@ fn event(kind: u16, body: &[u8]) -> Option<Event> {
         RouteNetlinkMessage::DelLink(message) => (message, true),
         _ => return None,
     };
-    let down = gone || !message.header.flags.contains(LinkFlags::Up);
+    // A new link says that all its flags have changed; it is not up yet, which is no news.
+    let (flags, changed) = (message.header.flags, message.header.change_mask);
+    let down = gone || (!flags.contains(LinkFlags::Up) && changed == LinkFlags::Up);
     let name = message.attributes.into_iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name),
         _ => None,
@@ -183,7 +193,7 @@ mod tests {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let (mut ours, mut other) =
                 (Socket::open(Family::Netfilter).unwrap(), Socket::open(Family::Netfilter).unwrap());
-            let watch = Watch::new(vec![ours.port().unwrap()]).unwrap();
+            let watch = Watch::new(Own { netfilter: vec![ours.port().unwrap()], ..Own::default() }).unwrap();
             let (end, hold) = std::os::unix::net::UnixStream::pair().unwrap();
             let end = OwnedFd::from(end);
             let table = |name: &str| -> Vec<Message> {
