@@ -437,7 +437,7 @@ fn a_foreign_forward_drop_has_the_last_word() {
 fn what_others_do_is_heard_at_once_and_what_we_do_is_not() {
     let (mut host, _a) = furnished();
     let (tell, heard) = std::sync::mpsc::channel();
-    host.driver().watch(Box::new(move || drop(tell.send(Instant::now())))).unwrap();
+    host.driver().watch(Box::new(move || tell.send(Instant::now()).unwrap_or_default())).unwrap();
     host.publish(Tcp, "0.0.0.0", 8090, "10.1.0.2", 80);
     host.segment(3, &["10.3.0.1/24"]);
     host.converge();
@@ -457,14 +457,11 @@ fn what_others_do_is_heard_at_once_and_what_we_do_is_not() {
     heard.recv_timeout(Duration::from_secs(1)).unwrap();
 }
 
-#[test]
-fn udp_that_went_past_a_lost_table_is_found_again() {
-    let (mut host, _a) = furnished();
-    let lan = host.lan.clone();
-    // One socket, whose packets keep its connection entry alive.
+/// Asks the host's UDP port 53 by one socket, whose packets keep its connection entry alive.
+fn asker(lan: &Path) -> impl Fn() -> bool + use<> {
     let (question, questions) = std::sync::mpsc::channel::<()>();
     let (answer, answers) = std::sync::mpsc::channel();
-    spawn(&lan, move || {
+    spawn(lan, move || {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         for () in questions {
@@ -472,10 +469,37 @@ fn udp_that_went_past_a_lost_table_is_found_again() {
             answer.send(socket.recv_from(&mut [0; 64]).is_ok()).unwrap();
         }
     });
-    let ask = || {
+    move || {
         question.send(()).unwrap();
         answers.recv().unwrap()
-    };
+    }
+}
+
+#[test]
+fn udp_of_a_dead_container_is_forgotten_by_the_next_daemon() {
+    let (mut host, _a) = furnished();
+    let red = *host.desired.segments.keys().next().unwrap();
+    let b = host.container(2, red, &["10.1.0.3/24"]);
+    host.converge();
+    serve_udp(&b, "0.0.0.0:53");
+    let ask = asker(&host.lan);
+    assert!(ask());
+    // The daemon dies; the container goes; another daemon finds that.
+    let driver = weft_driver_linux::LinuxDriver::new(host.dir.path().join("netns"), true).unwrap();
+    host.converger = weft_dataplane::Converger::new(driver);
+    host.desired.publishes.retain(|p| p.protocol == Tcp);
+    host.desired.ports.remove(&weft_model::PortId::from_bytes([1; 32]));
+    host.publish(Udp, "0.0.0.0", 53, "10.1.0.3", 53);
+    host.converge();
+    host.assert_settled();
+    assert!(ask(), "its entry would lead to nobody");
+}
+
+#[test]
+fn udp_that_went_past_a_lost_table_is_found_again() {
+    let (mut host, _a) = furnished();
+    let lan = host.lan.clone();
+    let ask = asker(&lan);
     nft("flush ruleset");
     assert!(!ask(), "no table");
     assert!(!ask(), "no table");

@@ -111,7 +111,7 @@ pub enum NetError {
         /// The port.
         port: PortId,
         /// Why.
-        source: PublishError,
+        source: Box<PublishError>,
     },
     /// A container names a network that does not exist.
     #[error("network {id} not found")]

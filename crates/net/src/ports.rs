@@ -274,8 +274,11 @@ fn publish(
     )
     .naming(context.name_of);
     for wish in wishes(container) {
-        let failed =
-            |source| NetError::Publish { container: container.name.to_string(), port: port.id, source };
+        let failed = |source| NetError::Publish {
+            container: container.name.to_string(),
+            port: port.id,
+            source: Box::new(source),
+        };
         let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
         port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
     }

@@ -132,7 +132,6 @@ fn a_flushed_ruleset_is_back_within_a_second_under_traffic() {
         until("a visitor", || visit(at).is_ok());
         let took = done.elapsed();
         assert!(took < Duration::from_secs(1), "{damage:?}: {took:?}");
-        println!("{damage:?}: a visitor got through after {took:?}");
         visitors.more(10);
     }
     for (_, failure) in visitors.failures() {
