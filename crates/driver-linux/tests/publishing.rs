@@ -463,7 +463,7 @@ fn asker(lan: &Path) -> impl Fn() -> bool + use<> {
     let (answer, answers) = std::sync::mpsc::channel();
     spawn(lan, move || {
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
         for () in questions {
             let _ = socket.send_to(b"?", (HOST4, 53));
             answer.send(socket.recv_from(&mut [0; 64]).is_ok()).unwrap();
