@@ -106,6 +106,11 @@ fn main() {
         inter_container: true,
         masquerade: true,
         borrowed: false,
+            further: Default::default(),
+            gateways: Default::default(),
+            trusted: Default::default(),
+            open: Default::default(),
+            uplink: None,
     };
     desired.segments.insert(segment, network);
     for nth in [2u8, 3] {
@@ -122,6 +127,7 @@ fn main() {
             gateways: Default::default(),
             sysctls: Default::default(),
             isolated: false,
+            parent: None,
         };
         desired.ports.insert(id, port);
     }

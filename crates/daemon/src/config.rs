@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use weft_model::{CgroupNs, IpcMode};
+use weft_model::{CgroupNs, IpcMode, PublishPolicy};
 
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,8 @@ pub struct NetworkConfig {
     pub publish_ip: Option<IpAddr>,
     /// What `host-gateway` means in `--add-host`.
     pub host_gateway: Vec<IpAddr>,
+    /// Who from outside reaches published ports.
+    pub publish_policy: PublishPolicy,
 }
 
 impl Default for NetworkConfig {
@@ -97,6 +99,7 @@ impl Default for NetworkConfig {
             ipv6: false,
             publish_ip: None,
             host_gateway: Vec::new(),
+            publish_policy: PublishPolicy::default(),
         }
     }
 }
@@ -284,6 +287,7 @@ struct FileConfig {
     underlay: Option<IpAddr>,
     listen: Vec<String>,
     feature: Vec<String>,
+    publish_policy: Option<PublishPolicy>,
     debug: bool,
     /// The keys of Docker's `daemon.json`, for those who want one file.
     docker: Option<serde_json::Value>,
@@ -308,6 +312,7 @@ impl Config {
         self.underlay = file.underlay.or(self.underlay);
         self.features.extend(file.feature);
         self.debug |= file.debug;
+        self.network.publish_policy = file.publish_policy.unwrap_or(self.network.publish_policy);
         for listen in &file.listen {
             self.add_listener(listen)?;
         }
@@ -358,12 +363,22 @@ mod tests {
 
     #[test]
     fn file_sets_what_it_names_and_refuses_what_it_does_not_know() {
-        let config = read("root = '/r'\nlisten = ['docker=unix:///s']\n[docker]\nmtu = 1400\n").unwrap();
+        let config = read(
+            "root = '/r'\nlisten = ['docker=unix:///s']\npublish-policy = 'deny'\n[docker]\nmtu = 1400\n",
+        )
+        .unwrap();
         assert_eq!(config.root, PathBuf::from("/r"));
         assert_eq!(config.run, PathBuf::from("/run/weft"));
         assert_eq!(config.listeners(), [("docker".to_owned(), "unix:///s".to_owned())]);
         assert_eq!(config.network.mtu, Some(1400));
-        for bad in ["rot = '/r'", "root = ", "listen = ['docker']", "[docker]\nmtu = 'x'"] {
+        assert_eq!(config.network.publish_policy, PublishPolicy::Deny);
+        for bad in [
+            "rot = '/r'",
+            "publish-policy = 'closed'",
+            "root = ",
+            "listen = ['docker']",
+            "[docker]\nmtu = 'x'",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

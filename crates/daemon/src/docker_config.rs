@@ -6,7 +6,7 @@ use std::{net::IpAddr, path::Path};
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use weft_model::{CgroupNs, IpcMode};
+use weft_model::{CgroupNs, IpcMode, PublishPolicy};
 
 use crate::{
     config::{Config, ConfigError, DefaultUlimit},
@@ -180,6 +180,18 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "host-gateway-ip" => network.host_gateway = vec![take::<IpAddr>(key, value)?],
         "host-gateway-ips" => network.host_gateway = take(key, value)?,
         "default-network-opts" => network.options = take(key, value)?,
+        // Weft's own, under both of its spellings: who reaches published ports.
+        "publish-policy" | "publish.policy" => network.publish_policy = choice(key, value, &policies())?,
+        "publish" => {
+            let inner: std::collections::BTreeMap<String, Value> = take(key, value)?;
+            for (name, value) in &inner {
+                let key = format!("publish.{name}");
+                if name != "policy" {
+                    return Err(ConfigError::Value { key, why: "policy is known".into() });
+                }
+                network.publish_policy = choice(&key, value, &policies())?;
+            }
+        }
         "bip6" => network.bip6 = optional(key, value)?,
         "default-gateway" => network.gateway = optional(key, value)?,
         "default-gateway-v6" => network.gateway_v6 = optional(key, value)?,
@@ -278,6 +290,10 @@ fn containers(config: &mut Config, key: &str, value: &Value) -> Result<bool, Con
     Ok(true)
 }
 
+fn policies() -> [(&'static str, PublishPolicy); 3] {
+    PublishPolicy::ALL.map(|policy| (policy.as_str(), policy))
+}
+
 /// One of a few words.
 fn choice<T: Clone>(key: &str, value: &Value, known: &[(&str, T)]) -> Result<T, ConfigError> {
     let text: String = take(key, value)?;
@@ -310,6 +326,21 @@ fn size(key: &str, text: &str) -> Result<i64, ConfigError> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_policy_of_published_ports() {
+        let read = |value: Value| {
+            let mut config = Config::default();
+            apply(&mut config, &value).map(|()| config.network.publish_policy).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(json!({})), Ok(PublishPolicy::Open));
+        assert_eq!(read(json!({"publish-policy": "host-firewall"})), Ok(PublishPolicy::HostFirewall));
+        assert_eq!(read(json!({"publish.policy": "deny"})), Ok(PublishPolicy::Deny));
+        assert_eq!(read(json!({"publish": {"policy": "deny"}})), Ok(PublishPolicy::Deny));
+        let wrong = read(json!({"publish-policy": "shut"})).unwrap_err();
+        assert_eq!(wrong, "publish-policy: \"shut\" is none of open, host-firewall, deny");
+        assert!(read(json!({"publish": {"polici": "deny"}})).is_err());
+    }
 
     #[test]
     fn known_keys_are_taken_and_meaningless_ones_named() {

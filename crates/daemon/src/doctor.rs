@@ -13,6 +13,7 @@ mod firewall;
 mod limits;
 mod links;
 mod process;
+mod publishing;
 mod tools;
 
 use std::path::Path;
@@ -100,6 +101,7 @@ pub fn examine(root: &Path) -> Vec<Check> {
     all.extend(files::probe(root));
     all.extend(links::probe());
     all.extend(firewall::probe());
+    all.extend(publishing::probe());
     all.extend(cgroups::probe());
     all.extend(process::probe());
     all.extend(limits::probe(root));

@@ -31,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use config::{Config, ConfigError};
 pub use lock::noted_root;
 pub use log::LogFormat;
+pub use weft_model::PublishPolicy;
 
 /// The commit it was built from; empty when unknown.
 pub(crate) const COMMIT: &str = match option_env!("WEFT_COMMIT") {

@@ -296,6 +296,7 @@ async fn domains(
         host: HostDefaults {
             mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),
             users: engine_config.userns_remap.as_ref().map(userns::id_maps),
+            publish_policy: config.network.publish_policy,
         },
         ..NetConfig::default()
     };

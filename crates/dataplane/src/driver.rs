@@ -37,6 +37,15 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Has `changed` called, from whatever thread, when somebody else has changed what was made here, for as long as the
+    /// driver lives. Our own changes are not told. A driver that hears nothing of its machine never calls.
+    ///
+    /// # Errors
+    /// [`DriverError::Observe`].
+    fn watch(&self, _changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// Digest of the rules that `desired` needs, as [`Observed::rules`] would give it.
     fn rules_digest(&self, desired: &Desired) -> String;
 

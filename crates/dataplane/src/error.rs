@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt};
 
 use weft_model::{NetworkId, PortId};
 
-use crate::{Publish, PublishKey, SandboxId, Step};
+use crate::{Publish, SandboxId, Step};
 
 /// A desired value that contradicts itself. The planner's fault, never the machine's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,10 +46,10 @@ pub enum Invalid {
         sandbox: SandboxId,
     },
     /// Two publishes of one listening port.
-    #[error("{}/{} on {} is published twice", key.host_port, key.protocol.as_str(), key.host_ip)]
+    #[error("{}/{} on {} is published twice", publish.host_ports, publish.protocol.as_str(), publish.host_ip)]
     PublishTwice {
-        /// The listening port.
-        key: PublishKey,
+        /// The one that comes second.
+        publish: Publish,
     },
     /// Families differ, or a range is empty or runs past 65535.
     #[error("publish {publish:?} is malformed")]

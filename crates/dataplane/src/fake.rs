@@ -69,7 +69,7 @@ impl Driver for FakeDriver {
     }
 
     fn rules_digest(&self, desired: &Desired) -> String {
-        digest(&format!("{:?}", desired.segments))
+        digest(&format!("{:?} {:?}", desired.segments, desired.publish_policy))
     }
 
     fn observe(&self) -> Result<Observed, DriverError> {

@@ -40,7 +40,8 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         }
     } else if !same_rules {
         let segments = desired.segments.clone();
-        steps.push(Step::ReplaceRules { segments, publishes: publishes.clone(), digest: rules.to_owned() });
+        let (policy, digest) = (desired.publish_policy, rules.to_owned());
+        steps.push(Step::ReplaceRules { segments, publishes: publishes.clone(), policy, digest });
     }
     crate::policy::plan(desired, observed, &mut steps);
     crate::limits::queues(&desired.limits, &observed.limits, &mut steps);

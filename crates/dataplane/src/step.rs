@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use weft_model::NetworkId;
+use weft_model::{NetworkId, PublishPolicy};
 
 use crate::{PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
 
@@ -63,6 +63,8 @@ pub enum Step {
         segments: BTreeMap<NetworkId, Segment>,
         /// Listening ports.
         publishes: PublishMap,
+        /// Who from outside may use them.
+        policy: PublishPolicy,
         /// What [`crate::Observed::rules`] says afterwards.
         digest: String,
     },

@@ -11,7 +11,9 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use weft_model::{Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol};
+use weft_model::{
+    Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol, PublishPolicy,
+};
 
 use crate::{Invalid, Limits, PolicyTable};
 
@@ -228,28 +230,48 @@ pub struct Publish {
     pub target_port: u16,
 }
 
-/// One listening port: what must be unique on a host.
+/// Listening ports that lead somewhere together: one, or a row of them whose numbers stay the same inside. No port of
+/// it may be in another's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishKey {
     /// Protocol.
     pub protocol: Protocol,
     /// Listening address, unspecified for all of that family.
     pub host_ip: IpAddr,
-    /// Listening port.
-    pub host_port: u16,
+    /// Listening ports.
+    pub host_ports: PortRange,
 }
 
-/// Where one listening port leads.
+/// Where listening ports lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishTarget {
     /// Address.
     pub ip: IpAddr,
-    /// Port.
+    /// Port of the first one; the others follow one by one.
     pub port: u16,
 }
 
-/// Listening ports, one by one.
+/// Listening ports, as few entries as can be.
 pub type PublishMap = BTreeMap<PublishKey, PublishTarget>;
+
+/// Listening ports that are taken.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners(BTreeMap<(Protocol, IpAddr, u16), u16>);
+
+impl Listeners {
+    /// Takes ports; `false`, and nothing is taken, when one of them is taken already.
+    pub fn take(&mut self, publish: &Publish) -> bool {
+        let PortRange { start, end } = publish.host_ports;
+        let place = |port| (publish.protocol, publish.host_ip, port);
+        // Rows do not overlap: the last that begins before our end is the only one that could reach us.
+        let before = self.0.range(place(0)..=place(end)).next_back();
+        if before.is_some_and(|(_, last)| *last >= start) {
+            return false;
+        }
+        self.0.insert(place(start), end);
+        true
+    }
+}
 
 /// All one host's network must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,6 +295,9 @@ pub struct Desired {
     /// Links of segments whose own traffic is subject to it.
     #[serde(default)]
     pub guarded: BTreeSet<String>,
+    /// Who from outside may use them.
+    #[serde(default)]
+    pub publish_policy: PublishPolicy,
 }
 
 /// The longest name of a link the kernel takes (`IFNAMSIZ` - 1).
@@ -288,7 +313,7 @@ pub fn link_name(kind: char, id: &impl std::fmt::Display) -> String {
 }
 
 impl Desired {
-    /// All listening ports, ranges spelled out; what [`Desired::check`] has accepted holds no key twice.
+    /// All listening ports; what [`Desired::check`] has accepted holds none twice.
     #[must_use]
     pub fn publish_map(&self) -> PublishMap {
         self.publishes.iter().flat_map(Publish::entries).collect()
@@ -316,11 +341,11 @@ impl Desired {
                 return Err(Invalid::InterfaceTwice { sandbox: port.sandbox, name: port.ifname.clone() });
             }
         }
-        let mut keys = BTreeSet::new();
+        let mut listeners = Listeners::default();
         for publish in &self.publishes {
             publish.check()?;
-            if let Some((key, _)) = publish.entries().find(|(key, _)| !keys.insert(*key)) {
-                return Err(Invalid::PublishTwice { key });
+            if !listeners.take(publish) {
+                return Err(Invalid::PublishTwice { publish: publish.clone() });
             }
         }
         Ok(())
@@ -349,12 +374,17 @@ impl Publish {
         if bad { Err(Invalid::Publish { publish: self.clone() }) } else { Ok(()) }
     }
 
-    /// Its listening ports, one by one.
+    /// Its listening ports: together where the numbers stay the same, else one by one. Packet filters match rows of
+    /// ports, but none reckons: the kernel's own shift (`NF_NAT_RANGE_PROTO_OFFSET`) answers a clash of two connections with
+    /// the *next* port, which is another service.
     pub fn entries(&self) -> impl Iterator<Item = (PublishKey, PublishTarget)> + '_ {
-        (self.host_ports.start..=self.host_ports.end).enumerate().map(|(step, host_port)| {
-            let step = u16::try_from(step).unwrap_or(u16::MAX);
-            let key = PublishKey { protocol: self.protocol, host_ip: self.host_ip, host_port };
-            (key, PublishTarget { ip: self.target_ip, port: self.target_port.saturating_add(step) })
+        let PortRange { start, end } = self.host_ports;
+        let together = start == self.target_port;
+        let firsts = if together { start..=start } else { start..=end };
+        firsts.zip(self.target_port..=u16::MAX).map(move |(first, port)| {
+            let host_ports = if together { self.host_ports } else { PortRange::one(first) };
+            let key = PublishKey { protocol: self.protocol, host_ip: self.host_ip, host_ports };
+            (key, PublishTarget { ip: self.target_ip, port })
         })
     }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use weft_dataplane::{
-    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Observed, Port, Publish, Sandbox, SeenPort,
-    SeenSegment, Segment, Step, link_name,
+    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Listeners, Observed, Port, Publish,
+    Sandbox, SeenPort, SeenSegment, Segment, Step, link_name,
 };
 use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
@@ -17,13 +17,13 @@ use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
 struct Draft {
     segments: Vec<(u8, u8, bool)>,
     ports: Vec<(u8, u8, u8, u8)>,
-    publishes: Vec<(u16, u8)>,
+    publishes: Vec<(u16, u16, u8, bool)>,
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
     let segments = prop::collection::vec((0..4u8, 0..3u8, any::<bool>()), 0..5);
     let ports = prop::collection::vec((0..8u8, 0..4u8, 0..5u8, 1..6u8), 0..10);
-    let publishes = prop::collection::vec((1..12u16, 1..6u8), 0..8);
+    let publishes = prop::collection::vec((1..12u16, 0..4u16, 1..6u8, any::<bool>()), 0..8);
     (segments, ports, publishes).prop_map(|(segments, ports, publishes)| Draft { segments, ports, publishes })
 }
 
@@ -70,18 +70,18 @@ fn build(draft: &Draft, generation: u64) -> Desired {
         };
         desired.ports.insert(id, port);
     }
-    let mut taken = BTreeSet::new();
-    for (number, target) in &draft.publishes {
-        if desired.segments.is_empty() || !taken.insert(*number) {
-            continue;
-        }
-        desired.publishes.insert(Publish {
+    let mut taken = Listeners::default();
+    for (number, more, target, shifted) in &draft.publishes {
+        let publish = Publish {
             protocol: Protocol::Tcp,
             host_ip: "0.0.0.0".parse().unwrap(),
-            host_ports: PortRange { start: *number, end: *number },
+            host_ports: PortRange { start: *number, end: number + more },
             target_ip: format!("10.0.0.{target}").parse().unwrap(),
-            target_port: 80,
-        });
+            target_port: if *shifted { 80 } else { *number },
+        };
+        if !desired.segments.is_empty() && taken.take(&publish) {
+            desired.publishes.insert(publish);
+        }
     }
     desired
 }
@@ -173,7 +173,7 @@ fn one_port_more_is_one_small_step_and_no_look() {
     };
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&build(&all, 1)).unwrap();
-    let more = Draft { publishes: vec![(9, 1)], ..all };
+    let more = Draft { publishes: vec![(9, 3, 1, false)], ..all };
     let outcome = converger.converge(&build(&more, 2)).unwrap();
     assert!(
         matches!(&outcome.done[..], [Step::ChangePublishes { remove, add }] if remove.is_empty() && add.len() == 1)
@@ -183,7 +183,8 @@ fn one_port_more_is_one_small_step_and_no_look() {
 
 #[test]
 fn what_contradicts_itself_and_what_is_old_is_refused() {
-    let draft = Draft { segments: vec![(0, 0, false)], ports: vec![(0, 0, 0, 2)], publishes: vec![(5, 2)] };
+    let draft =
+        Draft { segments: vec![(0, 0, false)], ports: vec![(0, 0, 0, 2)], publishes: vec![(5, 0, 2, true)] };
     let good = build(&draft, 5);
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&good).unwrap();
@@ -211,6 +212,8 @@ fn what_contradicts_itself_and_what_is_old_is_refused() {
         }
     };
     check(&with(Publish { target_port: 81, ..publish.clone() }), "is published twice");
+    let over = PortRange { start: 3, end: 5 };
+    check(&with(Publish { host_ports: over, ..publish.clone() }), "is published twice");
     check(&with(Publish { host_ip: "::".parse().unwrap(), ..publish.clone() }), "is malformed");
     check(&with(Publish { host_ports: PortRange { start: 9, end: 8 }, ..publish.clone() }), "is malformed");
     let range = PortRange { start: 9, end: 20 };
@@ -219,4 +222,23 @@ fn what_contradicts_itself_and_what_is_old_is_refused() {
     assert!(matches!(converger.converge(&old), Err(DriverError::Stale { offered: 4, held: 5 })));
     let text = serde_json::to_string(&good).unwrap();
     assert_eq!(serde_json::from_str::<Desired>(&text).unwrap(), good);
+}
+
+#[test]
+fn rows_are_one_entry_where_the_numbers_stay_and_spelled_out_where_they_do_not() {
+    let entries = |start, end, target_port| {
+        let publish = Publish {
+            protocol: Protocol::Udp,
+            host_ip: "0.0.0.0".parse().unwrap(),
+            host_ports: PortRange { start, end },
+            target_ip: "10.0.0.2".parse().unwrap(),
+            target_port,
+        };
+        publish.entries().map(|(k, t)| format!("{}>{}", k.host_ports, t.port)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(entries(80, 80, 8080), "80>8080");
+    assert_eq!(entries(9000, 9999, 9000), "9000-9999>9000");
+    assert_eq!(entries(1, 65535, 1), "1-65535>1");
+    assert_eq!(entries(8000, 8002, 80), "8000>80 8001>81 8002>82");
+    assert_eq!(entries(8000, 8001, 65534), "8000>65534 8001>65535");
 }

@@ -8,17 +8,17 @@ use weft_dataplane::{
     Desired, Driver, DriverError, Flow, IdRange, Observed, ParentFault, Port, Publish, PublishMap, SandboxId,
     Segment, Step, Unsupported, Users,
 };
+use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::{
-    conntrack::{self, Which},
-    netlink::{Channel, Family, Socket},
+    netlink::{Channel, Family, NetlinkError, Socket, watch::Own},
     netns::{self, Netns},
-    nft::Batch,
+    nft::{self, Batch, Names},
     process,
 };
 
 use crate::{
-    LinuxError, TABLE, branch, host, limits, links, mark, observe, policy, publish, reaper::Reaper, rules, sandbox,
-    uplink,
+    LinuxError, TABLE, branch, forget, host, limits, links, mark, observe, policy, publish, reaper::Reaper, rules,
+    sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -34,6 +34,7 @@ pub struct LinuxDriver {
     /// Segments without a bridge, as they were last made.
     pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
     forward: bool,
+    watcher: Mutex<Option<Watcher>>,
 }
 
 impl LinuxDriver {
@@ -52,6 +53,7 @@ impl LinuxDriver {
             borrowed: Mutex::default(),
             uplinks: Mutex::default(),
             forward,
+            watcher: Mutex::default(),
         })
     }
 
@@ -112,22 +114,15 @@ impl LinuxDriver {
             }
             Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),
             Step::DeletePort { link } => links::delete_port(self, link),
-            Step::ReplaceRules { segments, publishes, .. } => {
-                let mut socket = self.netfilter.lock();
-                let before = observe::publishes(&mut socket)?;
-                socket.transact(&rules::compile(segments).replace(publishes).finish())?;
-                let gone = without(&before, publishes);
-                let new = without(publishes, &before);
-                forget(&mut socket, &gone, &new)
+            Step::ReplaceRules { segments, publishes, policy, .. } => {
+                self.replace_rules(segments, publishes, *policy)
             }
             Step::ClearRules => {
                 let mut socket = self.netfilter.lock();
                 let before = observe::publishes(&mut socket)?;
-                let mut batch = Batch::new(TABLE);
-                batch.add_table();
-                batch.delete_table();
+                let batch = observe::clearing(&mut socket)?;
                 socket.transact(&batch.finish())?;
-                forget(&mut socket, &before, &PublishMap::new())
+                forget::forget(&mut socket, &before, &PublishMap::new())
             }
             Step::ReplacePolicy { table } => policy::replace(&mut self.netfilter.lock(), table),
             Step::ClearPolicy => policy::clear(&mut self.netfilter.lock()),
@@ -138,6 +133,35 @@ impl LinuxDriver {
             Step::LimitPort { link, limit } => limits::limit_port(&mut self.route.lock(), link, limit),
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
         }
+    }
+
+    /// One transaction. What the table holds was read before it, so another's change in between is a refusal: then once more.
+    fn replace_rules(
+        &self,
+        segments: &BTreeMap<NetworkId, Segment>,
+        publishes: &PublishMap,
+        policy: PublishPolicy,
+    ) -> Result<(), LinuxError> {
+        let mut socket = self.netfilter.lock();
+        let rules = rules::compile(segments, policy);
+        let mut tries = 0;
+        let (before, before_was) = loop {
+            let before = observe::publishes(&mut socket)?;
+            let present = nft::names(&mut *socket, TABLE)?;
+            tries += 1;
+            match socket.transact(&rules.replace(publishes, &present).finish()) {
+                Err(error) if tries < REPLACE_TRIES && raced(&error) => {}
+                other => {
+                    other?;
+                    break (before, rules::ours(&present) != Names::default());
+                }
+            }
+        };
+        if !before_was {
+            // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.
+            return forget::sweep(&mut socket, segments, publishes);
+        }
+        forget::forget(&mut socket, &without(&before, publishes), &without(publishes, &before))
     }
 
     fn let_through(&self, segment: &Segment) -> Result<(), LinuxError> {
@@ -174,7 +198,7 @@ impl LinuxDriver {
                 add.iter().filter(|(k, t)| have.get(k) != Some(t)).map(|(k, t)| (*k, *t)).collect();
             socket.transact(&change(&stale, &missing).finish())?;
         }
-        forget(&mut socket, remove, add)
+        forget::forget(&mut socket, remove, add)
     }
 }
 
@@ -194,35 +218,11 @@ fn change(remove: &PublishMap, add: &PublishMap) -> Batch {
     batch
 }
 
-/// More than so many services: their connections are forgotten by address.
-const FORGET_EACH: usize = 64;
+const REPLACE_TRIES: usize = 4;
 
-/// Ends connections of ports that went, and lets clients of connectionless protocols find ports that came.
-fn forget(socket: &mut Socket, gone: &PublishMap, new: &PublishMap) -> Result<(), LinuxError> {
-    let mut which: Vec<Which> = Vec::new();
-    for (key, target) in gone {
-        let protocol = publish::number(key.protocol);
-        let service = Which::Service { ip: target.ip, protocol, port: target.port };
-        let by_address = Which::To { ip: target.ip };
-        let entry = if gone.len() > FORGET_EACH { by_address } else { service };
-        if !which.contains(&entry) {
-            which.push(entry);
-        }
-    }
-    for key in new.keys().filter(|k| k.protocol == weft_model::Protocol::Udp).take(FORGET_EACH) {
-        let protocol = publish::number(key.protocol);
-        which.push(Which::Asked { v6: key.host_ip.is_ipv6(), protocol, port: key.host_port });
-    }
-    for entry in which {
-        match conntrack::forget_all(socket, &[entry]) {
-            // A kernel that tracks nothing has nothing to forget; one before 5.8 cannot be asked like this.
-            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
-                tracing::warn!(?entry, %error, "old connections may linger");
-            }
-            other => other?,
-        }
-    }
-    Ok(())
+/// What was read is not so any more: something is gone, or is there or in use again.
+fn raced(error: &NetlinkError) -> bool {
+    matches!(error.errno(), Some(libc::ENOENT | libc::EBUSY | libc::EEXIST))
 }
 
 impl Driver for LinuxDriver {
@@ -260,8 +260,18 @@ impl Driver for LinuxDriver {
         uplink::refuses(&mut self.route.lock(), segment.uplink.as_ref()?).ok().flatten()
     }
 
+    fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
+        let start = || -> Result<Watcher, LinuxError> {
+            let (netfilter, route) = (self.netfilter.lock().port()?, self.route.lock().port()?);
+            Watcher::start(Own { netfilter: vec![netfilter], route: vec![route] }, changed)
+        };
+        let watcher = start().map_err(|error| DriverError::observe("changes by others", error))?;
+        *self.watcher.lock() = Some(watcher);
+        Ok(())
+    }
+
     fn rules_digest(&self, desired: &Desired) -> String {
-        rules::compile(&desired.segments).digest()
+        rules::compile(&desired.segments, desired.publish_policy).digest()
     }
 
     fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {

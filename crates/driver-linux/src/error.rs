@@ -94,4 +94,7 @@ pub enum LinuxError {
     /// The thread that deletes links could not be started.
     #[error("starting the thread that deletes links")]
     Reaper(#[source] io::Error),
+    /// The thread that hears of changes could not be started.
+    #[error("starting the thread that hears of changes by others")]
+    Watcher(#[source] io::Error),
 }

@@ -21,6 +21,7 @@ mod branch;
 mod driver;
 mod error;
 mod explain;
+mod forget;
 mod host;
 mod limits;
 mod links;
@@ -32,6 +33,7 @@ mod reaper;
 mod rules;
 mod sandbox;
 mod uplink;
+mod watch;
 
 pub use driver::LinuxDriver;
 pub use error::LinuxError;

@@ -8,7 +8,8 @@ use weft_sys::{
         Socket,
         link::{self, Kind},
     },
-    netns, nft,
+    netns,
+    nft::{self, Batch},
 };
 
 use crate::{LinuxError, TABLE, branch, driver::LinuxDriver, host, limits, mark, policy, publish, rules, uplink};
@@ -70,7 +71,11 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
 
 /// Digest of the table; `None` when there is none.
 fn rules_digest(socket: &mut Socket) -> Result<Option<String>, LinuxError> {
-    let Some(seen) = nft::rules(socket, TABLE)? else { return Ok(None) };
+    let mut seen = nft::rules(socket, TABLE)?.unwrap_or_default();
+    seen.retain(|rule| !rules::is_users(&rule.chain));
+    if seen.is_empty() {
+        return Ok(None);
+    }
     let mut elements = BTreeMap::new();
     for set in rules::STRUCTURAL {
         elements.insert(set.name, nft::elements(socket, TABLE, &set)?.unwrap_or_default());
@@ -87,4 +92,20 @@ pub(crate) fn publishes(socket: &mut Socket) -> Result<PublishMap, LinuxError> {
         all.extend(elements.iter().filter_map(|e| publish::decode(place, e)));
     }
     Ok(all)
+}
+
+/// The batch that takes our part of the table away: all of it, unless something there is the user's.
+pub(crate) fn clearing(socket: &mut Socket) -> Result<Batch, LinuxError> {
+    let present = nft::names(socket, TABLE)?;
+    let rules = nft::rules(socket, TABLE)?.unwrap_or_default();
+    let users = rules.iter().any(|rule| rules::is_users(&rule.chain))
+        || present.sets.iter().any(|set| rules::is_users(set));
+    let mut batch = Batch::new(TABLE);
+    batch.add_table();
+    if users {
+        batch.delete(&rules::ours(&present))
+    } else {
+        batch.delete_table()
+    }
+    Ok(batch)
 }

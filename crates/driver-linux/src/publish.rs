@@ -1,14 +1,20 @@
-//! Published ports as elements of four maps: by family, and by whether the listening address is given.
+//! Published ports as elements of eight maps: by family, by whether the listening address is given, and by whether it is
+//! one port or a row of them.
 //!
 //! ```text
-//! publish4      protocol . address . port : address . port      looked up first
-//! publish4any   protocol . port : address . port
+//! publish4         protocol . address . port : address . port     looked up first
+//! publish4rows     protocol . address . first-last : address      the port stays as it is
+//! publish4any      protocol . port : address . port
+//! publish4anyrows  protocol . first-last : address
 //! ```
+//!
+//! Under the policy `host-firewall`, the same maps tell which packets that the host's own rules have let in were meant for
+//! a published port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_dataplane::{PublishKey, PublishMap, PublishTarget};
-use weft_model::Protocol;
+use weft_model::{PortRange, Protocol};
 use weft_sys::nft::{
     Element, Field, Set, Shape,
     expr::{Base, Expr, Meta, Reg},
@@ -17,13 +23,28 @@ use weft_sys::nft::{
 const TARGET4: Shape = Shape::Map(&[Field::Ipv4, Field::Service]);
 const TARGET6: Shape = Shape::Map(&[Field::Ipv6, Field::Service]);
 
-/// The maps: IPv4 and IPv6 with address, IPv4 and IPv6 without.
-pub(crate) const SETS: [Set; 4] = [
+const ROWS4: Shape = Shape::Ranges(&[Field::Ipv4]);
+const ROWS6: Shape = Shape::Ranges(&[Field::Ipv6]);
+
+/// The maps: IPv4 and IPv6 with address, IPv4 and IPv6 without; then the same for rows.
+pub(crate) const SETS: [Set; 8] = [
     Set { name: "publish4", key: &[Field::Protocol, Field::Ipv4, Field::Service], shape: TARGET4 },
     Set { name: "publish6", key: &[Field::Protocol, Field::Ipv6, Field::Service], shape: TARGET6 },
     Set { name: "publish4any", key: &[Field::Protocol, Field::Service], shape: TARGET4 },
     Set { name: "publish6any", key: &[Field::Protocol, Field::Service], shape: TARGET6 },
+    Set { name: "publish4rows", key: &[Field::Protocol, Field::Ipv4, Field::Service], shape: ROWS4 },
+    Set { name: "publish6rows", key: &[Field::Protocol, Field::Ipv6, Field::Service], shape: ROWS6 },
+    Set { name: "publish4anyrows", key: &[Field::Protocol, Field::Service], shape: ROWS4 },
+    Set { name: "publish6anyrows", key: &[Field::Protocol, Field::Service], shape: ROWS6 },
 ];
+
+/// Clients that the host's firewall has let in to a published port, for as long as they are believed: protocol, address,
+/// listening port.
+pub(crate) const CONSENTED: [Set; 2] = [
+    Set { name: "consented4", key: &[Field::Protocol, Field::Ipv4, Field::Service], shape: BELIEVED },
+    Set { name: "consented6", key: &[Field::Protocol, Field::Ipv6, Field::Service], shape: BELIEVED },
+];
+const BELIEVED: Shape = Shape::Passing { seconds: 60, most: 65_536 };
 
 /// IP protocol numbers (IANA).
 pub(crate) const fn number(protocol: Protocol) -> u8 {
@@ -50,8 +71,14 @@ fn padded(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
+/// Where rows begin in [`SETS`].
+const ROWS: usize = 4;
+
 fn set_of(key: &PublishKey) -> usize {
-    usize::from(key.host_ip.is_ipv6()) + if key.host_ip.is_unspecified() { 2 } else { 0 }
+    let rows = key.host_ports.end > key.host_ports.start;
+    usize::from(key.host_ip.is_ipv6())
+        + if key.host_ip.is_unspecified() { 2 } else { 0 }
+        + if rows { ROWS } else { 0 }
 }
 
 fn encode_one(key: &PublishKey, target: &PublishTarget) -> Element {
@@ -59,15 +86,20 @@ fn encode_one(key: &PublishKey, target: &PublishTarget) -> Element {
     if !key.host_ip.is_unspecified() {
         bytes.extend(octets(key.host_ip));
     }
-    bytes.extend(padded(key.host_port));
     let mut data = octets(target.ip);
-    data.extend(padded(target.port));
-    Element { key: bytes, data, ..Element::default() }
+    let mut key_end = Vec::new();
+    if key.host_ports.end > key.host_ports.start {
+        key_end = [&bytes[..], &padded(key.host_ports.end)].concat();
+    } else {
+        data.extend(padded(target.port));
+    }
+    bytes.extend(padded(key.host_ports.start));
+    Element { key: bytes, key_end, data, ..Element::default() }
 }
 
 /// The elements for each map that has some.
 pub(crate) fn encode(publishes: &PublishMap) -> Vec<(Set, Vec<Element>)> {
-    let mut lists: [Vec<Element>; 4] = Default::default();
+    let mut lists: [Vec<Element>; SETS.len()] = Default::default();
     for (key, target) in publishes {
         lists[set_of(key)].push(encode_one(key, target));
     }
@@ -90,35 +122,71 @@ fn split(bytes: &[u8]) -> Option<(&[u8], u16)> {
 
 /// What an element of the map at this place of [`SETS`] says; `None` for what we would not have written.
 pub(crate) fn decode(set: usize, element: &Element) -> Option<(PublishKey, PublishTarget)> {
-    let (head, host_port) = split(&element.key)?;
+    let (head, start) = split(&element.key)?;
     let (number, ip) = head.split_at_checked(4)?;
-    let host_ip = match (ip, set) {
+    let host_ip = match (ip, set % ROWS) {
         ([], 2) => Ipv4Addr::UNSPECIFIED.into(),
         ([], 3) => Ipv6Addr::UNSPECIFIED.into(),
         (bytes, _) => address(bytes)?,
     };
-    let (ip, port) = split(&element.data)?;
-    let key = PublishKey { protocol: protocol(number[0])?, host_ip, host_port };
+    let (end, ip, port) = if set < ROWS {
+        let (ip, port) = split(&element.data)?;
+        (start, ip, port)
+    } else {
+        (split(&element.key_end)?.1, &element.data[..], start)
+    };
+    let host_ports = PortRange { start, end };
+    let key = PublishKey { protocol: protocol(number[0])?, host_ip, host_ports };
     Some((key, PublishTarget { ip: address(ip)?, port }))
 }
 
-/// The rules of the chain `publish`: whether for IPv6, what for, how.
-pub(crate) fn lookups() -> Vec<(bool, &'static str, Vec<Expr>)> {
+/// A look into one of the maps: whether for IPv6, what for, the expressions that leave what the map has in register 0, and
+/// how that is translated.
+pub(crate) struct Lookup {
+    pub(crate) v6: bool,
+    pub(crate) comment: &'static str,
+    pub(crate) find: Vec<Expr>,
+    pub(crate) translate: Expr,
+}
+
+/// All of them, in their order. What is meant for one address comes before what is meant for all.
+pub(crate) fn lookups() -> Vec<Lookup> {
     let port = |reg| Expr::Payload(Base::Transport, 2, 2, Reg(reg));
     let protocol = || Expr::Meta(Meta::L4proto, Reg(0));
     let mut lookups = Vec::new();
     for (v6, offset, length) in [(false, 16, 4), (true, 24, 16)] {
         let words = length / 4;
-        let dnat = || Expr::Dnat(v6, Reg(0), Reg(words));
-        let [named, any] = if v6 { [SETS[1], SETS[3]] } else { [SETS[0], SETS[2]] };
-        let destination = Expr::Payload(Base::Network, offset, length, Reg(1));
-        let by_address =
-            vec![protocol(), destination, port(1 + words), Expr::Map(named.name, Reg(0), Reg(0)), dnat()];
-        lookups.push((v6, "published on an address", by_address));
-        let by_port = vec![protocol(), port(1), Expr::Map(any.name, Reg(0), Reg(0)), dnat()];
-        lookups.push((v6, "published on all addresses", by_port));
+        let destination = || Expr::Payload(Base::Network, offset, length, Reg(1));
+        let one = Expr::Dnat(v6, Reg(0), Reg(words));
+        let row = Expr::DnatAddress(v6, Reg(0));
+        for (place, comment, translate) in [
+            (0, "published on an address", one.clone()),
+            (ROWS, "rows published on an address", row.clone()),
+            (2, "published on all addresses", one),
+            (ROWS + 2, "rows published on all addresses", row),
+        ] {
+            let named = place % ROWS == 0;
+            let map = Expr::Map(SETS[place + usize::from(v6)].name, Reg(0), Reg(0));
+            let find = if named {
+                vec![protocol(), destination(), port(1 + words), map]
+            } else {
+                vec![protocol(), port(1), map]
+            };
+            lookups.push(Lookup { v6, comment, find, translate });
+        }
     }
     lookups
+}
+
+/// Loads what [`CONSENTED`] has for keys from register 0: protocol, who asks, which port; then the set's name.
+pub(crate) fn client(v6: bool) -> (Vec<Expr>, &'static str) {
+    let (offset, length) = if v6 { (8, 16) } else { (12, 4) };
+    let key = vec![
+        Expr::Meta(Meta::L4proto, Reg(0)),
+        Expr::Payload(Base::Network, offset, length, Reg(1)),
+        Expr::Payload(Base::Transport, 2, 2, Reg(1 + length / 4)),
+    ];
+    (key, CONSENTED[usize::from(v6)].name)
 }
 
 #[cfg(test)]
@@ -127,15 +195,20 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let entry = |protocol, host: &str, port, target: &str| {
-            let key = PublishKey { protocol, host_ip: host.parse().unwrap(), host_port: port };
-            (key, PublishTarget { ip: target.parse().unwrap(), port: 80 })
+        let entry = |protocol, host: &str, (start, end), (target, port): (&str, u16)| {
+            let host_ports = PortRange { start, end };
+            let key = PublishKey { protocol, host_ip: host.parse().unwrap(), host_ports };
+            (key, PublishTarget { ip: target.parse().unwrap(), port })
         };
         let all: PublishMap = [
-            entry(Protocol::Tcp, "0.0.0.0", 8080, "10.1.0.2"),
-            entry(Protocol::Udp, "127.0.0.1", 53, "10.1.0.2"),
-            entry(Protocol::Sctp, "::", 9, "fd00::2"),
-            entry(Protocol::Tcp, "fd01::1", 65535, "fd00::2"),
+            entry(Protocol::Tcp, "0.0.0.0", (8080, 8080), ("10.1.0.2", 80)),
+            entry(Protocol::Udp, "127.0.0.1", (53, 53), ("10.1.0.2", 80)),
+            entry(Protocol::Sctp, "::", (9, 9), ("fd00::2", 80)),
+            entry(Protocol::Tcp, "fd01::1", (65535, 65535), ("fd00::2", 80)),
+            entry(Protocol::Tcp, "0.0.0.0", (9000, 9999), ("10.1.0.2", 9000)),
+            entry(Protocol::Udp, "192.0.2.1", (1, 65535), ("10.1.0.2", 1)),
+            entry(Protocol::Tcp, "::", (9000, 9001), ("fd00::2", 9000)),
+            entry(Protocol::Tcp, "fd01::1", (9000, 9001), ("fd00::2", 9000)),
         ]
         .into();
         let mut seen = PublishMap::new();
@@ -145,7 +218,9 @@ mod tests {
         }
         assert_eq!(seen, all);
         for key in [&[][..], &[6], &[6, 0, 0, 0, 1, 2, 0, 80, 0, 0]] {
-            assert_eq!(decode(0, &Element { key: key.to_vec(), ..Element::default() }), None);
+            for place in 0..SETS.len() {
+                assert_eq!(decode(place, &Element { key: key.to_vec(), ..Element::default() }), None);
+            }
         }
     }
 }

@@ -3,26 +3,32 @@
 //!
 //! ```text
 //! raw          prerouting -300   what claims to be of 127/8 and comes by a wire: drop
-//! prerouting   dstnat            to an address of this host: publish
+//! prerouting   dstnat            to an address of this host: user_publish, then publish (or what the policy says)
 //! output       -100              the same, for what this host sends, but for ::1
 //! publish                        address and port in a map: translate
-//! forward      filter            established: accept; by the bridge it came from; by the bridge it goes to
+//! input        200               only under host-firewall: what the host's rules let in to a published port is remembered
+//! forward      filter            user_forward; established: accept; by the bridge it came from; by the one it goes to
 //! from_<link>                    internal: only to itself
 //! into_<link>                    itself: accept (or what inter_container says); published: accept; what its gateways let in
 //!                                ([`crate::direct`]): accept; else drop
 //! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
 //! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade
+//! user_…                         the user's; made empty, never changed (docs/firewall.md)
 //! ```
 //!
 //! Accepting in our base chain does not overrule a drop in another table: the host's own firewall keeps the last word.
+//!
+//! Why `host-firewall` remembers: a translated packet never comes to the input hook, where hosts keep the rules for their
+//! ports. So the first packet of a client is left untranslated and runs through them; what comes out at the end was let in,
+//! and the client's next packet (TCP sends its SYN again) is translated.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use weft_dataplane::Segment;
-use weft_model::NetworkId;
+use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::nft::{
-    Batch, Element, Field, Hook, HookPoint, Set, Shape,
+    Batch, Element, Field, Hook, HookPoint, Names, Set, Shape,
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
@@ -38,6 +44,17 @@ const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: 
 /// Sets whose elements follow from the segments.
 pub(crate) const STRUCTURAL: [Set; 8] =
     [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6, direct::SETS[0], direct::SETS[1]];
+
+/// Chains that are the user's: jumped to, created where they are not there, never flushed.
+const USER: [&str; 2] = ["user_forward", "user_publish"];
+
+/// Whether a chain, set or map of our table is the user's.
+pub(crate) fn is_users(name: &str) -> bool {
+    name.starts_with("user_")
+}
+
+/// After every filter of others that we know of.
+const INPUT: (&str, Hook) = ("input", Hook { kind: "filter", point: HookPoint::Input, priority: 200 });
 
 const BASE_CHAINS: [(&str, Hook); 5] = [
     ("raw", Hook { kind: "filter", point: HookPoint::Prerouting, priority: -300 }),
@@ -58,6 +75,7 @@ pub(crate) struct Ruleset {
     chains: Vec<String>,
     rules: Vec<(String, String, Vec<Expr>)>,
     elements: BTreeMap<&'static str, Vec<Element>>,
+    policy: PublishPolicy,
 }
 
 impl Ruleset {
@@ -70,12 +88,19 @@ impl Ruleset {
         self.elements.entry(set.name).or_default().push(element);
     }
 
-    /// The batch that puts this in place of whatever the table holds.
-    pub(crate) fn replace(&self, publishes: &weft_dataplane::PublishMap) -> Batch {
+    /// The batch that puts this in place of whatever of ours the table holds; `present` is what it holds. What is the
+    /// user's stays: the table itself is never deleted.
+    pub(crate) fn replace(&self, publishes: &weft_dataplane::PublishMap, present: &Names) -> Batch {
         let mut batch = Batch::new(TABLE);
         batch.add_table();
-        batch.delete_table();
-        batch.add_table();
+        batch.delete(&ours(present));
+        for chain in USER {
+            batch.add_chain(chain, None);
+        }
+        if self.policy == PublishPolicy::HostFirewall {
+            batch.add_chain(INPUT.0, Some(INPUT.1));
+            publish::CONSENTED.iter().for_each(|set| batch.add_set(set));
+        }
         for (name, hook) in BASE_CHAINS {
             batch.add_chain(name, Some(hook));
         }
@@ -109,6 +134,12 @@ impl Ruleset {
     }
 }
 
+/// The part of what a table holds that is not the user's.
+pub(crate) fn ours(present: &Names) -> Names {
+    let pick = |names: &[String]| names.iter().filter(|n| !is_users(n)).cloned().collect();
+    Names { chains: pick(&present.chains), sets: pick(&present.sets) }
+}
+
 /// One text for a table: its rules in order, chain by chain, and its elements whatever their order.
 pub(crate) fn digest(
     mut rules: Vec<(String, String)>,
@@ -139,9 +170,9 @@ fn passed(segments: &BTreeMap<NetworkId, Segment>) -> BTreeMap<NetworkId, Segmen
 }
 
 /// The table that segments need.
-pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>) -> Ruleset {
+pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPolicy) -> Ruleset {
     let segments = &passed(segments);
-    let mut set = Ruleset { chains: vec!["publish".to_owned()], ..Ruleset::default() };
+    let mut set = Ruleset { chains: vec!["publish".to_owned()], policy, ..Ruleset::default() };
     host_rules(&mut set);
     for segment in segments.values() {
         segment_rules(&mut set, segment);
@@ -169,17 +200,8 @@ fn host_rules(set: &mut Ruleset) {
     for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
         set.rule("raw", comment, [wire(), loopback(offset), drop_it()]);
     }
-    let local = || vec![Expr::FibDaddrType(R0), Expr::Cmp(R0, true, 2u32.to_ne_bytes().to_vec())];
-    // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
-    // that a client who asked for "localhost" goes on to 127.0.0.1.
-    let v6_loopback = vec![Expr::Payload(Base::Network, 24, 16, R0), Expr::Cmp(R0, true, loopback6())];
-    set.rule("output", "not by ::1", [nfproto(V6), v6_loopback, accept()]);
-    for chain in ["prerouting", "output"] {
-        set.rule(chain, "to this host", [local(), vec![Expr::Verdict(Verdict::Jump("publish".into()))]]);
-    }
-    for (family, comment, exprs) in publish::lookups() {
-        set.rule("publish", comment, [nfproto(if family { V6 } else { V4 }), exprs]);
-    }
+    publish_rules(set);
+    set.rule("forward", "the user's", [vec![Expr::Verdict(Verdict::Jump("user_forward".into()))]]);
     let known = ct_state::ESTABLISHED | ct_state::RELATED;
     set.rule("forward", "established", [ct(Ct::State, known), accept()]);
     set.rule(
@@ -198,6 +220,48 @@ fn host_rules(set: &mut Ruleset) {
         let source = vec![Expr::Payload(Base::Network, offset, length, R0), Expr::In(from.name, R0, true)];
         let out = vec![Expr::Meta(Meta::Oifname, R0), Expr::In(SEGMENTS.name, R0, false)];
         set.rule("postrouting", "way out", [nfproto(family), source, out, vec![Expr::Masquerade]]);
+    }
+}
+
+/// Where packets meet the maps of published ports: whose, the policy says.
+fn publish_rules(set: &mut Ruleset) {
+    let local = || vec![Expr::FibDaddrType(R0), Expr::Cmp(R0, true, 2u32.to_ne_bytes().to_vec())];
+    let jump = |chain: &str| vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))];
+    let by_segment = |yes| vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, yes)];
+    set.rule("prerouting", "the user's", [local(), jump("user_publish")]);
+    // The comment is what `weft doctor` knows the policy by.
+    let policy = format!("published: {}", set.policy.as_str());
+    if set.policy == PublishPolicy::Open {
+        set.rule("prerouting", &policy, [local(), jump("publish")]);
+    } else {
+        set.rule("prerouting", &policy, [by_segment(true), local(), jump("publish")]);
+    }
+    if set.policy == PublishPolicy::HostFirewall {
+        for v6 in [false, true] {
+            let (key, consented) = publish::client(v6);
+            let known = vec![Expr::In(consented, R0, true)];
+            let family = nfproto(if v6 { V6 } else { V4 });
+            set.rule("prerouting", "let in by the host", [family, local(), key, known, jump("publish")]);
+        }
+        set.chains.push("consent".to_owned());
+        let wire = vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
+        let new = ct(Ct::State, ct_state::NEW);
+        set.rule("input", "let in", [new, wire, by_segment(false), local(), jump("consent")]);
+        for lookup in publish::lookups() {
+            let (key, consented) = publish::client(lookup.v6);
+            let remember = vec![Expr::Update(consented, R0)];
+            let family = nfproto(if lookup.v6 { V6 } else { V4 });
+            set.rule("consent", lookup.comment, [family, lookup.find, key, remember, drop_it()]);
+        }
+    }
+    // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
+    // that a client who asked for "localhost" goes on to 127.0.0.1.
+    let v6_loopback = vec![Expr::Payload(Base::Network, 24, 16, R0), Expr::Cmp(R0, true, loopback6())];
+    set.rule("output", "not by ::1", [nfproto(V6), v6_loopback, accept()]);
+    set.rule("output", "to this host", [local(), jump("publish")]);
+    for lookup in publish::lookups() {
+        let family = nfproto(if lookup.v6 { V6 } else { V4 });
+        set.rule("publish", lookup.comment, [family, lookup.find, vec![lookup.translate]]);
     }
 }
 

@@ -32,6 +32,10 @@ fn hang(host: &mut Host, nth: u8, link: &str, branch: Branch, origin: Origin) ->
         inter_container: true,
         masquerade: false,
         borrowed: false,
+        further: Default::default(),
+        gateways: Default::default(),
+        trusted: Default::default(),
+        open: Default::default(),
         uplink: Some(uplink),
     };
     host.desired.segments.insert(id, segment);

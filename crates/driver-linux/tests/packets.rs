@@ -260,6 +260,8 @@ fn what_nft_shows() {
     host.container(1, red, &["10.1.0.2/24", "fd01::2/64"]);
     host.publish(Tcp, "0.0.0.0", 8080, "10.1.0.2", 80);
     host.publish(Udp, HOST6, 53, "fd01::2", 5353);
+    host.publish_row(Tcp, "0.0.0.0", 9000, 9999, "10.1.0.2");
+    host.publish_row(Tcp, HOST6, 9000, 9999, "fd01::2");
     host.converge();
     let text = nft(&["list", "table", "inet", "weft"]);
     for expected in [
@@ -267,6 +269,8 @@ fn what_nft_shows() {
         "type nat hook prerouting priority dstnat; policy accept;",
         "elements = { tcp . 8080 : 10.1.0.2 . 80 }",
         "elements = { udp . 2001:db8::1 . 53 : fd01::2 . 5353 }",
+        "elements = { tcp . 9000-9999 : 10.1.0.2 }",
+        "elements = { tcp . 2001:db8::1 . 9000-9999 : fd01::2 }",
         "elements = { 10.1.0.0/24 }",
         "elements = { fd01::/64 }",
         "\"wfb010101010101\" : jump into_wfb010101010101",
@@ -280,5 +284,5 @@ fn what_nft_shows() {
         serde_json::from_str(&nft(&["-j", "list", "table", "inet", "weft"])).unwrap();
     let count =
         |kind: &str| json["nftables"].as_array().unwrap().iter().filter(|o| o.get(kind).is_some()).count();
-    assert_eq!((count("chain"), count("map"), count("set")), (9, 7, 5), "{text}");
+    assert_eq!((count("chain"), count("map"), count("set")), (11, 11, 5), "{text}");
 }

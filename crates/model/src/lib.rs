@@ -37,7 +37,7 @@ pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selecto
 pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
 pub use port::{
     DhcpWish, Lease, MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol,
-    PublishBinding,
+    PublishBinding, PublishPolicy,
 };
 pub use project::{ProjectSpec, ProjectStatus};
 pub use volume::{VolumeSpec, VolumeStatus};

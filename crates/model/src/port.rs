@@ -113,6 +113,69 @@ pub struct PortRange {
     pub end: u16,
 }
 
+impl PortRange {
+    /// One port.
+    #[must_use]
+    pub const fn one(port: u16) -> Self {
+        Self { start: port, end: port }
+    }
+
+    /// Whether a port is in it.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.start <= port && port <= self.end
+    }
+
+    /// Whether some port is in both.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.start)?;
+        if self.end > self.start { write!(f, "-{}", self.end) } else { Ok(()) }
+    }
+}
+
+/// Who from outside reaches published ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PublishPolicy {
+    /// Everybody, as with Docker, but for whom another's rules drop.
+    #[default]
+    Open,
+    /// Whom the host's own rules for incoming packets let in.
+    HostFirewall,
+    /// Nobody; the host itself and its containers do.
+    Deny,
+}
+
+impl PublishPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Open, Self::HostFirewall, Self::Deny];
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::HostFirewall => "host-firewall",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl FromStr for PublishPolicy {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
+        known.ok_or_else(|| format!("{text:?} is none of open, host-firewall, deny"))
+    }
+}
+
 /// Who plugs in by this port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,7 +195,7 @@ pub struct PortAddress {
     pub gateway: Option<IpAddr>,
 }
 
-/// A published port, resolved: nothing is left to choose.
+/// A published port or a row of them, resolved: nothing is left to choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PublishBinding {
     /// Protocol.
@@ -143,6 +206,54 @@ pub struct PublishBinding {
     pub host_port: u16,
     /// Port in the container.
     pub container_port: u16,
+    /// How many ports after these lead to one another, one by one, too.
+    #[serde(default, skip_serializing_if = "none_more")]
+    pub more: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn none_more(more: &u16) -> bool {
+    *more == 0
+}
+
+impl PublishBinding {
+    /// The listening ports.
+    #[must_use]
+    pub fn host_ports(&self) -> PortRange {
+        PortRange { start: self.host_port, end: self.host_port.saturating_add(self.more) }
+    }
+
+    /// Port by port.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        (0..=self.more).map(move |step| Self {
+            host_port: self.host_port.saturating_add(step),
+            container_port: self.container_port.saturating_add(step),
+            more: 0,
+            ..self
+        })
+    }
+
+    /// Rows of what stands in a row, in order of protocol, address and listening port.
+    #[must_use]
+    pub fn rows(mut all: Vec<Self>) -> Vec<Self> {
+        all.sort_by_key(|b| (b.protocol, b.host_ip, b.host_port, b.container_port));
+        let mut rows: Vec<Self> = Vec::new();
+        for b in all {
+            let after = |last: &&mut Self| {
+                let step = u32::from(last.more) + 1;
+                last.protocol == b.protocol
+                    && last.host_port != 0
+                    && last.host_ip == b.host_ip
+                    && u32::from(last.host_port) + step == u32::from(b.host_port)
+                    && u32::from(last.container_port) + step == u32::from(b.container_port)
+            };
+            match rows.last_mut().filter(after) {
+                Some(last) => last.more += b.more + 1,
+                None => rows.push(b),
+            }
+        }
+        rows
+    }
 }
 
 /// A port.
@@ -250,6 +361,37 @@ impl Resource for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_in_a_row_are_one_record_and_old_records_are_read() {
+        let one = |host_ip: &str, host_port, container_port| PublishBinding {
+            protocol: Protocol::Tcp,
+            host_ip: host_ip.parse().unwrap(),
+            host_port,
+            container_port,
+            more: 0,
+        };
+        let all = vec![
+            one("::", 8001, 81),
+            one("0.0.0.0", 8002, 82),
+            one("0.0.0.0", 8000, 80),
+            one("0.0.0.0", 8001, 81),
+            one("0.0.0.0", 8003, 90),
+            one("0.0.0.0", 65535, 65535),
+        ];
+        let rows = PublishBinding::rows(all.clone());
+        let shown: Vec<_> = rows.iter().map(|b| format!("{} {}", b.host_ports(), b.container_port)).collect();
+        assert_eq!(shown, ["8000-8002 80", "8003 90", "65535 65535", "8001 81"]);
+        let mut each: Vec<_> = rows.iter().flat_map(|b| b.each()).map(|b| (b.host_ip, b.host_port)).collect();
+        each.sort();
+        let mut wanted: Vec<_> = all.iter().map(|b| (b.host_ip, b.host_port)).collect();
+        wanted.sort();
+        assert_eq!(each, wanted);
+        let old = r#"{"protocol":"tcp","host_ip":"0.0.0.0","host_port":80,"container_port":8080}"#;
+        let read: PublishBinding = serde_json::from_str(old).unwrap();
+        assert_eq!(read, one("0.0.0.0", 80, 8080));
+        assert_eq!(serde_json::to_string(&read).unwrap(), old);
+    }
 
     #[test]
     fn multicast_and_malformed_macs_are_refused() {

@@ -28,6 +28,9 @@ impl Driver for Shared {
     fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
         self.0.refuses_uplink(segment)
     }
+    fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
+        self.0.watch(changed)
+    }
     fn rules_digest(&self, desired: &Desired) -> String {
         self.0.rules_digest(desired)
     }

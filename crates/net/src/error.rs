@@ -149,7 +149,7 @@ pub enum NetError {
         /// The port.
         port: PortId,
         /// Why.
-        source: PublishError,
+        source: Box<PublishError>,
     },
     /// A container names a network that does not exist.
     #[error("network {id} not found")]
@@ -175,7 +175,7 @@ pub enum NetError {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another container publishes it.
-    #[error("Bind for {} failed: port is already allocated", socket(*.ip, *.port))]
+    #[error("Bind for {} failed: port is already allocated{}", socket(*.ip, *.port), by(.name.as_deref()))]
     Allocated {
         /// Listening address.
         ip: IpAddr,
@@ -183,6 +183,8 @@ pub enum PublishError {
         port: u16,
         /// Who has it.
         owner: ContainerId,
+        /// What that one is called, where it is known.
+        name: Option<String>,
     },
     /// A process of the host listens there, or the address is not the host's.
     #[error("failed to bind host port {}/{}", socket(*.ip, *.port), .protocol.as_str())]
@@ -206,8 +208,22 @@ pub enum PublishError {
 
 /// The kernel's refusal of a bind, in libc's lower-case words.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", bind_text(.0))]
-pub struct BindFailure(pub io::Error);
+#[error("{}{}", bind_text(.error), held(.holder.as_deref()))]
+pub struct BindFailure {
+    /// As the kernel said.
+    pub error: io::Error,
+    /// The process that is in the way, where it can be found.
+    pub holder: Option<String>,
+}
+
+/// Owners come after the text that clients look for.
+fn by(name: Option<&str>) -> String {
+    name.map(|name| format!(" (by container {name})")).unwrap_or_default()
+}
+
+fn held(holder: Option<&str>) -> String {
+    holder.map(|holder| format!(" (by {holder})")).unwrap_or_default()
+}
 
 fn bind_text(error: &io::Error) -> String {
     match error.kind() {

@@ -18,6 +18,7 @@ mod driver;
 mod error;
 mod insight;
 mod grow;
+mod holder;
 mod ipam;
 mod limits;
 mod parent;

@@ -16,7 +16,7 @@ fn draft(driver: &str, link: &str, mode: &str) -> NetworkDraft {
 }
 
 fn make(draft: &NetworkDraft, existing: &[&NetworkSpec]) -> Result<NetworkSpec, String> {
-    resolve_network(draft, existing, &[], &Pools::docker_defaults(b"h")).map_err(|e| e.to_string())
+    resolve_network(draft, existing, &[], &Pools::defaults(b"h")).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -110,6 +110,7 @@ fn ports_hang_on_the_parent_and_publish_nothing() {
         host_ip: "0.0.0.0".parse().unwrap(),
         host_port: 80,
         container_port: 80,
+        more: 0,
     }];
     p.addresses[0].gateway = Some("10.1.0.1".parse().unwrap());
     let (nets, ports, containers) = ([object(net.clone())], [object(p.clone())], [object(c)]);

@@ -13,12 +13,12 @@ use std::{
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    Desired, Gateway, IdMaps, Open, Port as Plug, Publish, PublishKey, Sandbox, SandboxId, Segment, Users,
+    Desired, Gateway, IdMaps, Listeners, Open, Port as Plug, Publish, Sandbox, SandboxId, Segment, Users,
     link_name,
 };
 use weft_model::{
     Container, ContainerId, GatewayMode, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
-    Port, PortId, PortOwner, PortRange, Want,
+    Port, PortId, PortOwner, PublishPolicy, Want,
 };
 
 use crate::grow::prefix_of;
@@ -42,11 +42,13 @@ pub struct HostDefaults {
     pub mtu: u32,
     /// Ids of containers' user namespaces; `None` leaves them in the host's.
     pub users: Option<IdMaps>,
+    /// Who from outside reaches published ports.
+    pub publish_policy: PublishPolicy,
 }
 
 impl Default for HostDefaults {
     fn default() -> Self {
-        Self { mtu: DEFAULT_MTU, users: None }
+        Self { mtu: DEFAULT_MTU, users: None, publish_policy: PublishPolicy::default() }
     }
 }
 
@@ -67,6 +69,7 @@ pub fn compile<'a>(
         .map(|n| (n.spec.id, &n.spec))
         .collect();
     let mut out = Compiled::default();
+    out.desired.publish_policy = host.publish_policy;
     out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu, &ports))).collect();
     let containers: Vec<&Container> = containers.into_iter().collect();
     out.desired.sandboxes = sandboxes(&containers, &ports);
@@ -92,7 +95,7 @@ pub fn compile<'a>(
 struct Taken {
     links: HashSet<String>,
     inside: HashSet<(SandboxId, String)>,
-    listeners: HashSet<PublishKey>,
+    listeners: Listeners,
 }
 
 fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
@@ -107,12 +110,11 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
     }
     // Who hangs on the LAN is reached there.
     for publish in publishes(port).filter(|_| plug.parent.is_none()) {
-        let key = publish.entries().map(|(key, _)| key).next();
-        if key.is_some_and(|key| taken.listeners.insert(key)) {
+        if taken.listeners.take(&publish) {
             out.desired.publishes.insert(publish);
         } else {
-            let (ip, number) = (publish.host_ip, publish.host_ports.start);
-            let why = format!("Bind for {ip}:{number} failed: port is already allocated");
+            let (ip, ports) = (publish.host_ip, publish.host_ports);
+            let why = format!("Bind for {ip}:{ports} failed: port is already allocated");
             out.faults.insert(id, why);
         }
     }
@@ -256,7 +258,7 @@ fn opens<'a>(port: &'a Port, segment: &'a Segment) -> impl Iterator<Item = Open>
         let found = port.spec.addresses.iter().find(|a| a.ip.is_ipv4() == v4 && a.gateway.is_some());
         found.map(|a| a.ip)
     };
-    port.spec.publish.iter().filter_map(move |binding| {
+    port.spec.publish.iter().flat_map(|b| b.each()).filter_map(move |binding| {
         let ip = own(binding.host_ip.is_ipv4())?;
         let reached = segment.gateways.of(ip) == GatewayMode::Routed || !segment.trusted.is_empty();
         reached.then_some(Open { protocol: binding.protocol, ip, port: binding.container_port })
@@ -273,7 +275,7 @@ fn publishes(port: &Port) -> impl Iterator<Item = Publish> + '_ {
         Some(Publish {
             protocol: binding.protocol,
             host_ip: binding.host_ip,
-            host_ports: PortRange { start: binding.host_port, end: binding.host_port },
+            host_ports: binding.host_ports(),
             target_ip,
             target_port: binding.container_port,
         })

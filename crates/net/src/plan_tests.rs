@@ -42,12 +42,14 @@ fn one_container_on_one_network() {
             host_ip: "0.0.0.0".parse().unwrap(),
             host_port: 80,
             container_port: 8080,
+            more: 0,
         },
         PublishBinding {
             protocol: Protocol::Tcp,
             host_ip: "::".parse().unwrap(),
             host_port: 80,
             container_port: 8080,
+            more: 0,
         },
     ];
     let out = check(std::slice::from_ref(&net), std::slice::from_ref(&p), std::slice::from_ref(&c));
@@ -100,6 +102,8 @@ fn a_bad_record_is_named_and_stops_nothing_else() {
         host_ip: "0.0.0.0".parse().unwrap(),
         host_port: 80,
         container_port: 80,
+        more: 0,
+        more: 0,
     };
     clash.publish = vec![binding, binding];
     let ports = [good.clone(), twin.clone(), gone.clone(), orphan.clone(), clash.clone()];
@@ -167,6 +171,7 @@ fn gateways_of_others_open_ports_and_subnets_that_grew() {
         host_ip: "0.0.0.0".parse().unwrap(),
         host_port,
         container_port: 80,
+        more: 0,
     };
     p.publish = vec![binding(0, Protocol::Tcp), binding(0, Protocol::Udp)];
     let compiled = |net: &NetworkSpec, p: &weft_model::PortSpec| {

@@ -8,7 +8,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
-    Attachment, ContainerSpec, DhcpWish, GatewayMode, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    Attachment, ContainerId, ContainerSpec, DhcpWish, GatewayMode, MacAddr, NetworkKind, NetworkSpec,
+    PortAddress, PortId,
     PortOwner, PortSpec, PublishBinding, PublishSpec,
 };
 
@@ -24,6 +25,8 @@ pub struct PortContext<'a> {
     pub hints: &'a Hints,
     /// The host's own sockets.
     pub sockets: &'a dyn HostSockets,
+    /// What a container is called, for saying who has a port.
+    pub name_of: &'a dyn Fn(ContainerId) -> Option<String>,
     /// Where published ports listen when neither people nor the network say.
     pub publish_ip: Option<IpAddr>,
     /// Wildcard publication on IPv6.
@@ -187,7 +190,7 @@ fn derive_mac(id: PortId, addresses: &[PortAddress]) -> MacAddr {
 }
 
 /// `02:42` and bytes of both ids.
-fn stable_mac(container: weft_model::ContainerId, network: weft_model::NetworkId) -> MacAddr {
+fn stable_mac(container: ContainerId, network: weft_model::NetworkId) -> MacAddr {
     let (c, n) = (container.as_bytes(), network.as_bytes());
     MacAddr([0x02, 0x42, c[0] ^ n[0], c[1] ^ n[1], c[2] ^ n[2], c[3] ^ n[3]])
 }
@@ -308,10 +311,14 @@ fn publish(
         context.sockets,
         context.hints.shared().dynamic,
         &context.hints.shared().host_port,
-    );
+    )
+    .naming(context.name_of);
     for wish in wishes(container) {
-        let failed =
-            |source| NetError::Publish { container: container.name.to_string(), port: port.id, source };
+        let failed = |source| NetError::Publish {
+            container: container.name.to_string(),
+            port: port.id,
+            source: Box::new(source),
+        };
         let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
         let at = listen_by_mode(network, &wish, v6, at, &mut port.publish);
         if at.is_empty() {
@@ -319,6 +326,7 @@ fn publish(
         }
         port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
     }
+    port.publish = PublishBinding::rows(std::mem::take(&mut port.publish));
     Ok(())
 }
 
@@ -342,6 +350,7 @@ fn listen_by_mode(
         host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
         host_port: 0,
         container_port: wish.container_port,
+        more: 0,
     }));
     at
 }

@@ -30,6 +30,7 @@ fn with<T>(
         existing: &existing,
         hints,
         sockets: &Free,
+        name_of: &|_| None,
         publish_ip: None,
         wildcard_v6: WildcardV6::WhenAddressed,
     })
@@ -51,6 +52,7 @@ fn show(ports: &[PortSpec], nets: &[&NetworkSpec]) -> Vec<String> {
         }
         for b in &p.publish {
             line += &format!(" {}->{}", SocketAddr::new(b.host_ip, b.host_port), b.container_port);
+            line += &if b.more > 0 { format!("+{}", b.more) } else { String::new() };
         }
         line
     };

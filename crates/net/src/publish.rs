@@ -5,6 +5,7 @@
 //! once). No socket is kept: the packet filter takes the packets before the host's own sockets see them.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::atomic::{AtomicU32, Ordering},
@@ -21,6 +22,11 @@ pub trait HostSockets: Send + Sync + 'static {
     /// # Errors
     /// The kernel's refusal, such as `AddrInUse`.
     fn probe(&self, protocol: Protocol, at: SocketAddr) -> io::Result<()>;
+
+    /// Who is in the way there, for people.
+    fn holder(&self, _protocol: Protocol, _at: SocketAddr) -> Option<String> {
+        None
+    }
 }
 
 /// The kernel's sockets, in the network namespace of the calling thread.
@@ -52,6 +58,10 @@ impl HostSockets for KernelSockets {
         rustix::net::bind(&socket, &at)?;
         Ok(())
     }
+
+    fn holder(&self, protocol: Protocol, at: SocketAddr) -> Option<String> {
+        crate::holder::holder(protocol, at)
+    }
 }
 
 /// When a wildcard publication is made on IPv6, too.
@@ -66,7 +76,9 @@ pub enum WildcardV6 {
 
 /// Chooses host ports beside those that exist.
 pub struct HostPorts<'a> {
-    taken: Vec<(PublishBinding, ContainerId)>,
+    /// By protocol, so that thousands of rows are not all looked at for each of thousands of ports.
+    taken: HashMap<Protocol, BTreeMap<u16, Vec<(PublishBinding, ContainerId)>>>,
+    name_of: &'a dyn Fn(ContainerId) -> Option<String>,
     sockets: &'a dyn HostSockets,
     /// Where random ports come from.
     dynamic: PortRange,
@@ -82,14 +94,24 @@ impl<'a> HostPorts<'a> {
         dynamic: PortRange,
         cursor: &'a AtomicU32,
     ) -> Self {
-        let taken = existing
-            .into_iter()
-            .flat_map(|port| {
-                let PortOwner::Container(owner) = port.owner;
-                port.publish.iter().map(move |b| (*b, owner))
-            })
-            .collect();
-        Self { taken, sockets, dynamic, cursor }
+        let mut ports = Self { taken: HashMap::new(), name_of: &|_| None, sockets, dynamic, cursor };
+        for port in existing {
+            let PortOwner::Container(owner) = port.owner;
+            port.publish.iter().for_each(|b| ports.note(*b, owner));
+        }
+        ports
+    }
+
+    /// Says what containers are called.
+    #[must_use]
+    pub fn naming(mut self, name_of: &'a dyn Fn(ContainerId) -> Option<String>) -> Self {
+        self.name_of = name_of;
+        self
+    }
+
+    fn note(&mut self, row: PublishBinding, owner: ContainerId) {
+        let rows = self.taken.entry(row.protocol).or_default();
+        row.each().for_each(|b| rows.entry(b.host_port).or_default().push((row, owner)));
     }
 
     /// Resolves one wish of `owner` to listening addresses, all with the same host port.
@@ -104,7 +126,7 @@ impl<'a> HostPorts<'a> {
     ) -> Result<Vec<PublishBinding>, PublishError> {
         let port = match wish.host_port {
             Some(range) if range.start == range.end && range.start != 0 => {
-                self.check(wish.protocol, addresses, range.start)?;
+                self.check(wish.protocol, addresses, range.start).map_err(|e| self.name(e))?;
                 range.start
             }
             Some(range) if range.start != 0 => {
@@ -121,9 +143,10 @@ impl<'a> HostPorts<'a> {
                 host_ip: *ip,
                 host_port: port,
                 container_port: wish.container_port,
+                more: 0,
             })
             .collect();
-        self.taken.extend(bindings.iter().map(|b| (*b, owner)));
+        bindings.iter().for_each(|b| self.note(*b, owner));
         Ok(bindings)
     }
 
@@ -140,19 +163,40 @@ impl<'a> HostPorts<'a> {
     }
 
     fn check(&self, protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<(), PublishError> {
+        let rows = self.taken.get(&protocol).and_then(|rows| rows.get(&port));
         for ip in addresses {
-            let clash = |b: &PublishBinding| {
-                b.protocol == protocol && b.host_port == port && same_listener(b.host_ip, *ip)
-            };
-            if let Some((_, owner)) = self.taken.iter().find(|(b, _)| clash(b)) {
-                return Err(PublishError::Allocated { ip: *ip, port, owner: *owner });
+            let mut rows = rows.into_iter().flatten();
+            if let Some((_, owner)) = rows.find(|(b, _)| same_listener(b.host_ip, *ip)) {
+                return Err(PublishError::Allocated { ip: *ip, port, owner: *owner, name: None });
             }
         }
         for ip in addresses {
             let probe = self.sockets.probe(protocol, SocketAddr::new(*ip, port));
-            probe.map_err(|e| PublishError::Bind { ip: *ip, port, protocol, source: BindFailure(e) })?;
+            let failed = |error| PublishError::Bind {
+                ip: *ip,
+                port,
+                protocol,
+                source: BindFailure { error, holder: None },
+            };
+            probe.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Adds who is in the way: looked up for the one refusal that is told, not for each port that is tried.
+    fn name(&self, refusal: PublishError) -> PublishError {
+        match refusal {
+            PublishError::Allocated { ip, port, owner, .. } => {
+                PublishError::Allocated { ip, port, owner, name: (self.name_of)(owner) }
+            }
+            PublishError::Bind { ip, port, protocol, mut source }
+                if source.error.kind() == io::ErrorKind::AddrInUse =>
+            {
+                source.holder = self.sockets.holder(protocol, SocketAddr::new(ip, port));
+                PublishError::Bind { ip, port, protocol, source }
+            }
+            other => other,
+        }
     }
 }
 
@@ -195,6 +239,9 @@ mod tests {
         fn probe(&self, _: Protocol, at: SocketAddr) -> io::Result<()> {
             if self.0.contains(&at) { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(()) }
         }
+        fn holder(&self, _: Protocol, at: SocketAddr) -> Option<String> {
+            (at.port() == 8002).then(|| "nginx, process 7".to_owned())
+        }
     }
 
     fn wish(range: Option<(u16, u16)>) -> PublishSpec {
@@ -214,12 +261,16 @@ mod tests {
             host_ip: ip(host_ip),
             host_port,
             container_port: 80,
+            more: 0,
         };
-        other.publish = vec![binding("0.0.0.0", 8000), binding("127.0.0.1", 8001), binding("0.0.0.0", 40000)];
+        let row = PublishBinding { more: 99, ..binding("0.0.0.0", 9000) };
+        other.publish =
+            vec![binding("0.0.0.0", 8000), binding("127.0.0.1", 8001), binding("0.0.0.0", 40000), row];
         let host = Host(vec!["0.0.0.0:8002".parse().unwrap(), "0.0.0.0:40001".parse().unwrap()]);
         let cursor = AtomicU32::new(0);
         let dynamic = PortRange { start: 40000, end: 40002 };
-        let mut ports = HostPorts::new([&other], &host, dynamic, &cursor);
+        let name_of = |_| Some("web".to_owned());
+        let mut ports = HostPorts::new([&other], &host, dynamic, &cursor).naming(&name_of);
         let got = match ports.allocate(ContainerId::new(), &wish(range), &[ip(at)]) {
             Ok(b) => b[0].host_port.to_string(),
             Err(e) => weft_base::chain(&e),
@@ -230,15 +281,28 @@ mod tests {
     #[test]
     fn taken_by_containers_or_by_the_host() {
         check(Some((80, 80)), "0.0.0.0", "80");
-        check(Some((8000, 8000)), "0.0.0.0", "Bind for 0.0.0.0:8000 failed: port is already allocated");
-        check(Some((8000, 8000)), "10.0.0.1", "Bind for 10.0.0.1:8000 failed: port is already allocated");
+        check(
+            Some((8000, 8000)),
+            "0.0.0.0",
+            "Bind for 0.0.0.0:8000 failed: port is already allocated (by container web)",
+        );
+        check(
+            Some((8000, 8000)),
+            "10.0.0.1",
+            "Bind for 10.0.0.1:8000 failed: port is already allocated (by container web)",
+        );
         check(Some((8000, 8000)), "::", "8000");
         check(Some((8001, 8001)), "10.0.0.1", "8001");
-        check(Some((8001, 8001)), "0.0.0.0", "Bind for 0.0.0.0:8001 failed: port is already allocated");
-        let host = "failed to bind host port 0.0.0.0:8002/tcp: address already in use";
+        check(
+            Some((8001, 8001)),
+            "0.0.0.0",
+            "Bind for 0.0.0.0:8001 failed: port is already allocated (by container web)",
+        );
+        let host = "failed to bind host port 0.0.0.0:8002/tcp: address already in use (by nginx, process 7)";
         check(Some((8002, 8002)), "0.0.0.0", host);
         check(Some((8000, 8005)), "0.0.0.0", "8003");
         check(Some((8000, 8002)), "0.0.0.0", "all ports are allocated");
+        check(Some((9099, 9100)), "0.0.0.0", "9100");
         check(None, "0.0.0.0", "40002");
     }
 

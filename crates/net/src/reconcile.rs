@@ -151,6 +151,7 @@ impl Net {
             tasks: tasks.clone(),
             config,
         }));
+        net.listen();
         let (me, wake) = (net.clone(), net.0.wake.clone());
         tasks.supervise("net", move || {
             let me = me.clone();
@@ -177,6 +178,20 @@ impl Net {
     /// What makes it real.
     pub(crate) fn driver(&self) -> &Arc<dyn Driver> {
         &self.0.driver
+    }
+
+    /// What others do to our part of the kernel is looked at when it happens. Without that, the timer finds it.
+    fn listen(&self) {
+        let inner = Arc::downgrade(&self.0);
+        let changed = move || {
+            if let Some(inner) = inner.upgrade() {
+                tracing::info!("somebody else changed the network's tables or links: looking");
+                Self(inner).recheck();
+            }
+        };
+        if let Err(error) = self.0.driver.watch(Box::new(changed)) {
+            tracing::warn!(error = chain(&error), "changes by others are only found by the timer");
+        }
     }
 
     /// Where a container's network namespace is found, whether or not it exists.

@@ -6,21 +6,32 @@
 
 use std::net::IpAddr;
 
-use crate::netlink::{Channel, Message, NetlinkError, attr::Attrs};
+use netlink_packet_core::NLM_F_DUMP;
 
+use crate::netlink::{
+    Channel, Message, NetlinkError,
+    attr::{Attrs, as_be32, find},
+};
+
+const CT_GET: u16 = (1 << 8) | 1;
 const CT_DELETE: u16 = (1 << 8) | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+const IPS_DST_NAT: u32 = 1 << 5;
 const F_IP_SRC: u32 = 1;
 const F_PROTO_NUM: u32 = 1 << 3;
 const F_SRC_PORT: u32 = 1 << 4;
@@ -57,6 +68,66 @@ pub enum Which {
         /// The port.
         port: u16,
     },
+}
+
+/// A connection, as far as publishing is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// What the client asked for.
+    pub asked: (IpAddr, u16),
+    /// Who answers.
+    pub answers: (IpAddr, u16),
+    /// The destination was translated.
+    pub translated: bool,
+    /// The original direction as the kernel wrote it, by which it is found again.
+    tuple: Vec<u8>,
+}
+
+/// All connections of protocols with ports, in the default zone. On a busy host that is many: for when one question for
+/// each port would be more.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn list(channel: &mut dyn Channel) -> Result<Vec<Entry>, NetlinkError> {
+    let body = vec![0; 4];
+    let what = "list connections".to_owned();
+    let answers = channel.query(&Message { kind: CT_GET, flags: NLM_F_DUMP, body, tolerate: &[], what })?;
+    Ok(answers.iter().filter_map(|(_, body)| decode(body)).collect())
+}
+
+/// Forgets one of them. One that ended meanwhile is success.
+#[must_use]
+pub fn forget_entry(entry: &Entry) -> Message {
+    let family = if entry.asked.0.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let mut body = vec![u8::try_from(family).unwrap_or_default(), 0, 0, 0];
+    body.extend_from_slice(Attrs::new().bytes(CTA_TUPLE_ORIG | 0x8000, &entry.tuple).as_bytes());
+    let what = format!("forget a connection to {}", entry.asked.0);
+    Message { kind: CT_DELETE, flags: 0, body, tolerate: &[libc::ENOENT], what }
+}
+
+fn decode(body: &[u8]) -> Option<Entry> {
+    let attributes = body.get(4..)?;
+    if find(attributes, CTA_ZONE).is_some() {
+        return None;
+    }
+    let tuple = find(attributes, CTA_TUPLE_ORIG)?;
+    let (protocol, asked) = end(tuple, [CTA_IP_V4_DST, CTA_IP_V6_DST], CTA_PROTO_DST_PORT)?;
+    let reply = find(attributes, CTA_TUPLE_REPLY)?;
+    let (_, answers) = end(reply, [CTA_IP_V4_SRC, CTA_IP_V6_SRC], CTA_PROTO_SRC_PORT)?;
+    let translated = find(attributes, CTA_STATUS).and_then(as_be32).is_some_and(|s| s & IPS_DST_NAT != 0);
+    Some(Entry { protocol, asked, answers, translated, tuple: tuple.to_vec() })
+}
+
+/// One end of a direction: protocol, address and port.
+fn end(tuple: &[u8], [v4, v6]: [u16; 2], port: u16) -> Option<(u8, (IpAddr, u16))> {
+    let ip = find(tuple, CTA_TUPLE_IP)?;
+    let four = find(ip, v4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
+    let ip = four.or_else(|| find(ip, v6).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from))?;
+    let proto = find(tuple, CTA_TUPLE_PROTO)?;
+    let port = u16::from_be_bytes(find(proto, port)?.try_into().ok()?);
+    Some((*find(proto, CTA_PROTO_NUM)?.first()?, (ip, port)))
 }
 
 fn source(ip: IpAddr) -> Attrs {
@@ -100,4 +171,32 @@ pub fn forget(which: Which) -> Message {
 pub fn forget_all(channel: &mut dyn Channel, which: &[Which]) -> Result<(), NetlinkError> {
     let messages: Vec<Message> = which.iter().map(|w| forget(*w)).collect();
     channel.transact(&messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_lists_is_read_and_nonsense_is_not() {
+        let tuple = |src: [u8; 4], dst: [u8; 4], from: u16, to: u16| {
+            let ip = Attrs::new().bytes(CTA_IP_V4_SRC, &src).bytes(CTA_IP_V4_DST, &dst);
+            let proto = Attrs::new().u8(CTA_PROTO_NUM, 17).be16(CTA_PROTO_SRC_PORT, from);
+            Attrs::new().nest(CTA_TUPLE_IP, &ip).nest(CTA_TUPLE_PROTO, &proto.be16(CTA_PROTO_DST_PORT, to))
+        };
+        let attrs = Attrs::new()
+            .nest(CTA_TUPLE_ORIG, &tuple([192, 0, 2, 9], [192, 0, 2, 1], 4000, 53))
+            .nest(CTA_TUPLE_REPLY, &tuple([10, 1, 0, 2], [192, 0, 2, 9], 5353, 4000))
+            .be32(CTA_STATUS, IPS_DST_NAT | 8);
+        let body = [&[2, 0, 0, 0], attrs.as_bytes()].concat();
+        let entry = decode(&body).unwrap();
+        assert_eq!((entry.protocol, entry.translated), (17, true));
+        assert_eq!(entry.asked, ("192.0.2.1".parse().unwrap(), 53));
+        assert_eq!(entry.answers, ("10.1.0.2".parse().unwrap(), 5353));
+        for cut in 0..body.len() {
+            // Cut short, it is another thing or none; it is never a panic.
+            let _ = decode(&body[..cut]);
+        }
+        assert_eq!(decode(&[0xff; 64]), None);
+    }
 }

@@ -105,7 +105,7 @@ impl Wanted {
             return false;
         }
         let fits = |list: &[Ports], port: u16, protocol: &str| list.iter().any(|p| p.fits(port, protocol));
-        let bound = || view.ports.iter().flat_map(|p| &p.spec.publish);
+        let bound = || view.ports.iter().flat_map(|p| &p.spec.publish).flat_map(|b| b.each());
         let exposed = view.container.spec.exposed.iter().filter_map(|e| {
             let (port, protocol) = e.split_once('/')?;
             Some((port.parse::<u16>().ok()?, protocol))

@@ -120,9 +120,9 @@ fn port_map(view: &ContainerView) -> Value {
     for declared in &view.container.spec.exposed {
         map.entry(declared.clone()).or_default();
     }
-    for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
+    for b in view.ports.iter().flat_map(|p| &p.spec.publish).flat_map(|b| b.each()) {
         let key = format!("{}/{}", b.container_port, b.protocol.as_str());
-        map.entry(key).or_default().push(json!({"HostIp": b.host_ip.to_string(), "HostPort": host_port(b)}));
+        map.entry(key).or_default().push(json!({"HostIp": b.host_ip.to_string(), "HostPort": host_port(&b)}));
     }
     Value::Object(
         map.into_iter().map(|(k, v)| (k, if v.is_empty() { Value::Null } else { Value::Array(v) })).collect(),
@@ -311,7 +311,7 @@ fn summary_ports(view: &ContainerView) -> Vec<Value> {
     }
     let mut rows = Vec::new();
     let mut published = std::collections::BTreeSet::new();
-    for b in view.ports.iter().flat_map(|p| &p.spec.publish) {
+    for b in view.ports.iter().flat_map(|p| &p.spec.publish).flat_map(|b| b.each()) {
         published.insert(format!("{}/{}", b.container_port, b.protocol.as_str()));
         let mut row = json!({"IP": b.host_ip.to_string(), "PrivatePort": b.container_port, "Type": b.protocol.as_str()});
         if b.host_port > 0 {

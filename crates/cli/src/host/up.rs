@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use weft_daemon::{Config, LogFormat, docker_config, features};
+use weft_daemon::{Config, LogFormat, PublishPolicy, docker_config, features};
 
 use crate::{
     failure::{failed, usage},
@@ -59,6 +59,9 @@ pub struct UpArgs {
     /// A feature to enable; may be given several times
     #[arg(long, value_name = "NAME")]
     feature: Vec<String>,
+    /// Who from other hosts reaches published ports: open, host-firewall or deny [default: open]
+    #[arg(long, value_name = "POLICY")]
+    publish_policy: Option<PublishPolicy>,
     /// Log more
     #[arg(long)]
     debug: bool,
@@ -106,6 +109,7 @@ fn config(args: &UpArgs, run: Option<PathBuf>) -> anyhow::Result<Config> {
     config.store = args.store.clone().unwrap_or(config.store);
     config.underlay = args.underlay.or(config.underlay);
     config.debug |= args.debug;
+    config.network.publish_policy = args.publish_policy.unwrap_or(config.network.publish_policy);
     if !args.listen.is_empty() {
         // What is typed replaces what files say: adding to it would open what nobody asked for here.
         config.listen.clear();

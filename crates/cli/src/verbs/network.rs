@@ -310,7 +310,11 @@ async fn ports(context: &Context, network: &str) -> anyhow::Result<()> {
         let published = list(&spec["publish"]).iter().map(|p| {
             let ip = text(p, "host_ip");
             let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-            format!("{ip}:{}->{}/{}", p["host_port"], p["container_port"], text(p, "protocol"))
+            let row = |port: &Value| match (port.as_u64().unwrap_or(0), p["more"].as_u64().unwrap_or(0)) {
+                (first, 0) => first.to_string(),
+                (first, more) => format!("{first}-{}", first + more),
+            };
+            format!("{ip}:{}->{}/{}", row(&p["host_port"]), row(&p["container_port"]), text(p, "protocol"))
         });
         let (addresses, published): (Vec<_>, Vec<_>) = (addresses.collect(), published.collect());
         table.row([

@@ -17,6 +17,7 @@ mod papers;
 mod policy;
 mod private;
 mod reach;
+mod publishing;
 mod remains;
 mod remap;
 

@@ -255,6 +255,7 @@ impl Cloud {
         Ok(Gathered {
             networks: self.0.networks.list_shared().await?,
             ports: self.0.ports.list_shared().await?,
+            containers: self.0.containers.list_shared().await?,
         })
     }
 
@@ -348,6 +349,7 @@ impl Cloud {
 struct Gathered {
     networks: Arc<[Stored<Network>]>,
     ports: Arc<[Stored<Port>]>,
+    containers: Arc<[Stored<Container>]>,
 }
 
 impl Gathered {
@@ -367,7 +369,12 @@ impl Gathered {
             .chain(turn.pending())
             .filter(|p| !without.contains(&p.id))
             .collect();
+        let name_of = |id| {
+            let owner = self.containers.iter().find(|c| c.spec.id == id)?;
+            Some(owner.spec.name.to_string())
+        };
         build(&PortContext {
+            name_of: &name_of,
             networks: &networks,
             existing: &existing,
             hints: &cloud.0.hints,

@@ -53,6 +53,28 @@ pub(super) fn probe() -> Vec<Check> {
 
 /// Chains of others that hook into forwarding and drop by policy.
 fn chains() -> Result<Vec<String>, String> {
+    let foreign = foreign()?.into_iter();
+    Ok(foreign.filter(|c| c.hook == NF_INET_FORWARD && c.policy == NF_DROP).map(|c| c.name).collect())
+}
+
+/// Whether somebody else filters at a hook: by a chain of nftables, or by the old iptables.
+pub(super) fn guards(hook: u32) -> bool {
+    let filters = |chain: &Chain| chain.hook == hook && chain.kind == "filter";
+    foreign().is_ok_and(|all| all.iter().any(filters))
+        || read("/proc/net/ip_tables_names").lines().any(|table| table == "filter")
+}
+
+/// A base chain.
+struct Chain {
+    /// `family table chain`.
+    name: String,
+    kind: String,
+    hook: u32,
+    policy: u32,
+}
+
+/// Base chains that are not ours.
+fn foreign() -> Result<Vec<Chain>, String> {
     let mut socket = Socket::open(Family::Netfilter).map_err(|e| weft_base::chain(&e))?;
     let list = Message {
         kind: GETCHAIN,
@@ -62,15 +84,15 @@ fn chains() -> Result<Vec<String>, String> {
         what: "list chains".into(),
     };
     let answers = socket.query(&list).map_err(|e| weft_base::chain(&e))?;
-    Ok(answers.iter().filter_map(|(_, body)| dropping(body)).collect())
+    Ok(answers.iter().filter_map(|(_, body)| decode(body)).collect())
 }
 
-/// `family table chain`, if the body of an answer is such a chain and not ours.
-fn dropping(body: &[u8]) -> Option<String> {
+fn decode(body: &[u8]) -> Option<Chain> {
     let (family, attributes) = (*body.first()?, body.get(4..)?);
     let (table, chain) = (as_text(find(attributes, 1)?)?, as_text(find(attributes, 3)?)?);
     let hook = as_be32(find(find(attributes, 4)?, 1)?)?;
     let policy = as_be32(find(attributes, 5)?)?;
+    let kind = find(attributes, 7).and_then(as_text).unwrap_or_default().to_owned();
     let family = match family {
         1 => "inet",
         2 => "ip",
@@ -78,8 +100,7 @@ fn dropping(body: &[u8]) -> Option<String> {
         7 => "bridge",
         _ => return None,
     };
-    (hook == NF_INET_FORWARD && policy == NF_DROP && table != "weft")
-        .then(|| format!("{family} {table} {chain}"))
+    (table != "weft").then(|| Chain { name: format!("{family} {table} {chain}"), kind, hook, policy })
 }
 
 #[cfg(test)]
@@ -93,6 +114,10 @@ mod tests {
             let hook = Attrs::new().be32(1, hook).be32(2, 0);
             let attrs = Attrs::new().text(1, table).text(3, "FORWARD").nest(4, &hook).be32(5, policy);
             [&[2, 0, 0, 0], attrs.as_bytes()].concat()
+        };
+        let dropping = |body: &[u8]| {
+            let drops = |c: &Chain| c.hook == NF_INET_FORWARD && c.policy == NF_DROP;
+            decode(body).filter(drops).map(|c| c.name)
         };
         assert_eq!(dropping(&body("filter", 2, 0)).as_deref(), Some("ip filter FORWARD"));
         assert_eq!(dropping(&body("filter", 2, 1)), None);

@@ -5,7 +5,7 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 use weft_sys::{
     netlink::{Channel, Family, Message, NetlinkError, Socket, attr::Attrs},
-    nft::{Batch, Hook, HookPoint, expr::Expr},
+    nft::{Batch, Element, Field, Hook, HookPoint, Set, Shape, expr::Expr},
 };
 
 use super::{Check, Finding, Without, read};
@@ -79,6 +79,17 @@ fn inside() -> Result<Vec<Check>, String> {
             "load nf_nat, nft_chain_nat and nft_masq (CONFIG_NFT_MASQ)",
         ),
     ));
+    let mut rows = Batch::new("weft-doctor");
+    rows.add_table();
+    rows.add_set(&ROWS);
+    let tcp = |port: u8| vec![6, 0, 0, 0, 0, port, 0, 0];
+    let row = Element { key: tcp(1), key_end: tcp(2), data: vec![192, 0, 2, 1], ..Element::default() };
+    rows.add_elements(&ROWS, &[row]);
+    all.push(of(
+        "nftables ranges of ports",
+        netfilter.transact(&rows.finish()),
+        missing("published ranges of ports", "use Linux 5.6 or later (concatenated intervals)"),
+    ));
     // IPCTNL_MSG_CT_GET_STATS
     let conntrack =
         Message { kind: 0x0105, flags: 0, body: vec![0; 4], tolerate: &[], what: "conntrack".into() };
@@ -89,6 +100,10 @@ fn inside() -> Result<Vec<Check>, String> {
     ));
     Ok(all)
 }
+
+/// A map such as those of published rows of ports.
+const ROWS: Set =
+    Set { name: "rows", key: &[Field::Protocol, Field::Service], shape: Shape::Ranges(&[Field::Ipv4]) };
 
 const NFTABLES: Without = Without {
     finding: Finding::Missing,

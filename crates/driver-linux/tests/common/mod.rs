@@ -189,6 +189,17 @@ impl Host {
         });
     }
 
+    /// A row of ports whose numbers stay the same.
+    pub fn publish_row(&mut self, protocol: Protocol, host_ip: &str, start: u16, end: u16, target_ip: &str) {
+        self.desired.publishes.insert(Publish {
+            protocol,
+            host_ip: host_ip.parse().unwrap(),
+            host_ports: PortRange { start, end },
+            target_ip: target_ip.parse().unwrap(),
+            target_port: start,
+        });
+    }
+
     pub fn converge(&mut self) -> Outcome {
         self.desired.generation += 1;
         let outcome = self.converger.converge(&self.desired).unwrap();

@@ -97,7 +97,7 @@ pub struct Socket {
     buffer: Vec<u8>,
 }
 
-fn failed(call: &'static str) -> impl FnOnce(io::Error) -> NetlinkError {
+pub(super) fn failed(call: &'static str) -> impl FnOnce(io::Error) -> NetlinkError {
     move |source| NetlinkError::Socket { call, source }
 }
 
@@ -117,6 +117,16 @@ impl Socket {
         raw.set_cap_ack(true).map_err(failed("setsockopt"))?;
         raw.set_ext_ack(true).map_err(failed("setsockopt"))?;
         Ok(Self { raw, sequence: 0, buffer: Vec::with_capacity(RECEIVE) })
+    }
+
+    /// The port that the kernel gave it: what [`super::watch`] tells its doings by.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Socket`].
+    pub fn port(&self) -> Result<u32, NetlinkError> {
+        let mut address = SocketAddr::new(0, 0);
+        self.raw.get_address(&mut address).map_err(failed("getsockname"))?;
+        Ok(address.port_number())
     }
 
     /// What is in the queue, or the next to come when `flags` is 0. Empty when there is none.
@@ -232,15 +242,17 @@ fn force_send_buffer(socket: &RawSocket, bytes: usize) -> io::Result<()> {
         .map_err(Into::into)
 }
 
-struct Frame {
-    kind: u16,
+pub(super) struct Frame {
+    pub(super) kind: u16,
     flags: u16,
     sequence: u32,
-    body: Vec<u8>,
+    /// Port of the socket whose request this answers or tells of; 0 for the kernel's own doings.
+    pub(super) port: u32,
+    pub(super) body: Vec<u8>,
 }
 
 /// Splits what was received; stops at the first malformed header.
-fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+pub(super) fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some(header) = bytes.get(..HEADER) {
         let word =
@@ -248,7 +260,8 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
         let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         let length = usize::try_from(word(0)).unwrap_or(usize::MAX);
         let Some(body) = bytes.get(HEADER..length) else { break };
-        frames.push(Frame { kind: half(4), flags: half(6), sequence: word(8), body: body.to_vec() });
+        let (kind, flags, sequence, port) = (half(4), half(6), word(8), word(12));
+        frames.push(Frame { kind, flags, sequence, port, body: body.to_vec() });
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     frames

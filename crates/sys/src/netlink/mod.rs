@@ -20,6 +20,7 @@ pub mod link;
 pub mod lookup;
 pub mod route;
 pub mod tc;
+pub mod watch;
 
 pub use channel::{Answers, Channel, FakeChannel, Family, NetlinkError, Socket};
 use netlink_packet_core::{

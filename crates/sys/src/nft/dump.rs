@@ -2,7 +2,7 @@
 
 use netlink_packet_core::NLM_F_DUMP;
 
-use super::{GETRULE, GETSETELEM, Set, request};
+use super::{GETCHAIN, GETRULE, GETSET, GETSETELEM, INET, Set, request};
 use crate::netlink::{
     Channel, NetlinkError,
     attr::{self, Attrs},
@@ -13,6 +13,8 @@ use crate::netlink::{
 pub struct Element {
     /// The key, each field of a concatenation padded to four bytes.
     pub key: Vec<u8>,
+    /// The last key, where the element is a range of concatenations; empty else.
+    pub key_end: Vec<u8>,
     /// What it maps to; empty for sets and verdicts.
     pub data: Vec<u8>,
     /// The chain it jumps to.
@@ -63,6 +65,42 @@ pub(super) fn comment(udata: &[u8]) -> Option<String> {
     let length = usize::from(*udata.get(1)?);
     let text = udata.get(2..2 + length).filter(|_| udata[0] == 0)?;
     attr::as_text(text).map(str::to_owned)
+}
+
+/// Names of what a table holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Its chains.
+    pub chains: Vec<String>,
+    /// Its sets and maps, but for those without a name of their own, which belong to a rule.
+    pub sets: Vec<String>,
+}
+
+/// What a table holds; nothing when there is no such table.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn names(channel: &mut dyn Channel, table: &str) -> Result<Names, NetlinkError> {
+    let mut list = |kind, name_at: u16| {
+        let what = format!("list what table {table} holds");
+        let attrs = Attrs::new().text(1, table);
+        match channel.query(&request(kind, NLM_F_DUMP, &attrs, what)) {
+            Ok(answers) => {
+                Ok(answers.iter().filter_map(|(_, body)| decode_name(body, table, name_at)).collect())
+            }
+            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    };
+    let (chains, mut sets): (Vec<String>, Vec<String>) = (list(GETCHAIN, 3)?, list(GETSET, 2)?);
+    sets.retain(|name| !name.starts_with("__"));
+    Ok(Names { chains, sets })
+}
+
+fn decode_name(body: &[u8], table: &str, name_at: u16) -> Option<String> {
+    let attributes = body.get(4..).filter(|_| body[0] == INET)?;
+    let same = attr::as_text(attr::find(attributes, 1)?)? == table;
+    attr::as_text(attr::find(attributes, name_at)?).filter(|_| same).map(str::to_owned)
 }
 
 /// The elements of a set or map; `None` when it is not there.
@@ -121,12 +159,13 @@ fn decode_element(attributes: &[u8]) -> Option<Element> {
     let catchall = flags & 2 == 2;
     let key = attr::find(attributes, 1).and_then(|key| attr::find(key, 1));
     let key = key.or(catchall.then_some(&[]))?.to_vec();
+    let key_end = attr::find(attributes, 10).and_then(|end| attr::find(end, 1)).unwrap_or_default().to_vec();
     let value = attr::find(attributes, 2).unwrap_or_default();
     let data = attr::find(value, 1).unwrap_or_default().to_vec();
     let verdict = attr::find(value, 2).unwrap_or_default();
     let jump = attr::find(verdict, 2).and_then(attr::as_text).map(str::to_owned);
     let passes = attr::find(verdict, 1).and_then(attr::as_be32) == Some(super::expr::RETURN.cast_unsigned());
-    Some(Element { key, data, jump, end: flags & 1 == 1, passes, catchall })
+    Some(Element { key, key_end, data, jump, end: flags & 1 == 1, passes, catchall })
 }
 
 #[cfg(test)]
@@ -138,6 +177,7 @@ mod tests {
         for body in [&[][..], &[1, 0, 0], &[1, 0, 0, 0, 9, 0, 3, 0, 1], &[0xff; 40]] {
             assert!(decode_elements(body).is_empty());
             assert!(decode_rule(body, "weft").is_none());
+            assert!(decode_name(body, "weft", 3).is_none());
         }
         assert_eq!(comment(&[0, 3, b'a', b'b', 0]), Some("ab".to_owned()));
         assert_eq!(comment(&[0, 9, b'a']), None);

@@ -57,6 +57,8 @@ pub enum Tuple {
 pub mod ct_state {
     /// Of no connection that is known.
     pub const INVALID: u32 = 1;
+    /// The first packet of a connection.
+    pub const NEW: u32 = 8;
     /// Answered.
     pub const ESTABLISHED: u32 = 2;
     /// An error message or a helper's connection.
@@ -123,6 +125,10 @@ pub enum Expr {
     Counter,
     /// Translates the destination to address and port in registers; IPv6 if `true`.
     Dnat(bool, Reg, Reg),
+    /// Translates the destination to the address in the register and leaves the port; IPv6 if `true`.
+    DnatAddress(bool, Reg),
+    /// Adds the register's value to the set, or begins its time anew; ends the rule when the set is full.
+    Update(&'static str, Reg),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
 }
@@ -181,6 +187,12 @@ impl Expr {
                 let data = a.be32(1, 1).be32(2, family).be32(3, address.number()).be32(5, port.number());
                 ("nat", data)
             }
+            Self::DnatAddress(v6, address) => {
+                let family = if *v6 { 10 } else { 2 };
+                ("nat", a.be32(1, 1).be32(2, family).be32(3, address.number()))
+            }
+            // Operation 1 is update.
+            Self::Update(set, reg) => ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number())),
             Self::Masquerade => ("masq", a),
         }
     }

@@ -15,7 +15,7 @@ pub mod seen;
 mod set;
 pub mod trace;
 
-pub use dump::{Element, RuleSeen, counters, elements, rules};
+pub use dump::{Element, Names, RuleSeen, counters, elements, names, rules};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 pub use set::{Field, Set, Shape};
 
@@ -27,9 +27,14 @@ const BATCH_END: u16 = 0x11;
 pub(crate) const NEWTABLE: u16 = 0;
 pub(crate) const DELTABLE: u16 = 2;
 pub(crate) const NEWCHAIN: u16 = 3;
+pub(crate) const GETCHAIN: u16 = 4;
+pub(crate) const DELCHAIN: u16 = 5;
 pub(crate) const NEWRULE: u16 = 6;
 pub(crate) const GETRULE: u16 = 7;
+pub(crate) const DELRULE: u16 = 8;
 pub(crate) const NEWSET: u16 = 9;
+pub(crate) const GETSET: u16 = 10;
+pub(crate) const DELSET: u16 = 11;
 pub(crate) const NEWSETELEM: u16 = 12;
 pub(crate) const GETSETELEM: u16 = 13;
 pub(crate) const DELSETELEM: u16 = 14;
@@ -99,6 +104,31 @@ impl Batch {
     pub fn delete_table(&mut self) {
         let what = format!("delete table {}", self.table);
         self.push(DELTABLE, 0, &Attrs::new().text(1, &self.table), what);
+    }
+
+    /// Removes chains and sets with all in them; they must be there. Rules go first, for they hold sets and chains; then
+    /// elements, for verdicts hold chains.
+    pub fn delete(&mut self, names: &Names) {
+        let table = self.table.clone();
+        let named = |at, name: &str| Attrs::new().text(1, &table).text(at, name);
+        for chain in &names.chains {
+            self.push(DELRULE, 0, &named(2, chain), format!("flush chain {chain}"));
+        }
+        for set in &names.sets {
+            self.push(DELSETELEM, 0, &named(2, set), format!("flush set {set}"));
+        }
+        for set in &names.sets {
+            self.push(DELSET, 0, &named(2, set), format!("delete set {set}"));
+        }
+        for chain in &names.chains {
+            self.push(DELCHAIN, 0, &named(3, chain), format!("delete chain {chain}"));
+        }
+    }
+
+    /// Takes all elements of a set away.
+    pub fn flush_set(&mut self, set: &Set) {
+        let attrs = Attrs::new().text(1, &self.table).text(2, set.name);
+        self.push(DELSETELEM, 0, &attrs, format!("flush set {}", set.name));
     }
 
     /// A chain; with a hook, a base chain whose policy is to accept.

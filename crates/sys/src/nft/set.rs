@@ -56,6 +56,15 @@ pub enum Shape {
     Map(&'static [Field]),
     /// Ranges of keys mapped to data.
     IntervalMap(&'static [Field]),
+    /// Keys of several fields, the last one a range, mapped to data (Linux 5.6).
+    Ranges(&'static [Field]),
+    /// Keys that packets add, each for so many seconds, and never more than so many of them.
+    Passing {
+        /// Seconds.
+        seconds: u32,
+        /// How many.
+        most: u32,
+    },
     /// Keys mapped to verdicts.
     Verdicts,
     /// The same; each element counts packets and bytes.
@@ -94,6 +103,10 @@ fn describe(fields: &[Field]) -> (u32, u32) {
 
 const MAP: u32 = 8;
 const INTERVAL: u32 = 4;
+const TIMEOUT: u32 = 0x10;
+/// Packets may change it.
+const EVAL: u32 = 0x20;
+const CONCAT: u32 = 0x80;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 const INTERVAL_END: u32 = 1;
 const CATCHALL: u32 = 2;
@@ -121,6 +134,18 @@ impl Set {
                 let (data, length) = describe(data);
                 attrs(MAP).be32(6, data).be32(7, length)
             }
+            Shape::Ranges(data) => {
+                let (data, length) = describe(data);
+                let field = |list: Attrs, f: &Field| list.nest(1, &Attrs::new().be32(1, f.length()));
+                let fields = self.key.iter().fold(Attrs::new(), field);
+                let attrs = attrs(MAP | INTERVAL | CONCAT).be32(6, data).be32(7, length);
+                attrs.nest(9, &Attrs::new().nest(2, &fields))
+            }
+            Shape::Passing { seconds, most } => {
+                let milliseconds = u64::from(seconds) * 1000;
+                let attrs = attrs(TIMEOUT | EVAL).bytes(11, &milliseconds.to_be_bytes());
+                attrs.nest(9, &Attrs::new().be32(1, most))
+            }
         };
         attrs.be32(10, id).bytes(13, &byte_order(self.key))
     }
@@ -141,6 +166,10 @@ impl Set {
             (Shape::Map(_), _) => attrs.nest(2, &Attrs::new().bytes(1, &element.data)),
             (Shape::IntervalMap(_), _) if !element.end => {
                 attrs.nest(2, &Attrs::new().bytes(1, &element.data))
+            }
+            (Shape::Ranges(_), _) => {
+                let attrs = attrs.nest(2, &Attrs::new().bytes(1, &element.data));
+                attrs.nest(10, &Attrs::new().bytes(1, &element.key_end))
             }
             _ => attrs,
         };
