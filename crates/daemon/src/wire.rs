@@ -298,7 +298,11 @@ async fn domains(
         ..NetConfig::default()
     };
     let net = Net::start(kv, driver.clone(), tasks, net_config);
-    let upstream = UpstreamConfig { servers: upstream_servers(config), ..UpstreamConfig::default() };
+    let upstream = UpstreamConfig {
+        servers: upstream_servers(config),
+        options: config.defaults.dns_options.clone(),
+        ..UpstreamConfig::default()
+    };
     let resolver = Arc::new(Resolver::new(kv, driver, upstream));
     if names {
         resolver.start();

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -23,7 +23,13 @@ use tokio::{
 };
 use weft_model::ContainerId;
 
-use crate::{Decision, Names, Transport, decide, failure, upstream::Upstream};
+use crate::{
+    Asker, Decision, Names, SandboxSockets, Transport,
+    answer::failure,
+    counters::Counters,
+    decide, quick,
+    upstream::{From, Upstream},
+};
 
 /// Largest query taken over UDP.
 const MAX_QUERY: usize = 4096;
@@ -35,41 +41,53 @@ const CONNECTIONS: usize = 64;
 /// What all sockets share.
 pub(crate) struct Core {
     pub(crate) names: RwLock<Arc<Names>>,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
+    sockets: Arc<dyn SandboxSockets>,
     pub(crate) forwards: Arc<Semaphore>,
     turn: AtomicU32,
     pub(crate) counters: Counters,
 }
 
-/// What happened since the start.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) answered: AtomicU64,
-    pub(crate) forwarded: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-}
-
 impl Core {
-    pub(crate) fn new(upstream: Upstream, concurrency: usize) -> Self {
+    pub(crate) fn new(upstream: Upstream, sockets: Arc<dyn SandboxSockets>, concurrency: usize) -> Self {
         Self {
             names: RwLock::default(),
-            upstream,
+            upstream: Arc::new(upstream),
+            sockets,
             forwards: Arc::new(Semaphore::new(concurrency)),
             turn: AtomicU32::new(0),
             counters: Counters::default(),
         }
     }
 
-    fn decide(&self, packet: &[u8], transport: Transport, container: ContainerId) -> Decision {
-        let names = Arc::clone(&self.names.read());
-        let decision = decide(packet, transport, &names, container, self.turn.fetch_add(1, Relaxed));
+    /// The plain queries, which nearly all are; `false` for the others.
+    fn quick(&self, packet: &[u8], names: &Names, container: ContainerId, out: &mut Vec<u8>) -> bool {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let said = quick::answer(packet, &Asker { names, container, dots: false, turn }, out);
+        if said {
+            self.counters.answered.fetch_add(1, Relaxed);
+            self.counters.question(packet);
+            self.counters.answer(out);
+        }
+        said
+    }
+
+    fn decide(&self, packet: &[u8], transport: Transport, names: &Names, container: ContainerId) -> Decision {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let asker = Asker { names, container, dots: self.upstream.host().dots, turn };
+        let decision = decide(packet, transport, &asker);
         let counter = match &decision {
             Decision::Drop => &self.counters.dropped,
             Decision::Reply(_) => &self.counters.answered,
             Decision::Forward { .. } => &self.counters.forwarded,
         };
         counter.fetch_add(1, Relaxed);
+        match &decision {
+            Decision::Drop => return decision,
+            Decision::Reply(answer) => self.counters.answer(answer),
+            Decision::Forward { .. } => {}
+        }
+        self.counters.question(packet);
         decision
     }
 
@@ -81,18 +99,26 @@ impl Core {
         container: ContainerId,
         limit: u16,
     ) -> Option<Vec<u8>> {
-        let servers = match Arc::clone(&self.names.read()).upstream(container) {
-            Some(Some(own)) => own.to_vec(),
-            Some(None) => self.upstream.host_servers(),
-            None => Vec::new(),
+        let (servers, from) = match Arc::clone(&self.names.read()).upstream(container) {
+            Some(Some(own)) => (own.to_vec(), From::Container(Arc::clone(&self.sockets), container)),
+            Some(None) => (self.upstream.host().servers, From::Host),
+            None => (Vec::new(), From::Host),
         };
-        match self.upstream.ask(packet, transport, &servers, limit).await {
-            Some(answer) => Some(answer),
-            None => {
-                self.counters.failed.fetch_add(1, Relaxed);
-                failure(packet, ResponseCode::ServFail)
+        match self.upstream.ask(packet, transport, &servers, &from, limit).await {
+            Some(answer) => {
+                self.counters.answer(&answer);
+                Some(answer)
             }
+            None => self.fail(packet),
         }
+    }
+
+    /// SERVFAIL to a query that nobody answers, or that there is no room for.
+    fn fail(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        self.counters.failed.fetch_add(1, Relaxed);
+        let answer = failure(packet, ResponseCode::ServFail)?;
+        self.counters.answer(&answer);
+        Some(answer)
     }
 }
 
@@ -113,11 +139,17 @@ pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: Con
 
 fn take_udp(core: &Arc<Core>, socket: &Arc<UdpSocket>, container: ContainerId) -> io::Result<()> {
     let mut buffer = [0u8; MAX_QUERY];
+    let mut answer = Vec::with_capacity(512);
+    let names = Arc::clone(&core.names.read());
     // Some packets at a time, then the others' turn.
     for _ in 0..32 {
         let (size, from) = socket.try_recv_from(&mut buffer)?;
         let packet = &buffer[..size];
-        match core.decide(packet, Transport::Udp, container) {
+        if core.quick(packet, &names, container, &mut answer) {
+            send(socket, &answer, from);
+            continue;
+        }
+        match core.decide(packet, Transport::Udp, &names, container) {
             Decision::Drop => {}
             Decision::Reply(answer) => send(socket, &answer, from),
             Decision::Forward { limit } => match Arc::clone(&core.forwards).try_acquire_owned() {
@@ -131,8 +163,7 @@ fn take_udp(core: &Arc<Core>, socket: &Arc<UdpSocket>, container: ContainerId) -
                     });
                 }
                 Err(_) => {
-                    core.counters.failed.fetch_add(1, Relaxed);
-                    if let Some(answer) = failure(packet, ResponseCode::ServFail) {
+                    if let Some(answer) = core.fail(packet) {
                         send(socket, &answer, from);
                     }
                 }
@@ -189,12 +220,13 @@ async fn converse(core: &Arc<Core>, mut stream: TcpStream, container: ContainerI
         };
         let mut packet = vec![0u8; usize::from(size)];
         timeout(IDLE, stream.read_exact(&mut packet)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let answer = match core.decide(&packet, Transport::Tcp, container) {
+        let names = Arc::clone(&core.names.read());
+        let answer = match core.decide(&packet, Transport::Tcp, &names, container) {
             Decision::Drop => return Ok(()),
             Decision::Reply(answer) => Some(answer),
             Decision::Forward { limit } => match core.forwards.try_acquire() {
                 Ok(_permit) => core.forward(&packet, Transport::Tcp, container, limit).await,
-                Err(_) => failure(&packet, ResponseCode::ServFail),
+                Err(_) => core.fail(&packet),
             },
         };
         let Some(answer) = answer else { return Ok(()) };
