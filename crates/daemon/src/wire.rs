@@ -129,7 +129,7 @@ fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineCo
         init_by_default: d.init,
         no_new_privileges: d.no_new_privileges,
         shm_size: d.shm_size,
-        host_gateway: config.network.host_gateway.first().copied(),
+        host_gateway: config.network.host_gateway.clone(),
         dns: DnsConfig {
             servers: d.dns.clone(),
             search: d.dns_search.clone(),
