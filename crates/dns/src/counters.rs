@@ -65,6 +65,11 @@ impl Counters {
         }
     }
 
+    /// Counts an answer without an error.
+    pub(crate) fn success(&self) {
+        self.codes[0].fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn read(&self) -> DnsStats {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         DnsStats {

@@ -16,6 +16,7 @@
 //! are only on internal networks get no forwarding at all. Names of this host's containers never leave it.
 
 mod answer;
+mod batch;
 mod cache;
 mod counters;
 mod error;

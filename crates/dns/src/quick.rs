@@ -19,8 +19,8 @@ const EDNS: [u8; 11] = [0, 0, 41, MAX_UDP.to_be_bytes()[0], MAX_UDP.to_be_bytes(
 /// Longest name as text.
 const LONGEST: usize = 255;
 
-/// Writes the answer to a plain UDP query for a name that is known here; `false` when it is none, and then `out` means
-/// nothing.
+/// Appends the answer to a plain UDP query for a name that is known here; `false` when it is none, and then nothing
+/// is appended.
 pub(crate) fn answer(packet: &[u8], asker: &Asker<'_>, out: &mut Vec<u8>) -> bool {
     let Some(query) = wire::plain(packet) else { return false };
     if query.class != IN || !matches!(query.kind, A | AAAA) {
@@ -38,12 +38,11 @@ pub(crate) fn answer(packet: &[u8], asker: &Asker<'_>, out: &mut Vec<u8>) -> boo
     let (Ok(number), true) = (u16::try_from(count), count > 0 && size <= usize::from(limit)) else {
         return false;
     };
-    out.clear();
-    out.extend_from_slice(&packet[..query.end]);
-    // An answer, RD as asked; RA, CD as asked, no error.
-    out[2] = 0x80 | packet[2];
-    out[3] = 0x80 | (packet[3] & 0x10);
-    out[6..8].copy_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(&packet[..2]);
+    // An answer, RD as asked; RA, CD as asked, no error; one question.
+    out.extend_from_slice(&[0x80 | packet[2], 0x80 | (packet[3] & 0x10), 0, 1]);
+    out.extend_from_slice(&number.to_be_bytes());
+    out.extend_from_slice(&packet[8..query.end]);
     let skip = usize::try_from(asker.turn).unwrap_or(0) % count;
     let turned = ips.iter().filter(wanted).skip(skip).chain(ips.iter().filter(wanted).take(skip));
     for ip in turned {
@@ -117,6 +116,7 @@ mod tests {
         let mut quick = Vec::new();
         let said = (0..3).map(|turn| {
             let asker = Asker { names: &names, container: web(), dots: false, turn };
+            quick.clear();
             let said = answer(packet, &asker, &mut quick);
             if said {
                 assert_eq!(decide(packet, Transport::Udp, &asker), Decision::Reply(quick.clone()));

@@ -1,9 +1,9 @@
 //! The thin loop around [`decide`]: packets in, packets out, for the sockets of one container.
 //!
-//! Nothing is kept for a container but its two sockets and their tasks: buffers live only while a packet is
-//! looked at. A query that must be forwarded goes on in a task of its own, of which there are only so many.
+//! Nothing is kept for a container but its two sockets and their tasks: buffers are the threads'. A query that must be forwarded goes on in a task of its own, of which there are only so many.
 
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     sync::{
@@ -26,13 +26,12 @@ use weft_model::ContainerId;
 use crate::{
     Asker, Decision, Names, SandboxSockets, Transport,
     answer::failure,
+    batch::Batch,
     counters::Counters,
     decide, quick,
     upstream::{From, Upstream},
 };
 
-/// Largest query taken over UDP.
-const MAX_QUERY: usize = 4096;
 /// A TCP connection that asks nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// TCP connections of one container at a time.
@@ -67,7 +66,7 @@ impl Core {
         if said {
             self.counters.answered.fetch_add(1, Relaxed);
             self.counters.question(packet);
-            self.counters.answer(out);
+            self.counters.success();
         }
         said
     }
@@ -122,14 +121,16 @@ impl Core {
     }
 }
 
+thread_local! {
+    static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
+}
+
 /// Serves datagrams until the socket fails.
 pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: ContainerId) -> io::Result<()> {
     let socket = Arc::new(socket);
     loop {
         socket.readable().await?;
-        // The buffer is on the stack only within this call: a waiting container holds none.
-        match take_udp(&core, &socket, container) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        match BATCH.with_borrow_mut(|batch| take_udp(&core, &socket, container, batch)) {
             // A client that is gone already (its port's ICMP error) is no failure of the socket.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             other => other?,
@@ -137,40 +138,60 @@ pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: Con
     }
 }
 
-fn take_udp(core: &Arc<Core>, socket: &Arc<UdpSocket>, container: ContainerId) -> io::Result<()> {
-    let mut buffer = [0u8; MAX_QUERY];
-    let mut answer = Vec::with_capacity(512);
+fn take_udp(
+    core: &Arc<Core>,
+    socket: &Arc<UdpSocket>,
+    container: ContainerId,
+    batch: &mut Batch,
+) -> io::Result<()> {
     let names = Arc::clone(&core.names.read());
-    // Some packets at a time, then the others' turn.
-    for _ in 0..32 {
-        let (size, from) = socket.try_recv_from(&mut buffer)?;
-        let packet = &buffer[..size];
-        if core.quick(packet, &names, container, &mut answer) {
-            send(socket, &answer, from);
-            continue;
-        }
-        match core.decide(packet, Transport::Udp, &names, container) {
-            Decision::Drop => {}
-            Decision::Reply(answer) => send(socket, &answer, from),
-            Decision::Forward { limit } => match Arc::clone(&core.forwards).try_acquire_owned() {
-                Ok(permit) => {
-                    let (core, socket, packet) = (Arc::clone(core), Arc::clone(socket), packet.to_vec());
-                    tokio::spawn(async move {
-                        if let Some(answer) = core.forward(&packet, Transport::Udp, container, limit).await {
-                            send(&socket, &answer, from);
-                        }
-                        drop(permit);
-                    });
+    // Some batches, then the others' turn.
+    for _ in 0..4 {
+        let more = batch.take(socket)?;
+        batch.each(|packet, from, answers| {
+            if answers.write(|out| core.quick(packet, &names, container, out)) {
+                return;
+            }
+            let answer = match core.decide(packet, Transport::Udp, &names, container) {
+                Decision::Drop => None,
+                Decision::Reply(answer) => Some(answer),
+                Decision::Forward { limit } => {
+                    forward_udp(core, socket, container, packet, SocketAddr::V4(from.into()), limit)
                 }
-                Err(_) => {
-                    if let Some(answer) = core.fail(packet) {
-                        send(socket, &answer, from);
-                    }
-                }
-            },
+            };
+            if let Some(answer) = answer {
+                answers.write(|out| {
+                    out.extend_from_slice(&answer);
+                    true
+                });
+            }
+        });
+        batch.give(socket);
+        if !more {
+            break;
         }
     }
     Ok(())
+}
+
+/// Lets a task of its own ask the servers; an answer at once where there is no room for one.
+fn forward_udp(
+    core: &Arc<Core>,
+    socket: &Arc<UdpSocket>,
+    container: ContainerId,
+    packet: &[u8],
+    from: SocketAddr,
+    limit: u16,
+) -> Option<Vec<u8>> {
+    let Ok(permit) = Arc::clone(&core.forwards).try_acquire_owned() else { return core.fail(packet) };
+    let (core, socket, packet) = (Arc::clone(core), Arc::clone(socket), packet.to_vec());
+    tokio::spawn(async move {
+        if let Some(answer) = core.forward(&packet, Transport::Udp, container, limit).await {
+            send(&socket, &answer, from);
+        }
+        drop(permit);
+    });
+    None
 }
 
 /// A full send buffer or a client that is gone loses an answer, as networks do; the client asks again.
