@@ -160,8 +160,10 @@ impl Inner {
         }
         let owner = PortOwner::Container(container.spec.id);
         let ports = self.ports.list_shared().await?;
-        let ports: Vec<_> =
+        let mut ports: Vec<_> =
             ports.iter().filter(|p| p.spec.owner == owner).map(|p| Arc::clone(&p.value)).collect();
+        // Interfaces in their order; eth10 after eth9.
+        ports.sort_by_key(|p| (p.spec.ifname.len(), p.spec.ifname.clone()));
         let own = |n: &Network| ports.iter().any(|p| p.spec.network == n.spec.id);
         let named = networks.iter().any(|n| own(n) && !n.spec.is_default_bridge());
         Ok(Attached { ports, named, host_gateway })
