@@ -21,6 +21,7 @@ mod images;
 mod isolation;
 mod life;
 mod logs;
+mod names;
 mod network;
 mod options;
 mod registry;
@@ -52,6 +53,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("isolation", isolation::CASES),
         ("life", life::CASES),
         ("logs", logs::CASES),
+        ("names", names::CASES),
         ("network", network::CASES),
         ("options", options::CASES),
         ("registry", registry::CASES),
