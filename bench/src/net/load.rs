@@ -1,5 +1,6 @@
 //! A load generator for resolvers: one socket, a fixed number of questions outstanding, each answered one followed by
-//! the next. Batches of messages a system call, so that it is not the generator that is measured.
+//! the next. Batches of messages a system call, so that it is not the generator that is measured; and it never sleeps, so
+//! that nobody pays for waking it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -38,7 +39,6 @@ fn query(name: &str) -> Vec<u8> {
 pub fn ask(server: SocketAddr, name: &str, outstanding: usize, time: Duration) -> Result<Told> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(server)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
     let mut packets = vec![query(name); outstanding];
     let mut sent = vec![Instant::now(); outstanding];
     let mut round = vec![0u8; outstanding];
@@ -104,7 +104,8 @@ fn receive(socket: &UdpSocket, most: usize, mut each: impl FnMut(&[u8]) -> Resul
         let mut slices: Vec<[IoSliceMut<'_>; 1]> =
             room.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let mut headers = MultiHeaders::<SockaddrIn>::preallocate(most, None);
-        let flags = MsgFlags::MSG_WAITFORONE;
+        wait(socket)?;
+        let flags = MsgFlags::MSG_DONTWAIT;
         match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
             Ok(messages) => messages.map(|message| message.bytes).collect(),
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Vec::new(),
@@ -117,6 +118,22 @@ fn receive(socket: &UdpSocket, most: usize, mut each: impl FnMut(&[u8]) -> Resul
         }
     }
     Ok(sizes.len())
+}
+
+/// Looks until there is an answer, or the patience ends.
+fn wait(socket: &UdpSocket) -> Result<()> {
+    let begun = Instant::now();
+    let mut byte = [0u8; 1];
+    loop {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+        match nix::sys::socket::recv(socket.as_raw_fd(), &mut byte, flags) {
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) if begun.elapsed() < PATIENCE => {}
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(()),
+            Err(error) => return Err(error).context("waiting for answers"),
+        }
+        std::hint::spin_loop();
+    }
 }
 
 #[cfg(test)]

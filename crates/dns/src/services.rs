@@ -79,7 +79,7 @@ impl<'a> Service<'a> {
     /// Whether a declared port is this service.
     pub(crate) fn is(&self, protocol: Protocol, port: u16) -> bool {
         protocol == self.protocol
-            && (self.name.parse() == Ok(port) || REGISTERED.iter().any(|known| *known == (self.name, port)))
+            && (self.name.parse() == Ok(port) || REGISTERED.contains(&(self.name, port)))
     }
 }
 

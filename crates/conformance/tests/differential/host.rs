@@ -67,7 +67,7 @@ impl Host {
     }
 
     /// What a web server at a port of the host tells a client outside; `no` where there is none.
-    pub fn from_outside(&self, port: u16) -> String {
+    pub fn seen_outside(&self, port: u16) -> String {
         let at = SocketAddr::from((self.sandbox.address(), port));
         let get = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2))?;

@@ -125,10 +125,15 @@ fn containers_see_the_same_on_both() {
         assert!(seen[0].len() > 100, "only {} things were looked at", seen[0].len());
         left = differences(&seen);
         if left.is_empty() {
-            return;
+            break;
         }
     }
-    panic!("{} differences:\n{}", left.len(), left.join("\n"));
+    // With the hosts everything of them goes.
+    for Player { go, seen, thread } in both {
+        drop((go, seen));
+        thread.join().unwrap();
+    }
+    assert!(left.is_empty(), "{} differences:\n{}", left.len(), left.join("\n"));
 }
 
 /// A host on a thread of its own, which lives as long as its sandbox. It looks when it is told to, and ends when
@@ -136,18 +141,19 @@ fn containers_see_the_same_on_both() {
 struct Player {
     go: mpsc::Sender<()>,
     seen: mpsc::Receiver<Seen>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Player {
     fn start(subject: Subject) -> Self {
         let (go, told) = mpsc::channel();
         let (tell, seen) = mpsc::channel();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let host = Host::new(subject);
             scenario::play(&host);
             while told.recv().is_ok() && tell.send(scenario::look(&host)).is_ok() {}
         });
-        Self { go, seen }
+        Self { go, seen, thread }
     }
 }
 

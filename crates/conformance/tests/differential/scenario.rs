@@ -184,7 +184,7 @@ pub fn look(host: &Host) -> Seen {
         note(format!("host reaches {target}"), answer);
     }
     for port in [8099, 18081, 18082, 18083] {
-        note(format!("outside reaches HOST:{port}"), host.from_outside(port));
+        note(format!("outside reaches HOST:{port}"), host.seen_outside(port));
     }
     seen.into_inner().unwrap()
 }
