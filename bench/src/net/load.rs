@@ -22,6 +22,8 @@ pub struct Told {
     pub took: Duration,
     /// From question to answer.
     pub p99: Duration,
+    /// Questions that were never answered.
+    pub lost: u64,
 }
 
 /// A query for the IPv4 addresses of `name`.
@@ -77,7 +79,7 @@ pub fn ask(server: SocketAddr, name: &str, outstanding: usize, time: Duration) -
     let took = begun.elapsed();
     latencies.sort_unstable();
     let p99 = latencies.get(latencies.len() * 99 / 100).context("no answer at all")?;
-    Ok(Told { answers, took, p99: Duration::from_nanos((*p99).into()) })
+    Ok(Told { answers, took, p99: Duration::from_nanos((*p99).into()), lost })
 }
 
 fn send(socket: &UdpSocket, packets: &[Vec<u8>], due: &[usize]) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::load;
 use super::rig::{HERE, Netns, OneCore, cpu_seconds};
@@ -36,6 +36,7 @@ pub fn resolve(bed: &Bed, outstanding: usize) -> Result<Sample> {
     let before = cpu_seconds(bed)?;
     let told = inside.run(HERE, move || load::ask(server, "asked", outstanding, TIME))?;
     let cpu = (cpu_seconds(bed)? - before).max(0.01);
+    ensure!(told.lost == 0, "{} questions were lost", told.lost);
     let answers = f64::from(u32::try_from(told.answers)?);
     Ok(Sample {
         per_second: answers / told.took.as_secs_f64(),
