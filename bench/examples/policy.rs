@@ -106,11 +106,11 @@ fn main() {
         inter_container: true,
         masquerade: true,
         borrowed: false,
-            further: Default::default(),
-            gateways: Default::default(),
-            trusted: Default::default(),
-            open: Default::default(),
-            uplink: None,
+        further: Default::default(),
+        gateways: Default::default(),
+        trusted: Default::default(),
+        open: Default::default(),
+        uplink: None,
     };
     desired.segments.insert(segment, network);
     for nth in [2u8, 3] {

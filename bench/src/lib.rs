@@ -1,4 +1,4 @@
-//! What is promised in numbers, measured: `cargo xtask bench engine | many`, and parts by themselves in `examples/`
+//! What is promised in numbers, measured: `cargo xtask bench engine | net | many`, and parts by themselves in `examples/`
 //! (`cargo run --release -p weft-bench --example store | driver`).
 //!
 //! `engine`: this machine's figures, dockerd's beside Weft's.
@@ -8,6 +8,7 @@
 
 mod many;
 mod measure;
+mod net;
 mod rows;
 mod table;
 
@@ -18,14 +19,16 @@ use weft_testkit::Subject;
 #[derive(clap::Subcommand)]
 pub enum Bench {
     /// The engine's figures against dockerd.
-    Engine(EngineArgs),
+    Engine(TableArgs),
+    /// The network's figures against dockerd, and against what is made by hand.
+    Net(TableArgs),
     /// Hundreds of containers on one network.
     Many(many::Args),
 }
 
-/// `cargo xtask bench engine`.
+/// `cargo xtask bench engine | net`.
 #[derive(clap::Args)]
-pub struct EngineArgs {
+pub struct TableArgs {
     /// Only this subject: dockerd or weft.
     #[arg(long)]
     subject: Option<String>,
@@ -45,22 +48,26 @@ pub struct EngineArgs {
 
 /// Runs what was asked.
 pub fn run(bench: &Bench) -> Result<()> {
-    let args = match bench {
-        Bench::Engine(args) => args,
-        Bench::Many(args) => return many::run(args),
-    };
+    match bench {
+        Bench::Engine(args) => table(args, rows::ROWS),
+        Bench::Net(args) => table(args, net::ROWS),
+        Bench::Many(args) => many::run(args),
+    }
+}
+
+fn table(args: &TableArgs, rows: &'static [rows::Row]) -> Result<()> {
     if args.list {
-        rows::ROWS.iter().for_each(|row| println!("{:16} {}", row.name, row.what));
+        rows.iter().for_each(|row| println!("{:16} {}", row.name, row.what));
         return Ok(());
     }
     for name in &args.rows {
-        ensure!(rows::ROWS.iter().any(|row| row.name == name), "no row {name:?}: see --list");
+        ensure!(rows.iter().any(|row| row.name == name), "no row {name:?}: see --list");
     }
     let subjects = match &args.subject {
         Some(name) => vec![Subject::parse(name)?],
         None => vec![Subject::Dockerd, Subject::Weft],
     };
-    let results = measure::all(&subjects, &args.rows, args.samples)?;
+    let results = measure::all(&subjects, rows, &args.rows, args.samples)?;
     let text = table::render(&subjects, &results);
     print!("{text}");
     if let Some(path) = &args.out {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use weft_testkit::{Daemon, DaemonOptions, ImageSpec, Sandbox, Subject, busybox_archive, sandbox};
 
-use crate::rows::{ROWS, Row};
+use crate::rows::Row;
 
 /// Rest before each sample, so that the last one's clean-up is not measured.
 const PAUSE: Duration = Duration::from_millis(150);
@@ -134,13 +134,18 @@ pub fn pids_of(sandbox: &Sandbox) -> Vec<i32> {
     found
 }
 
-/// Measures the chosen rows on all subjects.
-pub fn all(subjects: &[Subject], only: &[String], samples: usize) -> Result<Vec<Measured>> {
+/// Measures the chosen ones of `rows` on all subjects.
+pub fn all(
+    subjects: &[Subject],
+    rows: &'static [Row],
+    only: &[String],
+    samples: usize,
+) -> Result<Vec<Measured>> {
     let archives = tempfile::Builder::new().prefix("weft-bench-").tempdir()?;
     busybox_archive(&ImageSpec::tagged("busybox:latest"), &archives.path().join("small.tar"))?;
     let mut big = ImageSpec::tagged("weft-bench-big:latest");
     let chosen: Vec<&'static Row> =
-        ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.name)).collect();
+        rows.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.name)).collect();
     if chosen.iter().any(|row| ["load", "save"].contains(&row.name)) {
         big.ballast = BALLAST;
     }

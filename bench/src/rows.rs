@@ -13,6 +13,8 @@ use crate::measure::{Bed, shell};
 pub enum Target {
     /// At most this share of dockerd's figure.
     OfDockerd(f64),
+    /// At least this many times dockerd's figure.
+    TimesDockerd(f64),
     /// At most this.
     AtMost(f64),
     /// At least this.

@@ -47,6 +47,7 @@ fn figure(number: f64) -> String {
 fn target(row: &Row) -> String {
     match row.target {
         Target::OfDockerd(share) => format!("≤ {share:.2} × dockerd"),
+        Target::TimesDockerd(times) => format!("≥ {times} × dockerd"),
         Target::AtMost(limit) => format!("≤ {limit}"),
         Target::AtLeast(limit) => format!("≥ {limit}"),
     }
@@ -57,6 +58,10 @@ fn verdict(row: &Row, dockerd: Option<f64>, weft: Option<f64>) -> &'static str {
     let good = match row.target {
         Target::OfDockerd(share) => match dockerd {
             Some(dockerd) => weft <= dockerd * share,
+            None => return "-",
+        },
+        Target::TimesDockerd(times) => match dockerd {
+            Some(dockerd) => weft >= dockerd * times,
             None => return "-",
         },
         Target::AtMost(limit) => weft <= limit,
@@ -76,6 +81,9 @@ mod tests {
             (Target::OfDockerd(0.25), Some(100.0), Some(25.0), "reached"),
             (Target::OfDockerd(0.25), Some(100.0), Some(26.0), "MISSED"),
             (Target::OfDockerd(0.25), None, Some(26.0), "-"),
+            (Target::TimesDockerd(5.0), Some(10.0), Some(50.0), "reached"),
+            (Target::TimesDockerd(5.0), Some(10.0), Some(49.0), "MISSED"),
+            (Target::TimesDockerd(5.0), None, Some(49.0), "-"),
             (Target::AtLeast(5.0), None, Some(6.0), "reached"),
             (Target::AtMost(5.0), None, Some(6.0), "MISSED"),
             (Target::AtMost(5.0), None, None, "-"),

@@ -19,6 +19,8 @@ use weft_store::Kv;
 
 use crate::resolver::Resolver;
 
+mod names;
+
 /// Where the figures come from.
 pub(crate) struct Sources {
     pub(crate) cloud: Cloud,
@@ -49,7 +51,7 @@ async fn metrics(State(sources): State<Arc<Sources>>) -> Response {
     sources.meter.expose(&mut text);
     store(&mut text, sources.kv.as_ref());
     if let Some(stats) = sources.resolver.stats().await {
-        dns(&mut text, stats);
+        names::expose(&mut text, &stats);
     }
     process(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.into_text()).into_response()
@@ -152,23 +154,6 @@ fn store(text: &mut Exposition, kv: &dyn Kv) {
     if let Some(revision) = kv.local_revision() {
         text.single("weft_store_revision", Kind::Gauge, "The store's revision.", revision);
     }
-}
-
-fn dns(text: &mut Exposition, stats: weft_dns::DnsStats) {
-    let name = "weft_dns_queries_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "Queries of containers: answered from the model, forwarded, or no queries at all.",
-    );
-    for (result, count) in
-        [("answered", stats.answered), ("forwarded", stats.forwarded), ("dropped", stats.dropped)]
-    {
-        text.sample(name, &[("result", result)], count);
-    }
-    let help = "Forwarded queries that no server answered.";
-    text.single("weft_dns_forward_failures_total", Kind::Counter, help, stats.failed);
-    text.single("weft_dns_containers", Kind::Gauge, "Containers with a resolver.", stats.containers);
 }
 
 /// This process, by the names that every Prometheus client library uses.

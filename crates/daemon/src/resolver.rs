@@ -1,6 +1,6 @@
 //! The resolver of containers, on or off.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use parking_lot::RwLock;
 use weft_base::Tasks;
@@ -17,6 +17,12 @@ impl SandboxSockets for InSandbox {
         use weft_dataplane::Driver;
         let path = self.0.sandbox_path(container);
         self.0.netns().run(&path, move || weft_dns::open_here(at, tcp)).map_err(io::Error::other)?
+    }
+
+    fn outward(&self, container: ContainerId, v6: bool, tcp: bool) -> io::Result<OwnedFd> {
+        use weft_dataplane::Driver;
+        let path = self.0.sandbox_path(container);
+        self.0.netns().run(&path, move || weft_dns::outward_here(v6, tcp)).map_err(io::Error::other)?
     }
 }
 

@@ -131,7 +131,7 @@ fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineCo
         init_by_default: d.init,
         no_new_privileges: d.no_new_privileges,
         shm_size: d.shm_size,
-        host_gateway: config.network.host_gateway.first().copied(),
+        host_gateway: config.network.host_gateway.clone(),
         dns: DnsConfig {
             servers: d.dns.clone(),
             search: d.dns_search.clone(),
@@ -302,7 +302,11 @@ async fn domains(
     };
     let leases = Arc::new(InSandbox(Arc::clone(&driver)));
     let net = Net::start_with(kv, driver.clone(), tasks, net_config, Some(leases));
-    let upstream = UpstreamConfig { servers: upstream_servers(config), ..UpstreamConfig::default() };
+    let upstream = UpstreamConfig {
+        servers: upstream_servers(config),
+        options: config.defaults.dns_options.clone(),
+        ..UpstreamConfig::default()
+    };
     let resolver = Arc::new(Resolver::new(kv, driver, upstream));
     if names {
         resolver.start();

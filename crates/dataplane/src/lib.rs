@@ -37,6 +37,6 @@ pub use plan::plan;
 pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
 pub use step::Step;
 pub use types::{
-    Desired, Gateway, IdMaps, IdRange, Listeners, Open, Origin, Parent, Port, Publish, PublishKey, PublishMap,
-    PublishTarget, Sandbox, SandboxId, Segment, Uplink, Users, link_name,
+    Desired, Gateway, IdMaps, IdRange, Listeners, Open, Origin, Parent, Port, Publish, PublishKey,
+    PublishMap, PublishTarget, Sandbox, SandboxId, Segment, Uplink, Users, link_name,
 };

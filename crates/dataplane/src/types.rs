@@ -12,7 +12,8 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol, PublishPolicy,
+    Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol,
+    PublishPolicy,
 };
 
 use crate::{Invalid, Limits, PolicyTable};

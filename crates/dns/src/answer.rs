@@ -1,8 +1,9 @@
 //! From the bytes of a query to what is to be done about it. Pure: no socket, no clock.
 //!
 //! Standards: RFC 1035 (messages), RFC 6891 (EDNS sizes, one OPT at most, version 0), RFC 2308 section 2.2
-//! (a name without records of the asked type is an empty success; without SOA nobody caches it, which suits
-//! names that come and go), RFC 6761 section 6.3 (`localhost`).
+//! (a name without records of the asked type is an empty success; both it and a name that does not exist carry a
+//! SOA record, of one second, since names come and go), RFC 2782 (SRV), RFC 6761 section 6.3 (`localhost`).
+//! The plainest queries are answered by [`crate::quick`], with the same words.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,18 +11,23 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, PTR},
+        rdata::{A, AAAA, PTR, SOA, SRV},
     },
 };
 use weft_model::ContainerId;
 
-use crate::{Answer, Names};
+use crate::{
+    Answer, Names,
+    services::{Service, host_of},
+    wire::HEADER,
+};
 
 /// Seconds that answers may be cached; Docker's.
-const TTL: u32 = 600;
+pub(crate) const TTL: u32 = 600;
+/// Seconds that absence may be cached: a container that is waited for comes soon.
+const ABSENT: u32 = 1;
 /// Largest UDP answer we say that we take and give (DNS flag day 2020 for the wire; loopback carries more).
-const MAX_UDP: u16 = 4096;
-const HEADER: usize = 12;
+pub(crate) const MAX_UDP: u16 = 4096;
 
 /// What carried the query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +52,22 @@ pub enum Decision {
     },
 }
 
-/// Decides about `packet` from `container`. `turn` rotates answers with several addresses.
+/// Who asks, and what it may see.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The names of this host.
+    pub names: &'a Names,
+    /// The container.
+    pub container: ContainerId,
+    /// The host's own options want dots in names that go out.
+    pub dots: bool,
+    /// Rotates answers with several addresses.
+    pub turn: u32,
+}
+
+/// Decides about `packet`.
 #[must_use]
-pub fn decide(
-    packet: &[u8],
-    transport: Transport,
-    names: &Names,
-    container: ContainerId,
-    turn: u32,
-) -> Decision {
+pub fn decide(packet: &[u8], transport: Transport, asker: &Asker<'_>) -> Decision {
     if packet.len() < HEADER || packet[2] & 0x80 != 0 {
         return Decision::Drop;
     }
@@ -71,15 +84,15 @@ pub fn decide(
         _ => ResponseCode::NotImp,
     };
     if code != ResponseCode::NoError {
-        return reply(&query, code, Vec::new(), transport, limit);
+        return reply(&query, Found::failed(code), transport, limit);
     }
     if query.edns.as_ref().is_some_and(|e| e.version() > 0) {
-        return reply(&query, ResponseCode::BADVERS, Vec::new(), transport, limit);
+        return reply(&query, Found::failed(ResponseCode::BADVERS), transport, limit);
     }
-    match resolve(&query, names, container, turn) {
-        Some((code, records)) => reply(&query, code, records, transport, limit),
-        None if names.upstream(container).is_none() => {
-            reply(&query, ResponseCode::ServFail, Vec::new(), transport, limit)
+    match resolve(&query, asker) {
+        Some(found) => reply(&query, found, transport, limit),
+        None if asker.names.upstream(asker.container).is_none() => {
+            reply(&query, Found::failed(ResponseCode::ServFail), transport, limit)
         }
         None => Decision::Forward { limit },
     }
@@ -98,40 +111,108 @@ pub fn failure(packet: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Response code and records where this host knows; `None` where others must.
-fn resolve(
-    query: &Message,
-    names: &Names,
-    container: ContainerId,
-    turn: u32,
-) -> Option<(ResponseCode, Vec<Record>)> {
-    let question = query.queries.first()?;
-    let kind = question.query_type();
-    if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
-        return Some((ResponseCode::NotImp, Vec::new()));
+/// What is to be said.
+struct Found {
+    code: ResponseCode,
+    answers: Vec<Record>,
+    /// The zone whose SOA record says how long this absence holds.
+    absent: Option<Name>,
+    additional: Vec<Record>,
+}
+
+impl Found {
+    fn failed(code: ResponseCode) -> Self {
+        Self { code, answers: Vec::new(), absent: None, additional: Vec::new() }
     }
-    let owner = question.name();
+
+    /// There is no such name.
+    fn nothing(owner: &Name) -> Self {
+        Self { absent: Some(owner.base_name()), ..Self::failed(ResponseCode::NXDomain) }
+    }
+
+    /// The name is there; where it has no such records, it is its own zone.
+    fn records(owner: &Name, answers: Vec<Record>) -> Self {
+        let absent = answers.is_empty().then(|| owner.clone());
+        Self { answers, absent, ..Self::failed(ResponseCode::NoError) }
+    }
+}
+
+/// What this host knows; `None` where others must.
+fn resolve(query: &Message, asker: &Asker<'_>) -> Option<Found> {
+    let question = query.queries.first()?;
+    let (owner, kind) = (question.name(), question.query_type());
+    if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
+        return Some(Found::failed(ResponseCode::NotImp));
+    }
     if kind == RecordType::PTR
         && let Some(ip) = pointer_address(owner)
     {
-        return match names.reverse(container, ip) {
-            Answer::Pointer(name) => {
-                let target = Name::from_ascii(format!("{name}.")).ok()?;
-                let record = Record::from_rdata(owner.clone(), TTL, RData::PTR(PTR(target)));
-                Some((ResponseCode::NoError, vec![record]))
-            }
-            Answer::Nothing => Some((ResponseCode::NXDomain, Vec::new())),
-            _ => None,
-        };
+        return pointer(owner, ip, asker);
     }
     let text = lower(owner);
-    let found = match names.lookup(container, &text) {
+    if let Some(host) = host_of(&text) {
+        return service(owner, kind, &text, host, asker);
+    }
+    let ips = match asker.names.lookup(asker.container, &text) {
         Answer::Elsewhere if text == "localhost" || text.ends_with(".localhost") => LOOPBACK.as_slice(),
         Answer::Addresses(ips) => ips,
-        Answer::Nothing => return Some((ResponseCode::NXDomain, Vec::new())),
+        Answer::Nothing => return Some(Found::nothing(owner)),
+        // As Docker: where dots are wanted, a bare name is not for the world, and the client goes on with its
+        // search domains.
+        Answer::Elsewhere
+            if matches!(kind, RecordType::A | RecordType::AAAA)
+                && !text.contains('.')
+                && asker.names.wants_dots(asker.container).unwrap_or(asker.dots) =>
+        {
+            return Some(Found::records(owner, Vec::new()));
+        }
         _ => return None,
     };
-    Some((ResponseCode::NoError, addresses(owner, kind, found, turn)))
+    Some(Found::records(owner, addresses(owner, kind, ips, asker.turn)))
+}
+
+fn pointer(owner: &Name, ip: IpAddr, asker: &Asker<'_>) -> Option<Found> {
+    let name = match asker.names.reverse(asker.container, ip) {
+        Answer::Pointer(name) => name,
+        Answer::Nothing => return Some(Found::nothing(owner)),
+        _ if ip.is_loopback() => "localhost",
+        _ => return None,
+    };
+    let record = Record::from_rdata(owner.clone(), TTL, RData::PTR(PTR(absolute(name)?)));
+    Some(Found::records(owner, vec![record]))
+}
+
+/// Names such as `_http._tcp.web`: what they say of a container is known here, or is not there.
+fn service(owner: &Name, kind: RecordType, text: &str, host: &str, asker: &Asker<'_>) -> Option<Found> {
+    let (names, container) = (asker.names, asker.container);
+    let ours = || match names.lookup(container, host) {
+        Answer::Elsewhere => None,
+        _ => Some(Found::nothing(owner)),
+    };
+    let Some(service) = Service::parse(text) else { return ours() };
+    let places = match names.places(container, &service) {
+        Ok(places) if !places.is_empty() => places,
+        _ => return ours(),
+    };
+    if !matches!(kind, RecordType::SRV | RecordType::ANY) {
+        return Some(Found::records(owner, Vec::new()));
+    }
+    let (mut answers, mut additional) = (Vec::new(), Vec::new());
+    for place in places {
+        let target = absolute(place.target)?;
+        additional.extend(addresses(&target, RecordType::ANY, place.ips, 0));
+        let data = RData::SRV(SRV::new(0, 0, place.port, target));
+        answers.push(Record::from_rdata(owner.clone(), TTL, data));
+    }
+    rotate(&mut answers, asker.turn);
+    Some(Found { additional, ..Found::records(owner, answers) })
+}
+
+/// A name of ours with its final dot; people may give one that no packet can carry.
+fn absolute(name: &str) -> Option<Name> {
+    let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -154,9 +235,13 @@ fn addresses(owner: &Name, kind: RecordType, ips: &[IpAddr], turn: u32) -> Vec<R
             Record::from_rdata(owner.clone(), TTL, data)
         })
         .collect();
+    rotate(&mut records, turn);
+    records
+}
+
+fn rotate(records: &mut [Record], turn: u32) {
     let count = u32::try_from(records.len()).unwrap_or(1).max(1);
     records.rotate_left(usize::try_from(turn % count).unwrap_or(0));
-    records
 }
 
 /// The name in lower case without its final dot.
@@ -177,31 +262,42 @@ fn pointer_address(name: &Name) -> Option<IpAddr> {
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
-fn reply(
-    query: &Message,
-    code: ResponseCode,
-    records: Vec<Record>,
-    transport: Transport,
-    limit: u16,
-) -> Decision {
+/// How long absence in `zone` may be believed.
+fn absence(zone: Name) -> Option<Record> {
+    let (server, person) = (absolute("weft.internal")?, absolute("hostmaster.weft.internal")?);
+    let data = SOA::new(server, person, 1, 3600, 600, 86400, ABSENT);
+    Some(Record::from_rdata(zone, ABSENT, RData::SOA(data)))
+}
+
+fn reply(query: &Message, found: Found, transport: Transport, limit: u16) -> Decision {
+    let code = found.code;
     let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
     answer.metadata.recursion_desired = query.metadata.recursion_desired;
     answer.metadata.recursion_available = true;
     answer.metadata.checking_disabled = query.metadata.checking_disabled;
     answer.metadata.response_code = code;
     answer.add_queries(query.queries.iter().cloned());
-    answer.add_answers(records);
+    answer.add_answers(found.answers);
+    answer.add_authorities(found.absent.and_then(absence));
+    answer.add_additionals(found.additional);
     if query.edns.is_some() {
         let mut edns = Edns::new();
         edns.set_max_payload(MAX_UDP).set_version(0).set_rcode_high(code.high());
         answer.set_edns(edns);
     }
+    let fits = |bytes: &[u8]| transport == Transport::Tcp || bytes.len() <= usize::from(limit);
     let whole = answer.to_vec();
-    let bytes = match (whole, transport) {
-        (Ok(bytes), Transport::Udp) if bytes.len() > usize::from(limit) => answer.truncate().to_vec(),
-        (whole, _) => whole,
-    };
-    bytes.map_or(Decision::Drop, Decision::Reply)
+    if let Ok(bytes) = whole
+        && fits(&bytes)
+    {
+        return Decision::Reply(bytes);
+    }
+    // Additional records are a courtesy: without them nothing is missing (RFC 2181 section 9).
+    answer.additionals.clear();
+    match answer.to_vec() {
+        Ok(bytes) if fits(&bytes) => Decision::Reply(bytes),
+        _ => answer.truncate().to_vec().map_or(Decision::Drop, Decision::Reply),
+    }
 }
 
 #[cfg(test)]

@@ -24,9 +24,13 @@ fn show(decision: &Decision) -> String {
     format!("{:?}{}", answer.metadata.response_code, data.concat())
 }
 
+fn asker(names: &Names, container: ContainerId, turn: u32) -> Asker<'_> {
+    Asker { names, container, dots: false, turn }
+}
+
 fn ask(container: ContainerId, name: &str, kind: RecordType) -> String {
     let packet = query(name, kind).to_vec().unwrap();
-    show(&decide(&packet, Transport::Udp, &world().names(), container, 0))
+    show(&decide(&packet, Transport::Udp, &asker(&world().names(), container, 0)))
 }
 
 #[test]
@@ -55,6 +59,37 @@ fn answers() {
         (web(), "9.9.1.10.in-addr.arpa.", T::PTR, "NXDomain"),
         (web(), "8.8.8.8.in-addr.arpa.", T::PTR, forward),
         (web(), "10.in-addr.arpa.", T::PTR, forward),
+        (web(), "1.0.0.127.in-addr.arpa.", T::PTR, "NoError 600 localhost."),
+        (
+            web(),
+            "2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa.",
+            T::PTR,
+            "NoError 600 web.App.",
+        ),
+        (
+            web(),
+            "9.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa.",
+            T::PTR,
+            "NXDomain",
+        ),
+        // A container that is attached and does not run; a network whose name is no top-level domain.
+        (web(), "sleeper.", T::A, "NXDomain"),
+        (web(), "sleeper.app.", T::A, "NXDomain"),
+        (web(), "nobody.app.", T::A, forward),
+        (probe(), "nobody.my_lab.", T::A, "NXDomain"),
+        (probe(), "a.probe.my_lab.", T::A, "NXDomain"),
+        (web(), "nobody.my_lab.", T::A, forward),
+        // web exposes 80/tcp and 9000/udp, db publishes 5432.
+        (web(), "_http._tcp.web.", T::SRV, "NoError 600 0 0 80 web.App."),
+        (web(), "_HTTP._TCP.web.app.", T::SRV, "NoError 600 0 0 80 web.App."),
+        (web(), "_9000._udp.web.", T::SRV, "NoError 600 0 0 9000 web.App."),
+        (web(), "_postgresql._tcp.store.", T::SRV, "NoError 600 0 0 5432 db.App."),
+        (web(), "_http._tcp.web.", T::A, "NoError"),
+        (web(), "_http._udp.web.", T::SRV, "NXDomain"),
+        (web(), "_https._tcp.web.", T::SRV, "NXDomain"),
+        (web(), "_acme-challenge.web.", T::TXT, "NXDomain"),
+        (web(), "_http._tcp.sleeper.", T::SRV, "NXDomain"),
+        (web(), "_http._tcp.example.com.", T::SRV, forward),
     ];
     for (container, name, kind, wanted) in cases {
         assert_eq!(ask(container, name, kind), wanted, "{name} {kind}");
@@ -62,12 +97,58 @@ fn answers() {
 }
 
 #[test]
+fn absence_says_how_long_it_holds() {
+    let names = world().names();
+    for (name, kind, zone) in [
+        ("db.", RecordType::AAAA, "db."),
+        ("sleeper.app.", RecordType::A, "app."),
+        ("sleeper.", RecordType::A, "."),
+        ("9.9.1.10.in-addr.arpa.", RecordType::PTR, "9.1.10.in-addr.arpa."),
+    ] {
+        let packet = query(name, kind).to_vec().unwrap();
+        let decision = decide(&packet, Transport::Udp, &asker(&names, web(), 0));
+        let Decision::Reply(bytes) = decision else { panic!("no reply") };
+        let answer = Message::from_vec(&bytes).unwrap();
+        let [record] = &answer.authorities[..] else { panic!("one SOA record: {answer:?}") };
+        assert_eq!((record.name.to_string(), record.ttl), (zone.to_owned(), 1));
+        assert!(matches!(&record.data, RData::SOA(soa) if soa.minimum == 1), "{record:?}");
+    }
+}
+
+#[test]
+fn services_bring_the_addresses_of_their_hosts() {
+    let names = world().names();
+    let mut message = query("_http._tcp.web.", RecordType::SRV);
+    message.set_edns(Edns::new());
+    let decision = decide(&message.to_vec().unwrap(), Transport::Udp, &asker(&names, web(), 0));
+    let Decision::Reply(bytes) = decision else { panic!("no reply") };
+    let answer = Message::from_vec(&bytes).unwrap();
+    let extra: Vec<String> = answer.additionals.iter().map(|r| format!("{} {}", r.name, r.data)).collect();
+    assert_eq!(extra, ["web.App. 10.1.0.2", "web.App. fd00:1::2"]);
+}
+
+#[test]
+fn bare_names_stay_where_dots_are_wanted() {
+    let names = world().names();
+    let ask = |container, name, kind, dots| {
+        let packet = query(name, kind).to_vec().unwrap();
+        show(&decide(&packet, Transport::Udp, &Asker { names: &names, container, dots, turn: 0 }))
+    };
+    let forward = "Forward { limit: 512 }";
+    assert_eq!(ask(web(), "nosuch.", RecordType::A, false), forward);
+    assert_eq!(ask(web(), "nosuch.", RecordType::A, true), "NoError");
+    assert_eq!(ask(web(), "nosuch.", RecordType::MX, true), forward);
+    assert_eq!(ask(web(), "nosuch.example.", RecordType::AAAA, true), forward);
+    // db's own options say ndots:0, which counts more than the host's.
+    assert_eq!(ask(db(), "nosuch.", RecordType::A, true), forward);
+}
+
+#[test]
 fn identifier_question_and_flags_come_back() {
     let sent = query("dB.", RecordType::A);
-    let Decision::Reply(bytes) = decide(&sent.to_vec().unwrap(), Transport::Udp, &world().names(), web(), 0)
-    else {
-        panic!("no reply")
-    };
+    let names = world().names();
+    let decision = decide(&sent.to_vec().unwrap(), Transport::Udp, &asker(&names, web(), 0));
+    let Decision::Reply(bytes) = decision else { panic!("no reply") };
     let answer = Message::from_vec(&bytes).unwrap();
     assert_eq!(answer.metadata.id, sent.metadata.id);
     assert!(answer.queries[0].name().eq_case(sent.queries[0].name()));
@@ -79,7 +160,7 @@ fn identifier_question_and_flags_come_back() {
 fn several_addresses_take_turns() {
     let packet = query("www.", RecordType::A).to_vec().unwrap();
     let names = world().names();
-    let first = |turn| show(&decide(&packet, Transport::Udp, &names, web(), turn));
+    let first = |turn| show(&decide(&packet, Transport::Udp, &asker(&names, web(), turn)));
     assert_eq!(first(1), "NoError 600 10.1.0.3 600 10.1.0.2");
     assert_eq!(first(2), "NoError 600 10.1.0.2 600 10.1.0.3");
 }
@@ -93,9 +174,8 @@ fn long_answers_are_cut_for_udp_unless_edns_says_more() {
     let names = world.names();
     let mut message = query("many.", RecordType::A);
     let ask = |message: &Message, transport| {
-        let Decision::Reply(bytes) = decide(&message.to_vec().unwrap(), transport, &names, web(), 0) else {
-            panic!("no reply")
-        };
+        let decision = decide(&message.to_vec().unwrap(), transport, &asker(&names, web(), 0));
+        let Decision::Reply(bytes) = decision else { panic!("no reply") };
         let answer = Message::from_vec(&bytes).unwrap();
         (answer.metadata.truncation, answer.answers.len(), answer.edns.map(|e| e.max_payload()))
     };
@@ -110,7 +190,7 @@ fn long_answers_are_cut_for_udp_unless_edns_says_more() {
 #[test]
 fn what_is_no_proper_query() {
     let names = world().names();
-    let shown = |packet: &[u8]| show(&decide(packet, Transport::Udp, &names, web(), 0));
+    let shown = |packet: &[u8]| show(&decide(packet, Transport::Udp, &asker(&names, web(), 0)));
     assert_eq!(shown(&[]), "Drop");
     assert_eq!(shown(&[0; 11]), "Drop");
     let mut response = query("db.", RecordType::A);
@@ -168,7 +248,7 @@ proptest! {
 
 fn check(packet: &[u8]) -> Result<(), TestCaseError> {
     for transport in [Transport::Udp, Transport::Tcp] {
-        if let Decision::Reply(bytes) = decide(packet, transport, &world().names(), web(), 7) {
+        if let Decision::Reply(bytes) = decide(packet, transport, &asker(&world().names(), web(), 7)) {
             prop_assert!(packet[2] & 0x80 == 0);
             prop_assert_eq!(&bytes[..2], &packet[..2]);
             prop_assert!(Message::from_vec(&bytes).is_ok());

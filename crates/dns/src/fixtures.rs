@@ -1,8 +1,9 @@
-//! A small world for this crate's tests: two networks, three containers.
+//! A small world for this crate's tests: three networks, three containers that run and one that does not.
 //!
 //! ```text
 //!  app  10.1.0.0/16, fd00:1::/64    web (10.1.0.2, fd00:1::2; alias www, links db as "store"), db (10.1.0.3)
 //!  lab  10.2.0.0/16, internal       db (10.2.0.3), probe (10.2.0.4)
+//!  my_lab 10.3.0.0/16, internal     probe (10.3.0.4)
 //! ```
 
 use std::sync::Arc;
@@ -65,13 +66,18 @@ pub fn port(n: u8, network: u8, owner: u8, ifname: &str, ips: &[&str], names: &[
     }))
 }
 
-pub fn container(n: u8, servers: &[&str]) -> Arc<Container> {
+/// A container; `more` are members of its specification beyond the necessary ones.
+pub fn container(n: u8, more: serde_json::Value) -> Arc<Container> {
     let image = format!("sha256:{}", hex(9));
-    object(serde_json::json!({
+    let mut spec = serde_json::json!({
         "id": hex(n), "name": format!("c{n}"), "image": {"reference": "busybox", "id": image}, "process": {},
         "hostname": "h", "confine": weft_model::Confinement::default(), "resources": weft_model::Resources::default(),
-        "network": "attached", "log": {"driver": "none"}, "restart": {"mode": "no"}, "dns": {"servers": servers},
-    }))
+        "network": "attached", "log": {"driver": "none"}, "restart": {"mode": "no"},
+    });
+    if let (Some(spec), serde_json::Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+    }
+    object(spec)
 }
 
 pub fn world() -> World {
@@ -79,13 +85,31 @@ pub fn world() -> World {
         networks: vec![
             network(0xa, "App", &["10.1.0.0/16", "fd00:1::/64"], false),
             network(0xb, "lab", &["10.2.0.0/16"], true),
+            network(0xc, "my_lab", &["10.3.0.0/16"], true),
         ],
         ports: vec![
             port(0x11, 0xa, 1, "eth0", &["10.1.0.2", "fd00:1::2"], &["web", "www", "010101010101"]),
             port(0x12, 0xa, 2, "eth0", &["10.1.0.3"], &["db", "www"]),
             port(0x13, 0xb, 2, "eth1", &["10.2.0.3"], &["db"]),
             port(0x14, 0xb, 3, "eth0", &["10.2.0.4"], &["probe"]),
+            port(0x15, 0xc, 3, "eth1", &["10.3.0.4"], &["probe"]),
         ],
-        containers: vec![container(1, &[]), container(2, &["10.9.9.9", "::1"]), container(3, &[])],
+        containers: vec![
+            container(1, serde_json::json!({"exposed": ["80/tcp", "9000/udp"]})),
+            container(
+                2,
+                serde_json::json!({
+                    "dns": {"servers": ["10.9.9.9", "::1"], "options": ["ndots:0"]},
+                    "publish": [{"protocol": "tcp", "container_port": 5432}],
+                }),
+            ),
+            container(3, serde_json::json!({})),
+            container(
+                4,
+                serde_json::json!({
+                    "name": "sleeper", "hostname": "www.example.com", "attachments": [{"network": hex(0xa)}],
+                }),
+            ),
+        ],
     }
 }

@@ -11,26 +11,35 @@
 //! There are no rules and no process inside the container: the sockets are simply bound there. `answer` and
 //! `names` do no I/O; `serve` and `upstream` are thin loops around them.
 //!
-//! Forwarded queries leave from the daemon's namespace, also for a container with its own `--dns` servers
-//! (the host's loopback resolvers work, and no rule of the container can be in the way). Containers that
+//! Queries to the host's servers leave from the daemon's namespace (the host's loopback resolvers work, and no rule of
+//! the container can be in the way), those to a container's own `--dns` servers from its own. Containers that
 //! are only on internal networks get no forwarding at all. Names of this host's containers never leave it.
 
 mod answer;
+mod batch;
+mod cache;
+mod counters;
 mod error;
 #[cfg(test)]
 mod fuzz_tests;
+mod hostfile;
 mod names;
+mod quick;
 mod reconcile;
 mod serve;
+mod services;
 mod sockets;
 mod upstream;
+mod wire;
 
 #[cfg(test)]
 mod fixtures;
 
-pub use answer::{Decision, Transport, decide, failure};
+pub use answer::{Asker, Decision, Transport, decide, failure};
+pub use counters::{DnsStats, KINDS};
 pub use error::DnsError;
+pub use hostfile::parse_resolv_conf;
 pub use names::{Answer, Names};
-pub use reconcile::{Dns, DnsStats};
-pub use sockets::{RESOLVER, SandboxSockets, Sockets, open_here};
-pub use upstream::{UpstreamConfig, parse_resolv_conf};
+pub use reconcile::Dns;
+pub use sockets::{RESOLVER, SandboxSockets, Sockets, open_here, outward_here};
+pub use upstream::UpstreamConfig;

@@ -2,39 +2,66 @@
 //!
 //! A container sees the names on its own networks and its own links, nothing else. Names are compared
 //! without case. `name` is looked up on each of its networks in the order of its interfaces, the first that
-//! knows it answers; `name.network` only on that network (as libnetwork).
+//! knows it answers; `name.network` only on that network, wherever the name is cut (as libnetwork).
+//!
+//! What nobody outside can mean is [`Answer::Nothing`] and never leaves the host: the names of containers on the
+//! asker's networks that do not run now, and what lies below a network whose name cannot be a top-level domain
+//! (`shop_default`; those are of letters alone). Below `app` or `dev` others may know more, and Docker asks them too.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use weft_model::{Container, ContainerId, Network, NetworkId, NetworkKind, Port, PortOwner, Protocol};
 
+use crate::services::Service;
+
 /// The names of one host.
 #[derive(Debug, Default)]
 pub struct Names {
     zones: HashMap<NetworkId, Zone>,
     scopes: HashMap<ContainerId, Scope>,
+    /// What each container declares to serve.
+    offers: HashMap<ContainerId, Vec<(Protocol, u16)>>,
 }
 
 /// One network.
 #[derive(Debug)]
 struct Zone {
     name: Box<str>,
-    hosts: HashMap<Box<str>, Vec<IpAddr>>,
+    hosts: HashMap<Box<str>, Host>,
     reverse: HashMap<IpAddr, Box<str>>,
+    /// Names of containers that are attached and do not run.
+    asleep: HashSet<Box<str>>,
     network: Arc<Network>,
+}
+
+/// What a name stands for: the addresses of all that bear it, and who they are.
+#[derive(Debug, Default)]
+struct Host {
+    ips: Vec<IpAddr>,
+    bearers: Vec<Bearer>,
+}
+
+/// One container behind a name.
+#[derive(Debug)]
+struct Bearer {
+    owner: ContainerId,
+    /// `name.network`, as people wrote both.
+    full: Box<str>,
+    ips: Vec<IpAddr>,
 }
 
 /// What one container sees.
 #[derive(Debug, Default)]
 struct Scope {
     networks: Vec<NetworkId>,
-    links: Vec<(Box<str>, Vec<IpAddr>)>,
+    links: Vec<(Box<str>, NetworkId, Box<str>)>,
     forward: bool,
     servers: Option<Arc<[SocketAddr]>>,
+    dots: Option<bool>,
     serves_dns: bool,
 }
 
@@ -51,6 +78,17 @@ pub enum Answer<'a> {
     Elsewhere,
 }
 
+/// One place where a service is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    /// `name.network` of the container.
+    pub(crate) target: &'a str,
+    /// Its port.
+    pub(crate) port: u16,
+    /// Its addresses.
+    pub(crate) ips: &'a [IpAddr],
+}
+
 impl Names {
     /// The names in these records. Networks without a resolver (the default bridge, `host`, `none`) give none.
     pub fn build<'a>(
@@ -60,13 +98,7 @@ impl Names {
     ) -> Self {
         let mut names = Self::default();
         for network in networks.into_iter().filter(|n| has_resolver(n)) {
-            let zone = Zone {
-                name: network.spec.name.as_str().to_ascii_lowercase().into(),
-                hosts: HashMap::new(),
-                reverse: HashMap::new(),
-                network: Arc::clone(network),
-            };
-            names.zones.insert(network.spec.id, zone);
+            names.zones.insert(network.spec.id, Zone::new(network));
         }
         let mut ports: Vec<&Arc<Port>> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
         // Interfaces in their order; eth10 after eth9.
@@ -78,23 +110,23 @@ impl Names {
             names.add_scope(port);
         }
         for container in containers {
-            names.add_wishes(container);
+            names.add_container(container);
         }
         names
     }
 
     fn add_hosts(&mut self, port: &Port) {
         let Some(zone) = self.zones.get_mut(&port.spec.network) else { return };
-        let addresses = port.addresses();
-        let ips = addresses.iter().map(|a| a.ip);
+        let PortOwner::Container(owner) = port.spec.owner;
+        let ips: Vec<IpAddr> = port.addresses().iter().map(|a| a.ip).collect();
+        let Some(first) = port.spec.names.first() else { return };
+        let full: Box<str> = format!("{first}.{}", zone.network.spec.name).into();
         for name in &port.spec.names {
-            let name: Box<str> = name.to_ascii_lowercase().into();
-            zone.hosts.entry(name).or_default().extend(ips.clone());
+            let host = zone.hosts.entry(name.to_ascii_lowercase().into()).or_default();
+            host.ips.extend(&ips);
+            host.bearers.push(Bearer { owner, full: full.clone(), ips: ips.clone() });
         }
-        if let Some(first) = port.spec.names.first() {
-            let full: Box<str> = format!("{first}.{}", zone.network.spec.name).into();
-            zone.reverse.extend(ips.map(|ip| (ip, full.clone())));
-        }
+        zone.reverse.extend(ips.into_iter().map(|ip| (ip, full.clone())));
     }
 
     fn add_scope(&mut self, port: &Port) {
@@ -110,23 +142,45 @@ impl Names {
         for (alias, target) in &port.spec.links {
             // A container answers to the first twelve digits of its id.
             let short = target.parse::<ContainerId>().map(|id| id.short());
-            let target = short.unwrap_or_else(|_| target.to_ascii_lowercase());
-            if let Some(ips) = zone.hosts.get(target.as_str()) {
-                scope.links.push((alias.to_ascii_lowercase().into(), ips.clone()));
+            let target: Box<str> = short.unwrap_or_else(|_| target.to_ascii_lowercase()).into();
+            if zone.hosts.contains_key(&target) {
+                scope.links.push((alias.to_ascii_lowercase().into(), port.spec.network, target));
             }
         }
     }
 
-    fn add_wishes(&mut self, container: &Container) {
-        let Some(scope) = self.scopes.get_mut(&container.spec.id) else { return };
-        let servers = &container.spec.dns.servers;
+    fn add_container(&mut self, container: &Container) {
+        let spec = &container.spec;
+        for attachment in &spec.attachments {
+            let Some(zone) = self.zones.get_mut(&attachment.network) else { continue };
+            // A host name with dots may well be a public one.
+            let hostname = Some(&spec.hostname).filter(|name| !name.contains('.'));
+            let own = [spec.name.as_str().to_owned(), spec.id.short()];
+            for name in own.iter().chain(hostname).chain(&attachment.aliases) {
+                let name = name.to_ascii_lowercase();
+                if !name.is_empty() && !zone.hosts.contains_key(name.as_str()) {
+                    zone.asleep.insert(name.into());
+                }
+            }
+        }
+        let Some(scope) = self.scopes.get_mut(&spec.id) else { return };
+        let servers = &spec.dns.servers;
         if !servers.is_empty() {
             scope.servers = Some(servers.iter().filter_map(|s| server(s)).collect());
         }
-        let dns = |text: &String| matches!(text.as_str(), "53" | "53/tcp" | "53/udp");
-        let publishes =
-            container.spec.publish.iter().any(|p| p.container_port == 53 && p.protocol == Protocol::Tcp);
-        scope.serves_dns = publishes || container.spec.exposed.iter().any(dns);
+        scope.dots = crate::hostfile::wants_dots(&spec.dns.options);
+        let mut offers: Vec<(Protocol, u16)> =
+            spec.publish.iter().map(|p| (p.protocol, p.container_port)).collect();
+        // A published UDP port alone leaves TCP to the resolver.
+        scope.serves_dns = offers.contains(&(Protocol::Tcp, 53));
+        let exposed: Vec<_> = spec.exposed.iter().filter_map(|text| offer(text)).collect();
+        scope.serves_dns |= exposed.iter().any(|(protocol, port)| *port == 53 && *protocol != Protocol::Sctp);
+        offers.extend(exposed);
+        offers.sort_unstable();
+        offers.dedup();
+        if !offers.is_empty() {
+            self.offers.insert(spec.id, offers);
+        }
     }
 
     /// Containers that need a resolver.
@@ -146,24 +200,67 @@ impl Names {
         self.scopes.get(&container).filter(|s| s.forward).map(|s| s.servers.as_ref())
     }
 
+    /// Whether the container's own options ask for dots in names that go out; `None` when they say nothing.
+    #[must_use]
+    pub fn wants_dots(&self, container: ContainerId) -> Option<bool> {
+        self.scopes.get(&container).and_then(|s| s.dots)
+    }
+
     /// What `name` (lower case, without the final dot) means to `container`.
     #[must_use]
     pub fn lookup(&self, container: ContainerId, name: &str) -> Answer<'_> {
-        let Some(scope) = self.scopes.get(&container) else { return Answer::Elsewhere };
-        if let Some((_, ips)) = scope.links.iter().find(|(alias, _)| **alias == *name) {
-            return Answer::Addresses(ips);
+        match self.find(container, name) {
+            Found::Host(host) => Answer::Addresses(&host.ips),
+            Found::Nothing => Answer::Nothing,
+            Found::Elsewhere => Answer::Elsewhere,
         }
-        let mut zones = scope.networks.iter().filter_map(|id| self.zones.get(id));
-        if let Some(ips) = zones.clone().find_map(|zone| zone.hosts.get(name)) {
-            return Answer::Addresses(ips);
+    }
+
+    fn find(&self, container: ContainerId, name: &str) -> Found<'_> {
+        let Some(scope) = self.scopes.get(&container) else { return Found::Elsewhere };
+        if let Some((_, network, target)) = scope.links.iter().find(|(alias, ..)| **alias == *name)
+            && let Some(host) = self.zones.get(network).and_then(|zone| zone.hosts.get(target))
+        {
+            return Found::Host(host);
         }
-        match name.rsplit_once('.') {
-            Some((host, network)) => zones
-                .find(|zone| *zone.name == *network)
-                .and_then(|zone| zone.hosts.get(host))
-                .map_or(Answer::Elsewhere, |ips| Answer::Addresses(ips)),
-            None => Answer::Elsewhere,
+        let zones = || scope.networks.iter().filter_map(|id| self.zones.get(id));
+        if let Some(host) = zones().find_map(|zone| zone.hosts.get(name)) {
+            return Found::Host(host);
         }
+        let mut ours = zones().any(|zone| zone.asleep.contains(name));
+        for (dot, _) in name.rmatch_indices('.') {
+            let (host, network) = (&name[..dot], &name[dot + 1..]);
+            let Some(zone) = zones().find(|zone| *zone.name == *network) else { continue };
+            if let Some(host) = zone.hosts.get(host) {
+                return Found::Host(host);
+            }
+            ours |= zone.asleep.contains(host) || !may_be_public(network);
+        }
+        if ours { Found::Nothing } else { Found::Elsewhere }
+    }
+
+    /// Where a service is that `container` asks for; `Err` when its host is no name of ours.
+    ///
+    /// # Errors
+    /// What is known of the host: nothing, or that others must know.
+    pub(crate) fn places(
+        &self,
+        container: ContainerId,
+        service: &Service<'_>,
+    ) -> Result<Vec<Place<'_>>, Answer<'_>> {
+        let host = match self.find(container, service.host) {
+            Found::Host(host) => host,
+            Found::Nothing => return Err(Answer::Nothing),
+            Found::Elsewhere => return Err(Answer::Elsewhere),
+        };
+        let mut places = Vec::new();
+        for bearer in &host.bearers {
+            let offers = self.offers.get(&bearer.owner).map_or(&[][..], Vec::as_slice);
+            for (_, port) in offers.iter().filter(|(protocol, port)| service.is(*protocol, *port)) {
+                places.push(Place { target: &bearer.full, port: *port, ips: &bearer.ips });
+            }
+        }
+        Ok(places)
     }
 
     /// The name of an address.
@@ -182,8 +279,38 @@ impl Names {
     }
 }
 
+enum Found<'a> {
+    Host(&'a Host),
+    Nothing,
+    Elsewhere,
+}
+
+impl Zone {
+    fn new(network: &Arc<Network>) -> Self {
+        Self {
+            name: network.spec.name.as_str().to_ascii_lowercase().into(),
+            hosts: HashMap::new(),
+            reverse: HashMap::new(),
+            asleep: HashSet::new(),
+            network: Arc::clone(network),
+        }
+    }
+}
+
 fn has_resolver(network: &Network) -> bool {
     !network.spec.is_default_bridge() && !matches!(network.spec.kind, NetworkKind::Host | NetworkKind::None)
+}
+
+/// Top-level domains are of letters, or `xn--…` (RFC 3696 section 2, ICANN's rules).
+fn may_be_public(network: &str) -> bool {
+    let top = network.rsplit('.').next().unwrap_or(network);
+    top.starts_with("xn--") || top.bytes().all(|b| b.is_ascii_alphabetic())
+}
+
+/// A declared port: `80/tcp`, or `80`.
+fn offer(text: &str) -> Option<(Protocol, u16)> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    Some((protocol.parse().ok()?, port.parse().ok()?))
 }
 
 /// A name server as people write it: an address, perhaps with a port.

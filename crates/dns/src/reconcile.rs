@@ -19,25 +19,10 @@ use weft_store::{
 };
 
 use crate::{
-    DnsError, Names, RESOLVER, SandboxSockets, Sockets, UpstreamConfig,
+    DnsError, DnsStats, Names, RESOLVER, SandboxSockets, Sockets, UpstreamConfig,
     serve::{Core, serve_tcp, serve_udp},
     upstream::Upstream,
 };
-
-/// What the resolver did since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DnsStats {
-    /// Queries answered from the model.
-    pub answered: u64,
-    /// Queries handed to upstream servers.
-    pub forwarded: u64,
-    /// Of these, those that no server answered.
-    pub failed: u64,
-    /// Packets that were no queries.
-    pub dropped: u64,
-    /// Containers with a resolver.
-    pub containers: u64,
-}
 
 /// A handle to the running resolver. Cheap to clone.
 #[derive(Clone)]
@@ -73,7 +58,7 @@ impl Dns {
     ) -> Self {
         let concurrency = config.concurrency;
         let dns = Self(Arc::new(Inner {
-            core: Arc::new(Core::new(Upstream::new(config), concurrency)),
+            core: Arc::new(Core::new(Upstream::new(config), Arc::clone(&sockets), concurrency)),
             sockets,
             networks: Table::new(Arc::clone(kv)),
             ports: Table::new(Arc::clone(kv)),
@@ -112,13 +97,15 @@ impl Dns {
 
     /// What happened since the start.
     pub async fn stats(&self) -> DnsStats {
-        let counters = &self.0.core.counters;
+        let core = &self.0.core;
+        let figures = &core.upstream.figures;
         DnsStats {
-            answered: counters.answered.load(Relaxed),
-            forwarded: counters.forwarded.load(Relaxed),
-            failed: counters.failed.load(Relaxed),
-            dropped: counters.dropped.load(Relaxed),
-            containers: u64::try_from(self.0.open.lock().await.len()).unwrap_or(u64::MAX),
+            containers: count(self.0.open.lock().await.len()),
+            cached: figures.cached.load(Relaxed),
+            silent: figures.silent.load(Relaxed),
+            upstream: figures.latency.read(),
+            kept: count(core.upstream.cache.len()),
+            ..core.counters.read()
         }
     }
 
@@ -201,6 +188,10 @@ impl Dns {
         }
         Ok(serving)
     }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 async fn logged(container: ContainerId, serving: impl Future<Output = io::Result<()>>) {

@@ -36,6 +36,10 @@ impl SandboxSockets for FakeSockets {
         self.opened.lock().insert(container, (udp.local_addr()?, tcp_at));
         Ok(Sockets { udp, tcp })
     }
+
+    fn outward(&self, _: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
+        crate::outward_here(v6, tcp)
+    }
 }
 
 struct Stage {
@@ -133,7 +137,10 @@ async fn containers_are_answered_over_both_transports_and_follow_the_store() {
     Txn::new(&s.kv).delete::<Port>(&new.spec.id).commit().await.unwrap();
     s.serves(3).await;
     let stats = s.dns.stats().await;
-    assert!(stats.forwarded >= 1 && stats.failed >= 1);
+    assert!(stats.forwarded >= 1 && stats.failed >= 1 && stats.silent >= 1);
+    let asked: u64 = stats.kinds.iter().sum();
+    assert_eq!(asked, stats.answered + stats.forwarded, "each question is counted once: {stats:?}");
+    assert_eq!(stats.codes.iter().sum::<u64>(), asked, "and each answer: {stats:?}");
     s.tasks.stop().await;
 }
 
@@ -174,6 +181,9 @@ async fn a_real_namespace_is_served_from_outside() {
         fn open(&self, container: ContainerId, _: SocketAddr, _: bool) -> io::Result<Sockets> {
             let mine = if container == web() { self.0.lock().take() } else { None };
             mine.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+        fn outward(&self, _: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
+            crate::outward_here(v6, tcp)
         }
     }
     let (ask, asked) = std::sync::mpsc::channel::<Vec<u8>>();

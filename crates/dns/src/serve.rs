@@ -1,14 +1,14 @@
 //! The thin loop around [`decide`]: packets in, packets out, for the sockets of one container.
 //!
-//! Nothing is kept for a container but its two sockets and their tasks: buffers live only while a packet is
-//! looked at. A query that must be forwarded goes on in a task of its own, of which there are only so many.
+//! Nothing is kept for a container but its two sockets and their tasks: buffers are the threads'. A query that must be forwarded goes on in a task of its own, of which there are only so many.
 
 use std::{
+    cell::RefCell,
     io,
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -23,10 +23,15 @@ use tokio::{
 };
 use weft_model::ContainerId;
 
-use crate::{Decision, Names, Transport, decide, failure, upstream::Upstream};
+use crate::{
+    Asker, Decision, Names, SandboxSockets, Transport,
+    answer::failure,
+    batch::Batch,
+    counters::Counters,
+    decide, quick,
+    upstream::{From, Upstream},
+};
 
-/// Largest query taken over UDP.
-const MAX_QUERY: usize = 4096;
 /// A TCP connection that asks nothing for this long is closed.
 const IDLE: Duration = Duration::from_secs(10);
 /// TCP connections of one container at a time.
@@ -35,41 +40,53 @@ const CONNECTIONS: usize = 64;
 /// What all sockets share.
 pub(crate) struct Core {
     pub(crate) names: RwLock<Arc<Names>>,
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
+    sockets: Arc<dyn SandboxSockets>,
     pub(crate) forwards: Arc<Semaphore>,
     turn: AtomicU32,
     pub(crate) counters: Counters,
 }
 
-/// What happened since the start.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) answered: AtomicU64,
-    pub(crate) forwarded: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-}
-
 impl Core {
-    pub(crate) fn new(upstream: Upstream, concurrency: usize) -> Self {
+    pub(crate) fn new(upstream: Upstream, sockets: Arc<dyn SandboxSockets>, concurrency: usize) -> Self {
         Self {
             names: RwLock::default(),
-            upstream,
+            upstream: Arc::new(upstream),
+            sockets,
             forwards: Arc::new(Semaphore::new(concurrency)),
             turn: AtomicU32::new(0),
             counters: Counters::default(),
         }
     }
 
-    fn decide(&self, packet: &[u8], transport: Transport, container: ContainerId) -> Decision {
-        let names = Arc::clone(&self.names.read());
-        let decision = decide(packet, transport, &names, container, self.turn.fetch_add(1, Relaxed));
+    /// The plain queries, which nearly all are; `false` for the others.
+    fn quick(&self, packet: &[u8], names: &Names, container: ContainerId, out: &mut Vec<u8>) -> bool {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let said = quick::answer(packet, &Asker { names, container, dots: false, turn }, out);
+        if said {
+            self.counters.answered.fetch_add(1, Relaxed);
+            self.counters.question(packet);
+            self.counters.success();
+        }
+        said
+    }
+
+    fn decide(&self, packet: &[u8], transport: Transport, names: &Names, container: ContainerId) -> Decision {
+        let turn = self.turn.fetch_add(1, Relaxed);
+        let asker = Asker { names, container, dots: self.upstream.host().dots, turn };
+        let decision = decide(packet, transport, &asker);
         let counter = match &decision {
             Decision::Drop => &self.counters.dropped,
             Decision::Reply(_) => &self.counters.answered,
             Decision::Forward { .. } => &self.counters.forwarded,
         };
         counter.fetch_add(1, Relaxed);
+        match &decision {
+            Decision::Drop => return decision,
+            Decision::Reply(answer) => self.counters.answer(answer),
+            Decision::Forward { .. } => {}
+        }
+        self.counters.question(packet);
         decision
     }
 
@@ -81,19 +98,31 @@ impl Core {
         container: ContainerId,
         limit: u16,
     ) -> Option<Vec<u8>> {
-        let servers = match Arc::clone(&self.names.read()).upstream(container) {
-            Some(Some(own)) => own.to_vec(),
-            Some(None) => self.upstream.host_servers(),
-            None => Vec::new(),
+        let (servers, from) = match Arc::clone(&self.names.read()).upstream(container) {
+            Some(Some(own)) => (own.to_vec(), From::Container(Arc::clone(&self.sockets), container)),
+            Some(None) => (self.upstream.host().servers, From::Host),
+            None => (Vec::new(), From::Host),
         };
-        match self.upstream.ask(packet, transport, &servers, limit).await {
-            Some(answer) => Some(answer),
-            None => {
-                self.counters.failed.fetch_add(1, Relaxed);
-                failure(packet, ResponseCode::ServFail)
+        match self.upstream.ask(packet, transport, &servers, &from, limit).await {
+            Some(answer) => {
+                self.counters.answer(&answer);
+                Some(answer)
             }
+            None => self.fail(packet),
         }
     }
+
+    /// SERVFAIL to a query that nobody answers, or that there is no room for.
+    fn fail(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        self.counters.failed.fetch_add(1, Relaxed);
+        let answer = failure(packet, ResponseCode::ServFail)?;
+        self.counters.answer(&answer);
+        Some(answer)
+    }
+}
+
+thread_local! {
+    static BATCH: RefCell<Batch> = RefCell::new(Batch::new());
 }
 
 /// Serves datagrams until the socket fails.
@@ -101,9 +130,7 @@ pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: Con
     let socket = Arc::new(socket);
     loop {
         socket.readable().await?;
-        // The buffer is on the stack only within this call: a waiting container holds none.
-        match take_udp(&core, &socket, container) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        match BATCH.with_borrow_mut(|batch| take_udp(&core, &socket, container, batch)) {
             // A client that is gone already (its port's ICMP error) is no failure of the socket.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             other => other?,
@@ -111,35 +138,60 @@ pub(crate) async fn serve_udp(core: Arc<Core>, socket: UdpSocket, container: Con
     }
 }
 
-fn take_udp(core: &Arc<Core>, socket: &Arc<UdpSocket>, container: ContainerId) -> io::Result<()> {
-    let mut buffer = [0u8; MAX_QUERY];
-    // Some packets at a time, then the others' turn.
-    for _ in 0..32 {
-        let (size, from) = socket.try_recv_from(&mut buffer)?;
-        let packet = &buffer[..size];
-        match core.decide(packet, Transport::Udp, container) {
-            Decision::Drop => {}
-            Decision::Reply(answer) => send(socket, &answer, from),
-            Decision::Forward { limit } => match Arc::clone(&core.forwards).try_acquire_owned() {
-                Ok(permit) => {
-                    let (core, socket, packet) = (Arc::clone(core), Arc::clone(socket), packet.to_vec());
-                    tokio::spawn(async move {
-                        if let Some(answer) = core.forward(&packet, Transport::Udp, container, limit).await {
-                            send(&socket, &answer, from);
-                        }
-                        drop(permit);
-                    });
+fn take_udp(
+    core: &Arc<Core>,
+    socket: &Arc<UdpSocket>,
+    container: ContainerId,
+    batch: &mut Batch,
+) -> io::Result<()> {
+    let names = Arc::clone(&core.names.read());
+    // Some batches, then the others' turn.
+    for _ in 0..4 {
+        let more = batch.take(socket)?;
+        batch.each(|packet, from, answers| {
+            if answers.write(|out| core.quick(packet, &names, container, out)) {
+                return;
+            }
+            let answer = match core.decide(packet, Transport::Udp, &names, container) {
+                Decision::Drop => None,
+                Decision::Reply(answer) => Some(answer),
+                Decision::Forward { limit } => {
+                    forward_udp(core, socket, container, packet, SocketAddr::V4(from.into()), limit)
                 }
-                Err(_) => {
-                    core.counters.failed.fetch_add(1, Relaxed);
-                    if let Some(answer) = failure(packet, ResponseCode::ServFail) {
-                        send(socket, &answer, from);
-                    }
-                }
-            },
+            };
+            if let Some(answer) = answer {
+                answers.write(|out| {
+                    out.extend_from_slice(&answer);
+                    true
+                });
+            }
+        });
+        batch.give(socket);
+        if !more {
+            break;
         }
     }
     Ok(())
+}
+
+/// Lets a task of its own ask the servers; an answer at once where there is no room for one.
+fn forward_udp(
+    core: &Arc<Core>,
+    socket: &Arc<UdpSocket>,
+    container: ContainerId,
+    packet: &[u8],
+    from: SocketAddr,
+    limit: u16,
+) -> Option<Vec<u8>> {
+    let Ok(permit) = Arc::clone(&core.forwards).try_acquire_owned() else { return core.fail(packet) };
+    let (core, socket, packet) = (Arc::clone(core), Arc::clone(socket), packet.to_vec());
+    tokio::spawn(async move {
+        if let Some(answer) = core.forward(&packet, Transport::Udp, container, limit).await {
+            send(&socket, &answer, from);
+        }
+        drop(permit);
+    });
+    None
 }
 
 /// A full send buffer or a client that is gone loses an answer, as networks do; the client asks again.
@@ -189,12 +241,13 @@ async fn converse(core: &Arc<Core>, mut stream: TcpStream, container: ContainerI
         };
         let mut packet = vec![0u8; usize::from(size)];
         timeout(IDLE, stream.read_exact(&mut packet)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let answer = match core.decide(&packet, Transport::Tcp, container) {
+        let names = Arc::clone(&core.names.read());
+        let answer = match core.decide(&packet, Transport::Tcp, &names, container) {
             Decision::Drop => return Ok(()),
             Decision::Reply(answer) => Some(answer),
             Decision::Forward { limit } => match core.forwards.try_acquire() {
                 Ok(_permit) => core.forward(&packet, Transport::Tcp, container, limit).await,
-                Err(_) => failure(&packet, ResponseCode::ServFail),
+                Err(_) => core.fail(&packet),
             },
         };
         let Some(answer) = answer else { return Ok(()) };

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -30,6 +31,24 @@ pub trait SandboxSockets: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` while there is no namespace yet; the kernel's refusal to bind.
     fn open(&self, container: ContainerId, at: SocketAddr, tcp: bool) -> io::Result<Sockets>;
+
+    /// Makes a socket, not yet bound, for a query that leaves from the namespace of `container`: what
+    /// [`outward_here`] makes there. Blocks likewise.
+    ///
+    /// # Errors
+    /// `NotFound` while there is no namespace; the kernel's refusal.
+    fn outward(&self, container: ContainerId, v6: bool, tcp: bool) -> io::Result<OwnedFd>;
+}
+
+/// A socket of the calling thread's namespace for one query to a server.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn outward_here(v6: bool, tcp: bool) -> io::Result<OwnedFd> {
+    let family = if v6 { AddressFamily::INET6 } else { AddressFamily::INET };
+    let kind = if tcp { SocketType::STREAM } else { SocketType::DGRAM };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }
 
 /// Opens the sockets in the namespace of the calling thread.
@@ -50,7 +69,7 @@ pub fn open_here(at: SocketAddr, tcp: bool) -> io::Result<Sockets> {
     Ok(Sockets { udp, tcp: Some(listener.into()) })
 }
 
-fn bound(at: SocketAddr, kind: SocketType) -> io::Result<std::os::fd::OwnedFd> {
+fn bound(at: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, kind, flags, None)?;

@@ -1,7 +1,5 @@
 //! Forwarding against servers on loopback that misbehave in one way each.
 
-use std::sync::Arc;
-
 use super::*;
 
 fn config(timeout: u64) -> UpstreamConfig {
@@ -34,7 +32,7 @@ fn answer(query: &[u8], code: u8) -> Vec<u8> {
 }
 
 async fn ask(servers: &[SocketAddr], timeout: u64) -> Option<Vec<u8>> {
-    Upstream::new(config(timeout)).ask(&QUERY, Transport::Udp, servers, 512).await
+    Arc::new(Upstream::new(config(timeout))).ask(&QUERY, Transport::Udp, servers, &From::Host, 512).await
 }
 
 #[tokio::test]
@@ -72,18 +70,93 @@ async fn silent_refusing_and_failing_servers_are_followed_by_the_next() {
     let failing = udp_server(|q| vec![answer(q, 2)]).await;
     let good = udp_server(|q| vec![answer(q, 0)]).await;
     let closed = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let upstream = Upstream::new(config(200));
-    let go = async |servers: &[SocketAddr]| upstream.ask(&QUERY, Transport::Udp, servers, 512).await;
+    let upstream = Arc::new(Upstream::new(config(200)));
+    let go =
+        async |servers: &[SocketAddr]| upstream.ask(&QUERY, Transport::Udp, servers, &From::Host, 512).await;
     assert_eq!(go(&[silent, failing, good]).await.unwrap()[3], 0);
-    assert_eq!(upstream.order(&[silent, good]), [good, silent], "a server that failed is asked last");
+    assert_eq!(upstream.order(None, &[silent, good]), (vec![good, silent], None), "asked last from now on");
+    let elsewhere = Some(ContainerId::from_bytes([7; 32]));
+    assert_eq!(upstream.order(elsewhere, &[silent, good]).0, [silent, good], "another way to it");
     assert_eq!(go(&[closed, good]).await.unwrap()[3], 0);
     assert_eq!(go(&[silent, failing]).await.unwrap()[3], 2, "its own failure is better than none");
     assert_eq!(go(&[silent]).await, None);
     assert_eq!(go(&[]).await, None);
+    assert!(upstream.figures.silent.load(Relaxed) >= 2 && upstream.figures.latency.read().sum > 0.0);
 }
 
 #[tokio::test]
-async fn tcp_goes_over_tcp() {
+async fn a_dead_first_server_costs_one_wait_and_comes_back_unasked() {
+    let alive = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let switch = Arc::clone(&alive);
+    let first = udp_server(move |q| if switch.load(Relaxed) { vec![answer(q, 0)] } else { Vec::new() }).await;
+    let second = udp_server(|q| vec![answer(q, 0)]).await;
+    let upstream = Arc::new(Upstream::new(config(300)));
+    let go = async || {
+        let begun = Instant::now();
+        upstream.ask(&QUERY, Transport::Udp, &[first, second], &From::Host, 512).await.unwrap();
+        begun.elapsed()
+    };
+    assert!(go().await >= Duration::from_millis(300));
+    let later: Duration = futures_util::future::join_all((0..20).map(|_| go())).await.iter().sum();
+    assert!(later < Duration::from_millis(300), "{later:?} for twenty queries after the first");
+    // Its time to be tried comes; the query beside which that happens does not wait for it.
+    alive.store(true, Relaxed);
+    upstream.silent.lock()[0].tried = Instant::now().checked_sub(PROBE).unwrap();
+    assert!(go().await < Duration::from_millis(300));
+    while upstream.order(None, &[first, second]).0 != [first, second] {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_are_asked_for_once_while_they_hold() {
+    let count = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&count);
+    let at = udp_server(move |q| {
+        seen.fetch_add(1, Relaxed);
+        let mut answer = answer(q, 0);
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        vec![answer]
+    })
+    .await;
+    let upstream = Arc::new(Upstream::new(config(2000)));
+    for n in 0..5 {
+        let query = [&[n, n], &QUERY[2..]].concat();
+        let got = upstream.ask(&query, Transport::Udp, &[at], &From::Host, 512).await.unwrap();
+        assert_eq!((&got[..2], &got[got.len() - 4..]), (&[n, n][..], &[192, 0, 2, 1][..]));
+    }
+    assert_eq!((count.load(Relaxed), upstream.figures.cached.load(Relaxed)), (1, 4));
+}
+
+/// A socket of "the container" comes from wherever the trait says.
+#[tokio::test]
+async fn a_containers_own_servers_are_asked_from_its_namespace() {
+    struct Counting(AtomicU64);
+    impl SandboxSockets for Counting {
+        fn open(&self, _: ContainerId, _: SocketAddr, _: bool) -> io::Result<crate::Sockets> {
+            Err(io::ErrorKind::NotFound.into())
+        }
+        fn outward(&self, container: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
+            assert_eq!(container, ContainerId::from_bytes([7; 32]));
+            self.0.fetch_add(1, Relaxed);
+            crate::outward_here(v6, tcp)
+        }
+    }
+    let sockets = Arc::new(Counting(AtomicU64::new(0)));
+    let from = From::Container(sockets.clone(), ContainerId::from_bytes([7; 32]));
+    let at = udp_server(|q| vec![answer(q, 0)]).await;
+    let upstream = Arc::new(Upstream::new(config(2000)));
+    let got = upstream.ask(&QUERY, Transport::Udp, &[at], &from, 512).await.unwrap();
+    assert_eq!(got, answer(&QUERY, 0));
+    assert_eq!(sockets.0.load(Relaxed), 1);
+    let tcp = tcp_server().await;
+    let got = upstream.ask(&QUERY, Transport::Tcp, &[tcp], &from, 512).await.unwrap();
+    assert_eq!((got.len(), sockets.0.load(Relaxed)), (5000, 2));
+}
+
+/// Answers with 5000 bytes.
+async fn tcp_server() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -96,32 +169,13 @@ async fn tcp_goes_over_tcp() {
             stream.write_all(&long).await.unwrap();
         }
     });
-    let got = Upstream::new(config(2000)).ask(&QUERY, Transport::Tcp, &[at], 512).await.unwrap();
+    at
+}
+
+#[tokio::test]
+async fn tcp_goes_over_tcp() {
+    let at = tcp_server().await;
+    let upstream = Arc::new(Upstream::new(config(2000)));
+    let got = upstream.ask(&QUERY, Transport::Tcp, &[at], &From::Host, 512).await.unwrap();
     assert_eq!((got.len(), &got[..2]), (5000, &QUERY[..2]));
-}
-
-#[test]
-fn the_hosts_file_is_read_again_when_it_changes() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("resolv.conf");
-    let text = "# made by hand\nsearch a b\nnameserver 10.0.0.1 \n nameserver\tfe80::1%eth0\noptions ndots:2\n\
-                nameserver 300.1.1.1\nnameserver 10.0.0.3\nnameserver 10.0.0.4";
-    std::fs::write(&path, text).unwrap();
-    let upstream = Upstream::new(UpstreamConfig { resolv_conf: path.clone(), ..UpstreamConfig::default() });
-    let show = |u: &Upstream| u.host_servers().iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(show(&upstream), ["10.0.0.1:53", "[fe80::1]:53", "10.0.0.3:53"]);
-    std::fs::remove_file(&path).unwrap();
-    upstream.host.lock().looked = None;
-    assert!(show(&upstream).is_empty());
-}
-
-#[test]
-fn questions_end_where_they_end() {
-    assert_eq!(question_end(&QUERY), Some(19));
-    for cut in 0..QUERY.len() {
-        assert_eq!(question_end(&QUERY[..cut]), None);
-    }
-    let mut pointer = QUERY;
-    pointer[12] = 0xc0;
-    assert_eq!(question_end(&pointer), None);
 }

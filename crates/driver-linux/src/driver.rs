@@ -17,8 +17,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, forget, host, limits, links, mark, observe, policy, publish, reaper::Reaper, rules,
-    sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, branch, forget, host, limits, links, mark, observe, policy, publish, reaper::Reaper,
+    rules, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.

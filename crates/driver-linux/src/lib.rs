@@ -16,8 +16,8 @@
 //! Two daemons in one network namespace would fight over the table; the daemon's lock on its run directory is what
 //! prevents it, this crate does not.
 
-mod direct;
 mod branch;
+mod direct;
 mod driver;
 mod error;
 mod explain;

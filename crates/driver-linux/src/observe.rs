@@ -12,7 +12,9 @@ use weft_sys::{
     nft::{self, Batch},
 };
 
-use crate::{LinuxError, TABLE, branch, driver::LinuxDriver, host, limits, mark, policy, publish, rules, uplink};
+use crate::{
+    LinuxError, TABLE, branch, driver::LinuxDriver, host, limits, mark, policy, publish, rules, uplink,
+};
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();

@@ -67,6 +67,8 @@ fn parameters(port: &Port) -> Result<(), LinuxError> {
     sysctl::write(&format!("net.ipv4.conf.{ifname}.arp_notify"), "1")?;
     if port.addresses.iter().any(|a| a.addr().is_ipv6()) {
         sysctl::write(&format!("net.ipv6.conf.{ifname}.disable_ipv6"), "0")?;
+        // The way to one's own addresses leads over loopback, which a namespace without IPv6 began without.
+        sysctl::write("net.ipv6.conf.lo.disable_ipv6", "0")?;
         sysctl::write(&format!("net.ipv6.conf.{ifname}.ndisc_notify"), "1")?;
     }
     for (name, value) in &port.sysctls {

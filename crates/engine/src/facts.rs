@@ -27,8 +27,8 @@ struct Attached {
     ports: Vec<Arc<Port>>,
     /// One of its networks has names.
     named: bool,
-    /// The gateway of the default bridge.
-    host_gateway: Option<IpAddr>,
+    /// The gateways of the default bridge.
+    host_gateway: Vec<IpAddr>,
 }
 
 impl Inner {
@@ -95,6 +95,16 @@ impl Inner {
 
     /// Writes the name files and says where they are.
     pub(crate) async fn name_files(&self, container: &Arc<Container>, facts: &mut BundleFacts) -> Result<()> {
+        self.write_names(container, facts, false).await
+    }
+
+    /// Writes them; of a container that `runs`, what its own processes changed in them stays.
+    async fn write_names(
+        &self,
+        container: &Arc<Container>,
+        facts: &mut BundleFacts,
+        runs: bool,
+    ) -> Result<()> {
         let spec = &container.spec;
         if let NetworkMode::Container(other) = spec.network {
             let dir = self.durable(other);
@@ -107,13 +117,23 @@ impl Inner {
         let (link_hosts, link_env) = self.links(container).await?;
         facts.link_env = link_env;
         let dir = self.durable(spec.id);
-        let hosts = self.hosts_text(container, &attached, link_hosts);
+        let hosts = self.hosts_text(container, &attached, link_hosts)?;
         let resolv = self.resolv_text(container, &attached);
         let hostname = format!("{}\n", spec.hostname);
         let target = dir.clone();
         blocking(move || {
-            for (name, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv)] {
-                write_through(&target.join(name), &text)?;
+            let made = Made { hosts, resolv };
+            let (mut hosts, mut resolv) = (Some(made.hosts.clone()), Some(made.resolv.clone()));
+            if runs && let Some(before) = Made::read(&target) {
+                let current = |name: &str| std::fs::read_to_string(target.join(name)).unwrap_or_default();
+                hosts = Some(netfiles::merge_hosts(&current("hosts"), &before.hosts, &made.hosts));
+                resolv = resolv.filter(|_| current("resolv.conf") == before.resolv);
+            }
+            made.write(&target)?;
+            for (name, text) in [("hosts", hosts), ("hostname", Some(hostname)), ("resolv.conf", resolv)] {
+                if let Some(text) = text {
+                    write_through(&target.join(name), &text)?;
+                }
             }
             Ok(())
         })
@@ -137,21 +157,24 @@ impl Inner {
     pub(crate) async fn refresh_names(&self, container: &Arc<Container>) -> Result<()> {
         let facts = crate::oci::ResolvedUser::default();
         let mut facts = BundleFacts::new(PathBuf::new(), facts, self.host.clone(), String::new());
-        self.name_files(container, &mut facts).await
+        self.write_names(container, &mut facts, true).await
     }
 
     async fn attached(&self, container: &Container) -> Result<Attached> {
         let networks: Vec<Arc<Network>> =
             self.networks.list_shared().await?.iter().map(|n| Arc::clone(&n.value)).collect();
         let default = networks.iter().find(|n| n.spec.is_default_bridge());
-        let host_gateway = default.and_then(|n| n.spec.subnets.iter().find_map(|s| s.gateway));
+        let host_gateway =
+            default.map(|n| n.spec.subnets.iter().filter_map(|s| s.gateway).collect()).unwrap_or_default();
         if spec_has_no_ports(container) {
             return Ok(Attached { ports: Vec::new(), named: false, host_gateway });
         }
         let owner = PortOwner::Container(container.spec.id);
         let ports = self.ports.list_shared().await?;
-        let ports: Vec<_> =
+        let mut ports: Vec<_> =
             ports.iter().filter(|p| p.spec.owner == owner).map(|p| Arc::clone(&p.value)).collect();
+        // Interfaces in their order; eth10 after eth9.
+        ports.sort_by_key(|p| (p.spec.ifname.len(), p.spec.ifname.clone()));
         let own = |n: &Network| ports.iter().any(|p| p.spec.network == n.spec.id);
         let named = networks.iter().any(|n| own(n) && !n.spec.is_default_bridge());
         Ok(Attached { ports, named, host_gateway })
@@ -162,29 +185,35 @@ impl Inner {
         container: &Container,
         attached: &Attached,
         link_hosts: Vec<(String, String)>,
-    ) -> String {
+    ) -> Result<String> {
         let spec = &container.spec;
-        let gateway = self.config.host_gateway.or(attached.host_gateway);
+        let given = &self.config.host_gateway;
+        let gateways = if given.is_empty() { &attached.host_gateway } else { given };
         let mut extra = Vec::new();
         for written in &spec.extra_hosts {
             let Some((name, address)) = netfiles::split_extra(written) else { continue };
-            let address = match (address, gateway) {
-                ("host-gateway", Some(gateway)) => gateway.to_string(),
-                ("host-gateway", None) => continue,
-                (address, _) => address.to_owned(),
-            };
-            extra.push((address, name.to_owned()));
+            if address != "host-gateway" {
+                extra.push((address.to_owned(), name.to_owned()));
+                continue;
+            }
+            if gateways.is_empty() {
+                let text = "unable to derive the IP value for host-gateway";
+                return Err(EngineError::Internal(text.into()));
+            }
+            extra.extend(gateways.iter().map(|gateway| (gateway.to_string(), name.to_owned())));
         }
         extra.extend(link_hosts);
         if spec.network == NetworkMode::Host && extra.is_empty() {
-            return std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+            return Ok(std::fs::read_to_string("/etc/hosts").unwrap_or_default());
         }
         let own: Vec<IpAddr> =
             attached.ports.iter().flat_map(|p| p.addresses().into_iter().map(|a| a.ip)).collect();
-        netfiles::hosts(&extra, &own, &spec.hostname, &spec.domainname)
+        Ok(netfiles::hosts(&extra, &own, &spec.hostname, &spec.domainname))
     }
 
     fn resolv_text(&self, container: &Container, attached: &Attached) -> String {
+        let embedded = attached.named && self.gate.names();
+        let host_network = container.spec.network == NetworkMode::Host;
         let (own, common) = (&container.spec.dns, &self.config.dns);
         let pick = |own: &'_ [String], common: &'_ [String]| {
             if own.is_empty() { common.to_vec() } else { own.to_vec() }
@@ -192,12 +221,13 @@ impl Inner {
         let (servers, search) = (pick(&own.servers, &common.servers), pick(&own.search, &common.search));
         let options = pick(&own.options, &common.options);
         netfiles::resolv_conf(&Resolver {
-            host: &netfiles::host_file(),
+            host: netfiles::host_file(embedded || host_network),
             servers: &servers,
             search: &search,
             options: &options,
-            embedded: attached.named && self.gate.names(),
-            host_network: container.spec.network == NetworkMode::Host,
+            embedded,
+            host_network,
+            ipv6: attached.ports.iter().any(|p| p.spec.addresses.iter().any(|a| a.ip.is_ipv6())),
         })
     }
 
@@ -292,6 +322,28 @@ fn pin(live: &Path, n: usize, root: &Path, inside: &str) -> Result<PathBuf> {
     }
     weft_sys::mount::bind(&real, &at, true).map_err(|e| EngineError::Internal(weft_base::chain(&e)))?;
     Ok(at)
+}
+
+/// What was last written of the name files, to tell what the container's own processes changed since.
+struct Made {
+    hosts: String,
+    resolv: String,
+}
+
+impl Made {
+    const FILE: &'static str = "names.made";
+
+    fn read(dir: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(dir.join(Self::FILE)).ok()?;
+        let (hosts, resolv) = text.split_once('\0')?;
+        Some(Self { hosts: hosts.to_owned(), resolv: resolv.to_owned() })
+    }
+
+    fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(Self::FILE);
+        std::fs::write(&path, format!("{}\0{}", self.hosts, self.resolv))
+            .map_err(EngineError::io(format!("writing {}", path.display())))
+    }
 }
 
 /// Writes into the file that is there, because a container may have it mounted.

@@ -52,8 +52,8 @@ pub struct EngineConfig {
     pub no_new_privileges: bool,
     /// Bytes of `/dev/shm` where a container says nothing.
     pub shm_size: i64,
-    /// What `host-gateway` in an extra host means; the default bridge's gateway when absent.
-    pub host_gateway: Option<IpAddr>,
+    /// What `host-gateway` in an extra host means; the default bridge's gateways when empty.
+    pub host_gateway: Vec<IpAddr>,
     /// Name servers, search domains and options for containers that have none of their own.
     pub dns: weft_model::DnsConfig,
     /// How shims are started.

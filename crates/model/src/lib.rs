@@ -15,8 +15,8 @@ mod image;
 mod limit;
 mod meta;
 mod network;
-mod policy;
 mod parent;
+mod policy;
 mod port;
 mod project;
 mod volume;
@@ -33,8 +33,8 @@ pub use meta::{Labels, Meta, Object, Resource, Scope};
 pub use network::{
     DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,
 };
-pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selector, SelectorError};
 pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
+pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selector, SelectorError};
 pub use port::{
     DhcpWish, Lease, MacAddr, MacError, PortAddress, PortOwner, PortRange, PortSpec, PortStatus, Protocol,
     PublishBinding, PublishPolicy,

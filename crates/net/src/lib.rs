@@ -16,9 +16,9 @@
 mod dhcp;
 mod driver;
 mod error;
-mod insight;
 mod grow;
 mod holder;
+mod insight;
 mod ipam;
 mod limits;
 mod parent;
@@ -41,8 +41,8 @@ mod fixtures;
 
 pub use dhcp::{LeaseSocket, LeaseSockets};
 pub use error::{BindFailure, ErrorClass, NetError, PublishError};
-pub use insight::{Watch, port_link};
 pub use grow::{NetworkChange, grow_network, regrow_ports};
+pub use insight::{Watch, port_link};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
@@ -54,6 +54,6 @@ pub use resolve::resolve_network;
 pub use routes::in_use;
 pub use stats::{Counters, interface_counters, parse_net_dev};
 pub use turn::{Hints, Hold, Turn};
+pub use types::{IpamDraft, NetworkDraft, ParentDraft, PredefinedConfig};
 /// The words in which the data plane is looked into.
 pub use weft_dataplane::insight as seen;
-pub use types::{IpamDraft, NetworkDraft, ParentDraft, PredefinedConfig};

@@ -103,7 +103,6 @@ fn a_bad_record_is_named_and_stops_nothing_else() {
         host_port: 80,
         container_port: 80,
         more: 0,
-        more: 0,
     };
     clash.publish = vec![binding, binding];
     let ports = [good.clone(), twin.clone(), gone.clone(), orphan.clone(), clash.clone()];

@@ -9,8 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use weft_model::{
     Attachment, ContainerId, ContainerSpec, DhcpWish, GatewayMode, MacAddr, NetworkKind, NetworkSpec,
-    PortAddress, PortId,
-    PortOwner, PortSpec, PublishBinding, PublishSpec,
+    PortAddress, PortId, PortOwner, PortSpec, PublishBinding, PublishSpec,
 };
 
 use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
@@ -46,7 +45,7 @@ pub fn build_ports(container: &ContainerSpec, context: &PortContext<'_>) -> Resu
     elect_uplink(container, context.networks, &mut ports);
     publish(container, &mut ports, context)?;
     for port in &ports {
-        port.addresses.iter().for_each(|a| context.hints.shared().addresses.note(port.network, a.ip));
+        note_automatic(port, &container.attachments, context);
     }
     Ok(ports)
 }
@@ -71,9 +70,19 @@ pub fn connect_port(
         publish(container, &mut all, context)?;
     }
     if let Some(port) = all.last() {
-        port.addresses.iter().for_each(|a| context.hints.shared().addresses.note(port.network, a.ip));
+        note_automatic(port, std::slice::from_ref(attachment), context);
     }
     Ok(Some(all))
+}
+
+/// The search for the next free address goes on behind the last that was found so; one that was asked for moves it
+/// nowhere (as Docker's).
+fn note_automatic(port: &PortSpec, wishes: &[Attachment], context: &PortContext<'_>) {
+    let wished =
+        |ip| wishes.iter().any(|w| w.network == port.network && (w.ipv4 == Some(ip) || w.ipv6 == Some(ip)));
+    for ip in port.addresses.iter().map(|a| a.ip).filter(|ip| !wished(*ip)) {
+        context.hints.shared().addresses.note(port.network, ip);
+    }
 }
 
 fn find_network<'a>(

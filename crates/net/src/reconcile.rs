@@ -29,7 +29,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_base::{Backoff, Tasks, chain};
 use weft_dataplane::{Converger, Desired, Driver, DriverError, Flow, Outcome, SandboxId, Step};
-use weft_model::{Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyId, Port, PortId, PortOwner};
+use weft_model::{
+    Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyId, Port, PortId, PortOwner,
+};
 use weft_store::{
     Kv, StoreError, Stored, Table,
     reconcile::{Loop, Wake},

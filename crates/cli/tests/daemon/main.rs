@@ -16,8 +16,8 @@ mod networks;
 mod papers;
 mod policy;
 mod private;
-mod reach;
 mod publishing;
+mod reach;
 mod remains;
 mod remap;
 

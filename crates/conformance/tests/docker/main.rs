@@ -22,6 +22,7 @@ mod isolation;
 mod life;
 mod logs;
 mod macvlan;
+mod names;
 mod network;
 mod network_options;
 mod options;
@@ -56,6 +57,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("life", life::CASES),
         ("logs", logs::CASES),
         ("macvlan", macvlan::CASES),
+        ("names", names::CASES),
         ("network", network::CASES),
         ("network_options", network_options::CASES),
         ("options", options::CASES),

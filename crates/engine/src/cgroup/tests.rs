@@ -216,6 +216,6 @@ fn places_are_found_by_controller() {
         (Some(names("pids")), None),
         (None, Some("/")),
     ] {
-        assert_eq!(super::place_in(text, controllers.as_deref()), expected);
+        assert_eq!(place_in(text, controllers.as_deref()), expected);
     }
 }

@@ -1,0 +1,50 @@
+//! `cargo xtask bench net`: names, connections, published ports and throughput, dockerd's beside Weft's.
+//!
+//! As `bench engine`: interleaved samples, medians, a table. Throughput and round trips are told as a share of what
+//! a veth pair and a bridge made by hand ([`hand`]) give in the same sample. All traffic stays in namespaces.
+
+mod hand;
+mod load;
+mod names;
+mod paths;
+mod publish;
+mod rig;
+
+use anyhow::Result;
+
+use crate::rows::{Row, Target};
+
+fn nothing(_: &mut crate::measure::Bed) -> Result<()> {
+    Ok(())
+}
+
+/// All rows, in the order.
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    Row { name: "bridge-1", what: "container to container, 1 stream, share of hand-made", unit: "", target: Target::AtLeast(0.97), slow: true,
+        before: paths::pair, sample: |bed| paths::bridge(bed, 1) },
+    Row { name: "bridge-4", what: "container to container, 4 streams, share of hand-made", unit: "", target: Target::AtLeast(0.97), slow: true,
+        before: paths::pair, sample: |bed| paths::bridge(bed, 4) },
+    Row { name: "rtt", what: "round trip of 64 B on one core, share of hand-made", unit: "", target: Target::AtMost(1.03), slow: true,
+        before: paths::pair, sample: paths::round_trip },
+    Row { name: "publish", what: "another host to a published port, share of hand-made DNAT", unit: "", target: Target::AtLeast(0.97), slow: true,
+        before: paths::published, sample: paths::inward },
+    Row { name: "masquerade", what: "container to another host, share of hand-made", unit: "", target: Target::AtLeast(0.97), slow: true,
+        before: paths::published, sample: paths::outward },
+    Row { name: "connect", what: "network connect + disconnect, running container", unit: "ms", target: Target::OfDockerd(0.25), slow: false,
+        before: publish::connectable, sample: publish::connect },
+    Row { name: "range-time", what: "start with 1,000 published ports", unit: "ms", target: Target::OfDockerd(0.02), slow: true,
+        before: nothing, sample: publish::range_time },
+    Row { name: "range-memory", what: "memory for 1,000 published ports, PSS", unit: "MB", target: Target::OfDockerd(0.02), slow: true,
+        before: nothing, sample: publish::range_memory },
+    Row { name: "dns", what: "names resolved, daemon on one core, 16 outstanding", unit: "1/s", target: Target::TimesDockerd(5.0), slow: true,
+        before: names::ready, sample: |bed| Ok(names::resolve(bed, 16)?.per_second) },
+    Row { name: "dns-cpu", what: "names resolved in a second of the daemon's CPU time", unit: "1/s", target: Target::TimesDockerd(5.0), slow: true,
+        before: names::ready, sample: |bed| Ok(names::resolve(bed, 16)?.per_cpu_second) },
+    Row { name: "dns-one", what: "names resolved, one after another", unit: "1/s", target: Target::TimesDockerd(1.0), slow: true,
+        before: names::ready, sample: |bed| Ok(names::resolve(bed, 1)?.per_second) },
+    Row { name: "dns-p99", what: "99th percentile of an answer, 16 outstanding", unit: "ms", target: Target::AtMost(1.0), slow: true,
+        before: names::ready, sample: |bed| Ok(names::resolve(bed, 16)?.p99) },
+    Row { name: "dns-one-p99", what: "99th percentile of an answer, one after another", unit: "ms", target: Target::AtMost(1.0), slow: true,
+        before: names::ready, sample: |bed| Ok(names::resolve(bed, 1)?.p99) },
+];
