@@ -25,8 +25,9 @@ part "source" cargo xtask check
 part "crates" "${tests[@]}" --workspace --exclude weft-conformance
 # The real docker client, unmodified, against weft; `cargo xtask conformance --subject dockerd` proves it on the original.
 part "docker client" cargo test --locked -p weft-conformance --test docker
-# The daemon killed at random under load, its answers against Docker's own document, real registries.
-part "wire" "${tests[@]}" -p weft-conformance --test kill --test swagger --test registry
+# The daemon killed at random under load, its answers against Docker's own document, real registries, a LAN with a DHCP server, and
+# what containers see on dockerd and on weft.
+part "wire" "${tests[@]}" -p weft-conformance --test kill --test swagger --test registry --test lan --test differential
 # docker-py's own integration tests.
 part "docker-py" cargo xtask dockerpy --subject weft --jobs 3
 
