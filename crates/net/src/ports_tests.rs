@@ -207,7 +207,7 @@ fn routed_families_are_published_without_a_host_port() {
     c.publish = vec![publish(80, Some(8080))];
     let nets = [&net];
     let ports = build(&c, &nets, &[]).unwrap();
-    assert_eq!(show(&ports, &nets), ["eth0 n 10.1.0.2/16,fd00::2/64 default [::]:0->80 0.0.0.0:8080->80"]);
+    assert_eq!(show(&ports, &nets), ["eth0 n 10.1.0.2/16,fd00::2/64 default 0.0.0.0:8080->80 [::]:0->80"]);
     net.gateways.v4 = GatewayMode::Routed;
     let nets = [&net];
     let again = build(&c, &nets, &ports).unwrap();

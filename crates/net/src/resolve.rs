@@ -144,7 +144,7 @@ fn resolve_subnets(
         }
         DHCP if draft.ipam.is_empty() => return Ok(Vec::new()),
         DHCP => return Err(NetError::Invalid("dhcp ipam driver does not support subnets".into())),
-        other => return Err(NetError::Invalid(format!("failed to find plugin ipam driver: {other}"))),
+        other => return Err(NetError::NoDriver { driver: other.to_owned() }),
     }
     let bridge = draft.bridge.as_deref().unwrap_or_default();
     let mut faults = Vec::new();

@@ -161,6 +161,9 @@ fn detach(config: &Config) -> anyhow::Result<()> {
 
 fn spawn(log: &File, notify: &Path) -> anyhow::Result<Child> {
     let args = std::env::args_os().skip(1).filter(|a| a != "--detach" && a != "-d");
+    // What our caller left open (a lock, a pipe that somebody reads to its end) must not live as long as the daemon. Before
+    // Linux 5.11 it does.
+    let _ = weft_sys::process::cloexec_from(3);
     // `up` is where the flag was: everything else is handed on as it is.
     Command::new("/proc/self/exe")
         .args(args)
