@@ -1,5 +1,7 @@
 //! Joining a hijacked HTTP connection to a process's streams.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{Request, header},
@@ -20,13 +22,26 @@ pub(crate) fn content_type(framed: bool, version: ApiVersion) -> &'static str {
     if framed && version >= ApiVersion::v1(42) { MULTIPLEXED } else { RAW }
 }
 
-/// Answers with an upgrade and joins the streams; without an upgrade request the output alone is streamed.
-pub(crate) fn answer(mut request: Request<Body>, attached: Attachment, version: ApiVersion) -> Response {
+/// How long a client may take to read the head of an answer whose stream is there already. Clients that read the head by a
+/// buffer and the stream behind its back (docker-py) lose what comes together with it.
+const HEAD_FIRST: Duration = Duration::from_millis(10);
+
+/// Answers with an upgrade and joins the streams; without an upgrade request the output alone is streamed. `at_once`: there
+/// is something to read before the process says anything.
+pub(crate) fn answer(
+    mut request: Request<Body>,
+    attached: Attachment,
+    version: ApiVersion,
+    at_once: bool,
+) -> Response {
     let kind = content_type(attached.is_framed(), version);
     if let Some((response, connection)) = weft_api_kit::hijack(&mut request, kind) {
         tokio::spawn(async move {
             match connection.await {
                 Ok(client) => {
+                    if at_once {
+                        tokio::time::sleep(HEAD_FIRST).await;
+                    }
                     let framed = attached.is_framed();
                     let (input, mut output) = tokio::io::split(client);
                     let result = attached.run(input, &mut output).await;

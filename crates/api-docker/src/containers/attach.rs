@@ -30,8 +30,10 @@ pub(super) async fn attach(
     params: Params,
     request: Request<Body>,
 ) -> Result<Response> {
-    let attached = face.cloud.container_attach(&caller, &id, options(&params)).await?;
-    Ok(hijack::answer(request, attached, version))
+    let options = options(&params);
+    let logs = options.logs;
+    let attached = face.cloud.container_attach(&caller, &id, options).await?;
+    Ok(hijack::answer(request, attached, version, logs))
 }
 
 /// WebSockets carry the stream as it is, without Docker's frames; before 1.28 in text messages. Which streams are wanted is

@@ -108,7 +108,7 @@ async fn start(
     let attached = face.cloud.exec_start(&caller, &id, size).await?;
     // Clients read the stream as they asked for it here, whatever the exec was made with (moby `postContainerExecStart`).
     let attached = attached.framed(!body.tty.unwrap_or(false));
-    Ok(hijack::answer(Request::from_parts(parts, Body::empty()), attached, version))
+    Ok(hijack::answer(Request::from_parts(parts, Body::empty()), attached, version, false))
 }
 
 async fn resize(
