@@ -55,8 +55,8 @@ impl Hand {
         let rules = format!(
             "echo 1 > /proc/sys/net/ipv4/ip_forward && nft -f - <<'END'
 table ip hand {{
-  chain in {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PORT} dnat to {RIGHT} }}
-  chain out {{ type nat hook postrouting priority srcnat; oifname eth0 masquerade }}
+  chain in {{ type nat hook prerouting priority dstnat; iifname eth0 tcp dport {PORT} dnat to {RIGHT}; }}
+  chain out {{ type nat hook postrouting priority srcnat; oifname eth0 masquerade; }}
 }}
 END"
         );
