@@ -50,6 +50,35 @@ pub(super) fn unwrap(packet: &[u8]) -> Option<&[u8]> {
     udp.get(UDP..usize::from(word(4)?)).filter(|_| ports)
 }
 
+/// Where options begin: behind the fixed part and the magic cookie (RFC 2131 figure 1).
+const OPTIONS: usize = 240;
+/// The options that are read: subnet mask, routers, name servers, lease time, message type, server, T1 and T2 (RFC 2132).
+const READ: [u8; 8] = [1, 3, 6, 51, 53, 54, 58, 59];
+
+/// The message with no other options than those that are read. The decoder panics on wrong lengths of some that nobody needs.
+pub(super) fn plain(message: &[u8]) -> Option<Vec<u8>> {
+    let (fixed, mut options) = message.split_at_checked(OPTIONS)?;
+    let mut plain = fixed.to_vec();
+    while let Some((code, rest)) = options.split_first() {
+        match code {
+            // Padding.
+            0 => options = rest,
+            255 => break,
+            code => {
+                let (length, rest) = rest.split_first()?;
+                let (data, rest) = rest.split_at_checked(usize::from(*length))?;
+                if READ.contains(code) {
+                    plain.extend([*code, *length]);
+                    plain.extend(data);
+                }
+                options = rest;
+            }
+        }
+    }
+    plain.push(255);
+    Some(plain)
+}
+
 /// RFC 1071.
 fn checksum(bytes: impl Iterator<Item = u8>) -> u16 {
     let mut sum = 0u32;

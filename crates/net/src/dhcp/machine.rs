@@ -134,7 +134,8 @@ impl Machine {
 
     /// A packet that came at `now`, from this Ethernet address.
     pub(super) fn hear(&mut self, packet: &[u8], from: MacAddr, now: Timestamp) -> Heard {
-        let message = datagram::unwrap(packet).and_then(|bytes| Message::from_bytes(bytes).ok());
+        let message = datagram::unwrap(packet).and_then(datagram::plain);
+        let message = message.and_then(|bytes| Message::from_bytes(&bytes).ok());
         let ours = |m: &Message| m.xid() == self.xid && m.chaddr().get(..6) == Some(&self.client.mac.0[..]);
         let Some(message) = message.filter(ours) else { return Heard::Nothing };
         let server = match message.opts().get(OptionCode::ServerIdentifier) {

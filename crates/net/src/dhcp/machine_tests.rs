@@ -134,4 +134,17 @@ proptest! {
         whole.splice(at.., bytes);
         let _ = machine.hear(&whole, SERVER_MAC, now());
     }
+
+    /// Every option there is, with any length: a client FQDN of one byte once was a panic of the decoder.
+    #[test]
+    fn options_of_any_length_are_passed_over(code in any::<u8>(), data in prop::collection::vec(any::<u8>(), 0..20)) {
+        let mut bytes = vec![0; 236];
+        bytes.extend([0x63, 0x82, 0x53, 0x63, code, u8::try_from(data.len()).unwrap()]);
+        bytes.extend(&data);
+        bytes.push(255);
+        // Padding and the end are no options: what follows them is read as it comes.
+        if let Some(plain) = datagram::plain(&bytes) {
+            let _ = Message::from_bytes(&plain);
+        }
+    }
 }
