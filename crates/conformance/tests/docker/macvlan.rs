@@ -106,7 +106,7 @@ cases! {
         says(&["-o", "parent=eth0", "-o", "macvlan_mode=l2"], "requested macvlan mode 'l2' is not valid, 'bridge' mode is the macvlan driver default");
         says(&["-o", "parent=lo"], "loopback interface is not a valid macvlan parent link");
     }
-    fn what_the_kernel_lacks_is_said(t) {
+    fn what_the_kernel_lacks_is_said(t) [newer = "20.10 finds out when a container starts"] {
         let n = t.net("n");
         let has = |module: &str| t.exists(&format!("/sys/module/{module}"));
         let vlan = t.docker(["network", "create", "-d", "macvlan", "-o", "parent=eth0.7", &n]);
