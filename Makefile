@@ -3,10 +3,11 @@
 PACKAGES_RUN  := busybox-static clang mold pkg-config libseccomp-dev
 PACKAGES_TEST := $(PACKAGES_RUN) docker.io docker-registry nftables iproute2 iptables runc skopeo wrk jq procps \
                  python3-venv apache2-utils tini util-linux openssl curl
+PACKAGES_BENCH := $(PACKAGES_TEST) iperf3
 PACKAGES_VM   := $(PACKAGES_RUN) qemu-system-x86 binutils
 CARGO         ?= cargo
 
-.PHONY: run test vm build deps-run deps-test clean
+.PHONY: run test vm build deps-run deps-test deps-bench clean
 
 run: deps-run build
 	@scripts/demo.sh target/release/weft
@@ -27,6 +28,10 @@ deps-run:
 
 deps-test:
 	@scripts/packages.sh $(PACKAGES_TEST)
+
+# What `cargo xtask bench` needs.
+deps-bench:
+	@scripts/packages.sh $(PACKAGES_BENCH)
 
 clean:
 	$(CARGO) clean

@@ -29,6 +29,7 @@ mod ports;
 mod predefined;
 mod publish;
 mod reconcile;
+mod report;
 mod resolve;
 mod routes;
 mod stats;
