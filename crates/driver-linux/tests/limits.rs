@@ -36,6 +36,10 @@ fn sink(path: &Path) {
                 while begin.elapsed() < Duration::from_millis(300) {
                     let _ = stream.read(&mut buffer).unwrap();
                 }
+                // Nor what waited for a busy machine to read it.
+                stream.set_nonblocking(true).unwrap();
+                while stream.read(&mut buffer).is_ok_and(|length| length == buffer.len()) {}
+                stream.set_nonblocking(false).unwrap();
                 let (begin, mut bytes) = (Instant::now(), 0usize);
                 while begin.elapsed() < SPAN {
                     bytes += stream.read(&mut buffer).unwrap();

@@ -29,7 +29,8 @@ impl Census {
         sets.insert("route", lines(sandbox, &["ip", "route"], spaced));
         sets.insert("rule", lines(sandbox, &["nft", "-s", "list", "ruleset"], spaced));
         let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", sandbox.init_pid())).unwrap();
-        sets.insert("mount", mounts.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect());
+        let points = mounts.lines().map(|line| line.split(' ').nth(4).unwrap());
+        sets.insert("mount", points.filter(|point| ours(&home, point)).map(str::to_owned).collect());
         sets.insert("cgroup", cgroups(sandbox.cgroup()));
         let mut files = BTreeSet::new();
         walk(&home, &home, &mut files);
@@ -54,6 +55,12 @@ impl Census {
         }
         out
     }
+}
+
+/// Mounts among the temporary files of others come and go here as they do on the machine.
+fn ours(home: &Path, point: &str) -> bool {
+    let point = Path::new(point);
+    point.starts_with(home) || !point.starts_with(std::env::temp_dir())
 }
 
 /// One line with single spaces, without what says that a bridge has no living port just now.
