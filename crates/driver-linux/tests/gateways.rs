@@ -281,6 +281,20 @@ fn echo_under(path: &std::path::Path, address: &'static str) -> impl FnMut(&str)
 }
 
 #[test]
+fn another_gateway_of_the_same_subnet() {
+    let mut host = Host::new();
+    let red = host.segment(1, &["10.1.0.1/24"]);
+    host.converge();
+    host.assert_settled();
+    // The kernel takes the second address of a subnet away with the first.
+    host.desired.segments.get_mut(&red).unwrap().addresses = ["10.1.0.9/24".parse().unwrap()].into();
+    host.converge();
+    host.assert_settled();
+    let shown = run("ip", &["-o", "-4", "addr", "show", "dev", &weft_dataplane::link_name('b', &red)]);
+    assert!(shown.contains("10.1.0.9/24") && !shown.contains("10.1.0.1/24"), "{shown}");
+}
+
+#[test]
 fn a_subnet_grows_and_connections_stay() {
     let mut host = Host::new();
     let red = host.segment(1, &["10.1.0.1/24", "fd01::1/64"]);

@@ -276,6 +276,7 @@ mod tests {
             (json!({"PidMode": "x"}), "invalid PID mode: x"),
             (json!({"ExtraHosts": ["a"]}), "bad format for add-host"),
             (json!({"PortBindings": {"x/tcp": []}}), "invalid port specification"),
+            (json!({"PortBindings": {"0/tcp": []}}), "invalid container port: 0/tcp"),
             (json!({"StorageOpt": {"size": "1"}}), "--storage-opt is supported only"),
             (json!({"Tmpfs": {"a": ""}}), "mount path must be absolute"),
             (json!({"Binds": ["/a:/x", "/b:/x"]}), "Duplicate mount point: /x"),

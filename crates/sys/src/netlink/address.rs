@@ -49,7 +49,8 @@ pub fn remove(index: u32, address: IpNet) -> Message {
 
 /// From the addresses an interface has to those it is to have. One that only changes its prefix is there all the time where
 /// the kernel can: IPv4 takes the second before the first goes, so that routes and connections stay; of IPv6 an interface has
-/// each address once, so that it is away for as long as one message takes.
+/// each address once, so that it is away for as long as one message takes. The second of one IPv4 subnet goes with the first
+/// (`promote_secondaries`), so those of the subnets that lost one are said again at the end.
 #[must_use]
 pub fn replace(index: u32, have: &BTreeSet<IpNet>, want: &BTreeSet<IpNet>) -> Vec<Message> {
     let mut messages = Vec::new();
@@ -60,6 +61,9 @@ pub fn replace(index: u32, have: &BTreeSet<IpNet>, want: &BTreeSet<IpNet>) -> Ve
     }
     let replaced = |old: &&IpNet| old.addr().is_ipv6() && want.iter().any(|new| new.addr() == old.addr());
     messages.extend(have.difference(want).filter(|old| !replaced(old)).map(|old| remove(index, *old)));
+    let beside =
+        |new: &&IpNet| new.addr().is_ipv4() && have.difference(want).any(|old| old.trunc() == new.trunc());
+    messages.extend(want.iter().filter(beside).map(|new| add(index, *new)));
     messages
 }
 

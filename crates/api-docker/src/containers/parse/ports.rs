@@ -39,6 +39,11 @@ pub(super) fn publish(map: &PortMap) -> Result<Vec<PublishSpec>> {
     let mut all = Vec::new();
     for (key, bindings) in map {
         let (range, protocol) = split_port(key)?;
+        if range.start == 0 {
+            return Err(ApiError::bad_request(format!(
+                "invalid container port: {key}: a port is 1 to 65535"
+            )));
+        }
         for binding in bindings.iter().flatten() {
             if !binding.host_ip.is_empty() && binding.host_ip.parse::<IpAddr>().is_err() {
                 return Err(ApiError::bad_request(format!("invalid IP address: {}", binding.host_ip)));
