@@ -52,7 +52,7 @@ pub enum Invalid {
         publish: Publish,
     },
     /// Families differ, or a range is empty or runs past 65535.
-    #[error("publishing {}/{} on {} to {} port {} is not possible", publish.host_ports, publish.protocol.as_str(), publish.host_ip, publish.target_ip, publish.target_port)]
+    #[error("publishing {}/{} on {} to {} port {} is malformed", publish.host_ports, publish.protocol.as_str(), publish.host_ip, publish.target_ip, publish.target_port)]
     Publish {
         /// The publish.
         publish: Publish,

@@ -33,7 +33,7 @@ use weft_sys::{
 use crate::{LinuxError, mark, publish::number};
 
 /// The table.
-const TABLE: &str = "weft-policy";
+pub(crate) const TABLE: &str = "weft-policy";
 const CHAIN: &str = "forward";
 /// Before the chain `forward` of table `weft`, which accepts.
 const HOOK: Hook = Hook { kind: "filter", point: HookPoint::Forward, priority: -5 };

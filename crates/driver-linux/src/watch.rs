@@ -1,7 +1,7 @@
-//! Hears of what others do to our table and our bridges, so that it is mended in milliseconds and not by the timer; and of
+//! Hears of what others do to our tables and our bridges, so that it is mended in milliseconds and not by the timer; and of
 //! any change of the host's rules, after which what they let in before is asked anew (the policy `host-firewall`).
 //!
-//! Calls are kept apart by a pause, and all news that came meanwhile are one call: a program that fights for the table, or one
+//! Calls are kept apart by a pause, and all news that came meanwhile are one call: a program that fights for a table, or one
 //! that loads ten thousand rules, cannot keep us busy.
 
 use std::{
@@ -18,7 +18,7 @@ use weft_sys::{
     nft::Batch,
 };
 
-use crate::{LinuxError, TABLE, publish};
+use crate::{LinuxError, TABLE, policy, publish};
 
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -65,7 +65,7 @@ impl Watcher {
 /// Bridges come and go rarely; ports do so all the time by our own doing, and are the timer's.
 fn concerns_us(event: &Event) -> bool {
     match event {
-        Event::Table(table) => table == TABLE,
+        Event::Table(table) => table == TABLE || table == policy::TABLE,
         Event::LinkDown(name) => name.starts_with("wfb"),
         Event::Overrun => true,
         Event::Transaction => false,

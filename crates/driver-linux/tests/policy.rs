@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use common::{HOST4, Host, LAN4, ask_udp, connect, ip, serve_tcp, serve_udp};
@@ -163,7 +164,7 @@ fn a_new_deny_ends_connections_and_foreign_packets_pass_nowhere() {
     let (answer, answers) = std::sync::mpsc::channel();
     common::spawn(&a, move || {
         let mut stream = std::net::TcpStream::connect("10.1.0.3:7").unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_millis(700))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
         for () in questions {
             let mut buffer = [0; 1];
             stream.write_all(b"x").unwrap();
@@ -179,6 +180,30 @@ fn a_new_deny_ends_connections_and_foreign_packets_pass_nowhere() {
     w.converge();
     assert!(!ask(), "it was established, and is denied now");
     assert!(reach(&b, "10.1.0.2:80").is_ok(), "begun by the other");
+}
+
+#[test]
+fn damage_to_policy_is_heard_at_once_and_our_own_changes_are_not() {
+    let Some(mut w) = world() else { return };
+    w.verdict(flow(A, B, 6, Some((80, 80))), false);
+    w.converge();
+    let (tell, heard) = std::sync::mpsc::channel();
+    w.host.driver().watch(Box::new(move || tell.send(()).unwrap_or_default())).unwrap();
+    w.verdict(flow(A, B, 6, Some((90, 99))), false);
+    w.converge();
+    assert!(heard.recv_timeout(Duration::from_millis(300)).is_err(), "our own doing");
+    for damage in [
+        "delete table inet weft-policy",
+        "flush chain inet weft-policy forward",
+        "flush map inet weft-policy verdicts",
+        "insert rule inet weft-policy forward accept",
+    ] {
+        nft(damage);
+        assert!(heard.recv_timeout(Duration::from_secs(1)).is_ok(), "{damage}");
+        w.host.converger.forget();
+        w.converge();
+        while heard.recv_timeout(Duration::from_millis(150)).is_ok() {}
+    }
 }
 
 #[test]
