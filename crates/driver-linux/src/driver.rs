@@ -17,8 +17,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, forget, host, limits, links, mark, observe, policy, publish, reaper::Reaper,
-    rules, sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, anchor::Anchor, branch, forget, host, limits, links, mark, observe, policy, publish,
+    reaper::Reaper, rules, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -33,6 +33,7 @@ pub struct LinuxDriver {
     pub(crate) borrowed: Mutex<BTreeMap<String, String>>,
     /// Segments without a bridge, as they were last made.
     pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
+    anchor: Mutex<Option<Anchor>>,
     forward: bool,
     watcher: Mutex<Option<Watcher>>,
 }
@@ -52,6 +53,7 @@ impl LinuxDriver {
             reaper: Reaper::start()?,
             borrowed: Mutex::default(),
             uplinks: Mutex::default(),
+            anchor: Mutex::default(),
             forward,
             watcher: Mutex::default(),
         })
@@ -122,6 +124,7 @@ impl LinuxDriver {
                 let before = observe::publishes(&mut socket)?;
                 let batch = observe::clearing(&mut socket)?;
                 socket.transact(&batch.finish())?;
+                *self.anchor.lock() = None;
                 forget::forget(&mut socket, &before, &PublishMap::new())
             }
             Step::ReplacePolicy { table } => policy::replace(&mut self.netfilter.lock(), table),
@@ -157,6 +160,11 @@ impl LinuxDriver {
                 }
             }
         };
+        let mut anchor = self.anchor.lock();
+        if anchor.is_none() {
+            *anchor = Anchor::cast();
+        }
+        drop(anchor);
         if !before_was {
             // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.
             return forget::sweep(&mut socket, segments, publishes);

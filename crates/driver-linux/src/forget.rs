@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use weft_dataplane::{PublishKey, PublishMap, PublishTarget, Segment};
 use weft_model::{NetworkId, PortRange, Protocol};
 use weft_sys::{
-    conntrack::{self, Entry, Which},
+    conntrack::{self, Entry, Families, Which},
     netlink::{Channel, Message, NetlinkError, Socket},
 };
 
@@ -23,12 +23,17 @@ pub(crate) fn forget(socket: &mut Socket, gone: &PublishMap, new: &PublishMap) -
     let new: PublishMap = udp(new);
     let rows = |map: &PublishMap| map.keys().any(|key| key.host_ports.end > key.host_ports.start);
     if gone.len() + new.len() > FORGET_EACH || rows(gone) || rows(&new) {
-        return each(socket, |entry| ended(entry, gone) || missed(entry, &new));
+        return each(socket, Families::Both, |entry| ended(entry, gone) || missed(entry, &new));
     }
     let mut which: Vec<Which> = Vec::new();
     for (key, target) in gone {
         let protocol = publish::number(key.protocol);
-        which.push(Which::Service { ip: target.ip, protocol, port: target.port });
+        if let IpAddr::V4(ip) = target.ip {
+            which.push(Which::Service { ip, protocol, port: target.port });
+        }
+    }
+    if gone.values().any(|target| target.ip.is_ipv6()) {
+        each(socket, Families::V6, |entry| ended(entry, gone))?;
     }
     for key in new.keys() {
         let protocol = publish::number(key.protocol);
@@ -50,7 +55,7 @@ pub(crate) fn sweep(
 ) -> Result<(), LinuxError> {
     let subnets: Vec<_> = segments.values().flat_map(Segment::subnets).collect();
     let waiting = udp(publishes);
-    each(socket, |entry| {
+    each(socket, Families::Both, |entry| {
         let into = entry.translated && subnets.iter().any(|net| net.contains(&entry.answers.0));
         (into && !publishes.iter().any(|(key, target)| leads(key, target, entry))) || missed(entry, &waiting)
     })
@@ -71,8 +76,8 @@ fn tolerate(result: Result<(), NetlinkError>) -> Result<(), LinuxError> {
     }
 }
 
-fn each(socket: &mut Socket, stale: impl Fn(&Entry) -> bool) -> Result<(), LinuxError> {
-    let all = match conntrack::list(socket) {
+fn each(socket: &mut Socket, families: Families, stale: impl Fn(&Entry) -> bool) -> Result<(), LinuxError> {
+    let all = match conntrack::list(socket, families) {
         Ok(all) => all,
         Err(error) => return tolerate(Err(error)),
     };

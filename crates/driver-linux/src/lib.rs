@@ -9,13 +9,14 @@
 //! ```
 //!
 //! What is ours is known by its mark: links called `wfb`/`wfp` and 12 hex digits, bridges that people named themselves by
-//! their `ifalias`, the tables `inet weft` and `inet weft-policy`, names in our own directory of namespaces. Nothing else is ever changed.
+//! their `ifalias`, the tables `inet weft`, `weft-policy` and `weft-keep`, names in our own directory of namespaces. Nothing else is ever changed.
 //! The `ifalias` also holds the digest of the last complete configuration: one dump of links tells all there is to know, without
 //! a visit to each namespace.
 //!
 //! Two daemons in one network namespace would fight over the table; the daemon's lock on its run directory is what
 //! prevents it, this crate does not.
 
+mod anchor;
 mod branch;
 mod direct;
 mod driver;

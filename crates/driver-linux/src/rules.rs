@@ -197,8 +197,9 @@ pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPo
 
 fn host_rules(set: &mut Ruleset) {
     let wire = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
+    // Every packet passes these two, bridged ones too: one byte is compared first, as nearly none goes on from there.
     for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
-        set.rule("raw", comment, [wire(), loopback(offset), drop_it()]);
+        set.rule("raw", comment, [loopback(offset), wire(), drop_it()]);
     }
     publish_rules(set);
     set.rule("forward", "the user's", [vec![Expr::Verdict(Verdict::Jump("user_forward".into()))]]);
@@ -229,6 +230,7 @@ fn publish_rules(set: &mut Ruleset) {
     let jump = |chain: &str| vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))];
     let by_segment = |yes| vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, yes)];
     set.rule("prerouting", "the user's", [local(), jump("user_publish")]);
+    set.rule("prerouting", "not by link-local", [to_link_local(), accept()]);
     // The comment is what `weft doctor` knows the policy by.
     let policy = format!("published: {}", set.policy.as_str());
     if set.policy == PublishPolicy::Open {
@@ -246,18 +248,23 @@ fn publish_rules(set: &mut Ruleset) {
         set.chains.push("consent".to_owned());
         let wire = vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
         let new = ct(Ct::State, ct_state::NEW);
+        set.rule("input", "not by link-local", [to_link_local(), accept()]);
         set.rule("input", "let in", [new, wire, by_segment(false), local(), jump("consent")]);
         for lookup in publish::lookups() {
             let (key, consented) = publish::client(lookup.v6);
             let remember = vec![Expr::Update(consented, R0)];
             let family = nfproto(if lookup.v6 { V6 } else { V4 });
-            set.rule("consent", lookup.comment, [family, lookup.find, key, remember, drop_it()]);
+            let find = || [family.clone(), lookup.find.clone()].concat();
+            set.rule("consent", lookup.comment, [find(), key, remember, drop_it()]);
+            // Not remembered, and dropped all the same: the client asks again, and there may be room then.
+            set.rule("consent", "no room", [find(), drop_it()]);
         }
     }
     // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
     // that a client who asked for "localhost" goes on to 127.0.0.1.
     let v6_loopback = vec![Expr::Payload(Base::Network, 24, 16, R0), Expr::Cmp(R0, true, loopback6())];
     set.rule("output", "not by ::1", [nfproto(V6), v6_loopback, accept()]);
+    set.rule("output", "not by link-local", [to_link_local(), accept()]);
     set.rule("output", "to this host", [local(), jump("publish")]);
     for lookup in publish::lookups() {
         let family = nfproto(if lookup.v6 { V6 } else { V4 });
@@ -304,6 +311,17 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
     for subnet in segment.subnets() {
         set.rule(&hairpin, "hairpin", [translated(), source(subnet), vec![Expr::Masquerade]]);
     }
+}
+
+/// To a link-local address of the host (fe80::/10): such a packet cannot be forwarded, so it is never translated.
+fn to_link_local() -> Vec<Expr> {
+    let mut exprs = nfproto(V6);
+    exprs.extend([
+        Expr::Payload(Base::Network, 24, 2, R0),
+        Expr::And(R0, vec![0xff, 0xc0]),
+        Expr::Cmp(R0, true, vec![0xfe, 0x80]),
+    ]);
+    exprs
 }
 
 fn loopback6() -> Vec<u8> {

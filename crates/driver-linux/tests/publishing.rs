@@ -6,9 +6,8 @@
 mod common;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,49 +16,15 @@ use std::{
 };
 
 use common::{
-    HOST4, HOST6, Host, LAN4, LAN6, ask_udp, connect, connect_from, ip, serve_tcp, serve_udp, spawn,
+    HOST4, HOST6, Host, LAN4, LAN6, ask_udp, connect, connect_from,
+    host_rules::{feed, furnished, held, listed, nft},
+    ip, serve_tcp, serve_udp, spawn,
 };
 use weft_dataplane::{Driver, Step};
 use weft_model::{
     Protocol::{Tcp, Udp},
     PublishPolicy,
 };
-
-/// Runs a tool with rules on its standard input; what it says.
-fn feed(program: &str, args: &[&str], rules: &str) -> String {
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn nft(rules: &str) -> String {
-    feed("nft", &["-f", "-"], rules)
-}
-
-fn listed(args: &[&str]) -> String {
-    feed("nft", args, "")
-}
-
-/// One segment, one container `10.1.0.2` that serves TCP 80 and UDP 53.
-fn furnished() -> (Host, std::path::PathBuf) {
-    let mut host = Host::new();
-    let red = host.segment(1, &["10.1.0.1/24", "fd01::1/64"]);
-    let a = host.container(1, red, &["10.1.0.2/24", "fd01::2/64"]);
-    host.publish(Tcp, "0.0.0.0", 8080, "10.1.0.2", 80);
-    host.publish(Tcp, "0.0.0.0", 8081, "10.1.0.2", 80);
-    host.publish(Tcp, "::", 8080, "fd01::2", 80);
-    host.publish(Udp, "0.0.0.0", 53, "10.1.0.2", 53);
-    host.converge();
-    host.assert_settled();
-    serve_tcp(&a, "0.0.0.0:80");
-    serve_tcp(&a, "[fd01::2]:80");
-    serve_udp(&a, "0.0.0.0:53");
-    (host, a)
-}
 
 #[test]
 fn a_row_of_ports_is_one_element_and_each_leads_to_its_own() {
@@ -96,7 +61,7 @@ fn a_row_of_ports_is_one_element_and_each_leads_to_its_own() {
     let text = listed(&["list", "map", "inet", "weft", "publish4anyrows"]);
     assert_eq!(text.matches("10.1.0.2").count(), 1, "{text}");
     // Half of the row goes, and with it the connections through it.
-    let (kept, lost) = (held(&a, &lan, 9100), held(&a, &lan, 9600));
+    let (kept, lost) = (held(&a, &lan, HOST4, 9100), held(&a, &lan, HOST4, 9600));
     host.desired.publishes.retain(|p| p.host_ip.is_ipv6());
     host.publish_row(Tcp, "0.0.0.0", 9000, 9400, "10.1.0.2");
     let done = host.converge().done;
@@ -107,42 +72,6 @@ fn a_row_of_ports_is_one_element_and_each_leads_to_its_own() {
     assert_eq!(connect_from(&lan, &format!("{HOST4}:9000")), Ok(ip(LAN4)));
     assert_eq!(connect_from(&lan, &format!("{HOST4}:9500")), refused);
     assert!(ask_udp(&lan, &format!("{HOST4}:9000")).is_err());
-}
-
-/// A connection that its server keeps open; told whether it ended.
-struct Held(std::sync::mpsc::Receiver<bool>);
-
-/// From `lan` to the container by a published port. The client sends every 50 ms, for two seconds at most.
-fn held(container: &Path, lan: &Path, port: u16) -> Held {
-    let (ready, wait) = std::sync::mpsc::channel();
-    let serving = ready.clone();
-    spawn(container, move || {
-        let listener = std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
-        serving.send(()).unwrap();
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(b"x").unwrap();
-        while stream.read(&mut [0; 16]).is_ok_and(|n| n > 0) {}
-    });
-    wait.recv().unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
-    spawn(lan, move || {
-        let mut stream = std::net::TcpStream::connect((HOST4, port)).unwrap();
-        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 1);
-        ready.send(()).unwrap();
-        let ended = (0..40).any(|_| {
-            std::thread::sleep(Duration::from_millis(50));
-            stream.write_all(b"x").is_err()
-        });
-        let _ = tell.send(ended);
-    });
-    wait.recv().unwrap();
-    Held(told)
-}
-
-impl Held {
-    fn ended(self) -> bool {
-        self.0.recv().unwrap()
-    }
 }
 
 #[test]
@@ -288,6 +217,40 @@ fn the_firewall_changes_its_mind_and_is_asked_again() {
     nft("flush chain inet fw input");
     std::thread::sleep(Duration::from_millis(200));
     assert!(patient(&lan, &format!("{HOST4}:8080")).is_err(), "whom it let in before it may not let in now");
+}
+
+#[test]
+fn who_is_let_in_to_one_address_is_not_let_in_to_another() {
+    let (mut host, _a) = furnished();
+    host.desired.publish_policy = PublishPolicy::HostFirewall;
+    host.converge();
+    let lan = host.lan.clone();
+    feed("ip", &["address", "add", "192.0.2.3/24", "dev", "eth0"], "");
+    nft("table inet fw {
+           chain input {
+             type filter hook input priority 0; policy drop
+             ip daddr 192.0.2.1 tcp dport 8080 accept
+           }
+         }");
+    assert!(patient(&lan, &format!("{HOST4}:8080")).is_ok());
+    assert!(patient(&lan, "192.0.2.3:8080").is_err());
+}
+
+/// What is sent to a link-local address cannot be forwarded: refused at once is better than lost.
+#[test]
+fn link_local_addresses_of_the_host_publish_nothing() {
+    let (host, _a) = furnished();
+    let lan = host.lan.clone();
+    assert_eq!(patient(&lan, &format!("[{HOST6}]:8080")), Ok(ip(LAN6)));
+    let text = feed("ip", &["-6", "-o", "address", "show", "dev", "eth0", "scope", "link"], "");
+    let address = text.split_whitespace().find(|word| word.starts_with("fe80:")).unwrap();
+    let address = address.split('/').next().unwrap().parse().unwrap();
+    let refused = host.inside(&lan, move || {
+        let scope = nix::net::if_::if_nametoindex("eth0").unwrap();
+        let to = std::net::SocketAddrV6::new(address, 8080, 0, scope).into();
+        std::net::TcpStream::connect_timeout(&to, common::WAIT).map_err(|e| e.kind()).err()
+    });
+    assert_eq!(refused, Some(ErrorKind::ConnectionRefused));
 }
 
 #[test]
@@ -455,63 +418,6 @@ fn what_others_do_is_heard_at_once_and_what_we_do_is_not() {
     }
     feed("ip", &["link", "set", "wfb010101010101", "down"], "");
     heard.recv_timeout(Duration::from_secs(1)).unwrap();
-}
-
-/// Asks the host's UDP port 53 by one socket, whose packets keep its connection entry alive.
-fn asker(lan: &Path) -> impl Fn() -> bool + use<> {
-    let (question, questions) = std::sync::mpsc::channel::<()>();
-    let (answer, answers) = std::sync::mpsc::channel();
-    spawn(lan, move || {
-        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
-        for () in questions {
-            let _ = socket.send_to(b"?", (HOST4, 53));
-            answer.send(socket.recv_from(&mut [0; 64]).is_ok()).unwrap();
-        }
-    });
-    move || {
-        question.send(()).unwrap();
-        answers.recv().unwrap()
-    }
-}
-
-#[test]
-fn udp_of_a_dead_container_is_forgotten_by_the_next_daemon() {
-    let (mut host, _a) = furnished();
-    let red = *host.desired.segments.keys().next().unwrap();
-    let b = host.container(2, red, &["10.1.0.3/24"]);
-    host.converge();
-    serve_udp(&b, "0.0.0.0:53");
-    let ask = asker(&host.lan);
-    assert!(ask());
-    // The daemon dies; the container goes; another daemon finds that.
-    let driver = weft_driver_linux::LinuxDriver::new(host.dir.path().join("netns"), true).unwrap();
-    host.converger = weft_dataplane::Converger::new(driver);
-    host.desired.publishes.retain(|p| p.protocol == Tcp);
-    host.desired.ports.remove(&weft_model::PortId::from_bytes([1; 32]));
-    host.publish(Udp, "0.0.0.0", 53, "10.1.0.3", 53);
-    host.converge();
-    host.assert_settled();
-    assert!(ask(), "its entry would lead to nobody");
-}
-
-#[test]
-fn udp_that_went_past_a_lost_table_is_found_again() {
-    let (mut host, _a) = furnished();
-    let lan = host.lan.clone();
-    let ask = asker(&lan);
-    nft("flush ruleset");
-    assert!(!ask(), "no table");
-    assert!(!ask(), "no table");
-    host.converger.forget();
-    host.converge();
-    assert!(ask(), "its entry of that time does not stay in the way");
-    // And the other way round: the container goes while the table is away.
-    nft("flush ruleset");
-    host.desired.publishes.retain(|p| p.protocol == Tcp);
-    host.converger.forget();
-    host.converge();
-    assert!(!ask(), "what was translated then is not any more");
 }
 
 #[test]

@@ -14,10 +14,22 @@ const NLM_F_DUMP: u16 = 0x300;
 const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
 
+/// Tables that are ours, by name.
+const OURS: [&str; 3] = ["weft", "weft-policy", "weft-keep"];
+
+const LOSES: &str = "it drops what none of its rules accepts, whatever Weft allows: without rules for links that begin with wf, all \
+                     packets between containers and the world";
+
 const DROPS: Without = Without {
-    finding: Finding::Missing,
-    loses: "packets between containers and the world are dropped by it, whatever Weft allows",
-    remedy: "let it accept links that begin with wf: nft add rule FAMILY TABLE CHAIN iifname \"wf*\" accept (and oifname)",
+    finding: Finding::Note,
+    loses: LOSES,
+    remedy: "if it has none: nft add rule FAMILY TABLE CHAIN iifname \"wf*\" accept (and oifname); docs/firewall.md",
+};
+
+const LEGACY_DROPS: Without = Without {
+    finding: Finding::Note,
+    loses: LOSES,
+    remedy: "if it has none: iptables-legacy -I FORWARD -i wf+ -j ACCEPT (and -o wf+); docs/firewall.md",
 };
 
 pub(super) fn probe() -> Vec<Check> {
@@ -42,7 +54,7 @@ pub(super) fn probe() -> Vec<Check> {
         let policy =
             listed.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_owned());
         if policy.is_ok_and(|p| p == "-P FORWARD DROP") {
-            all.push(Check::lacks(GROUP, "forward policy of iptables-legacy filter", "drop", DROPS));
+            all.push(Check::lacks(GROUP, "forward policy of iptables-legacy filter", "drop", LEGACY_DROPS));
         }
     }
     if all.is_empty() {
@@ -100,7 +112,7 @@ fn decode(body: &[u8]) -> Option<Chain> {
         7 => "bridge",
         _ => return None,
     };
-    (table != "weft").then(|| Chain { name: format!("{family} {table} {chain}"), kind, hook, policy })
+    (!OURS.contains(&table)).then(|| Chain { name: format!("{family} {table} {chain}"), kind, hook, policy })
 }
 
 #[cfg(test)]
@@ -122,7 +134,9 @@ mod tests {
         assert_eq!(dropping(&body("filter", 2, 0)).as_deref(), Some("ip filter FORWARD"));
         assert_eq!(dropping(&body("filter", 2, 1)), None);
         assert_eq!(dropping(&body("filter", 1, 0)), None);
-        assert_eq!(dropping(&body("weft", 2, 0)), None);
+        for ours in OURS {
+            assert_eq!(dropping(&body(ours, 2, 0)), None);
+        }
         assert_eq!(dropping(&[2, 0, 0, 0]), None);
     }
 }

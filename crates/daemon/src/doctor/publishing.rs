@@ -54,7 +54,11 @@ fn effect(policy: Option<&str>, guards: bool) -> Check {
             "other hosts reach a published port where the host's own rules for incoming packets (ufw allow, firewall-cmd \
              --add-port, INPUT) let them in; a client's first connection in a minute takes a second longer",
         ),
-        Some("deny") => ok("deny", "no other host reaches a published port; this host and its containers do"),
+        Some("deny") => ok(
+            "deny",
+            "no other host reaches a published port by this host's addresses; this host and its containers do. Routed networks \
+             and trusted interfaces let in by their own rules",
+        ),
         Some("open") => ok(
             "open",
             "other hosts reach published ports as with Docker: rules for incoming packets (ufw, INPUT) do not apply to \

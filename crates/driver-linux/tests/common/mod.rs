@@ -6,6 +6,8 @@
 //! ```
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod host_rules;
+
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},

@@ -100,6 +100,12 @@ impl Batch {
         self.push(NEWTABLE, NLM_F_CREATE, &Attrs::new().text(1, &self.table), what);
     }
 
+    /// Makes a table that only this socket can change, and that ends with it (`NFT_TABLE_F_OWNER`, Linux 5.12).
+    pub fn add_owned_table(&mut self) {
+        let what = format!("add table {} as its owner", self.table);
+        self.push(NEWTABLE, NLM_F_CREATE, &Attrs::new().text(1, &self.table).be32(2, 2), what);
+    }
+
     /// Removes the table with all in it; it must be there.
     pub fn delete_table(&mut self) {
         let what = format!("delete table {}", self.table);
