@@ -29,11 +29,17 @@ pub fn list(socket: &mut Socket) -> Result<Option<BTreeSet<(u32, IpNet)>>, Netli
     let mut found = BTreeSet::new();
     for v6 in [false, true] {
         let request = RouteNetlinkMessage::GetRoute(message(v6));
-        let Some(answers) = socket.query_filtered(&Message::route(&request, NLM_F_DUMP, "list routes"))?
-        else {
-            return Ok(None);
-        };
-        found.extend(answers.iter().filter_map(|(kind, body)| decode(*kind, body)));
+        match socket.query_filtered(&Message::route(&request, NLM_F_DUMP, "list routes")) {
+            Ok(Some(answers)) => {
+                found.extend(answers.iter().filter_map(|(kind, body)| decode(*kind, body)));
+            }
+            // There is no main table before the first route of a family.
+            Err(error) if error.errno() == Some(libc::ENOENT) => {}
+            // No such family, or no such filter.
+            Err(error) if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => return Ok(None),
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
     Ok(Some(found))
 }
@@ -97,6 +103,8 @@ mod tests {
         std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let mut socket = Socket::open(Family::Route).unwrap();
+            // No link was ever up here, so there is no table either.
+            assert_eq!(list(&mut socket).unwrap(), Some(BTreeSet::new()));
             let up = Change { up: Some(true), ..Change::default() };
             socket.transact(&[link::create_bridge("b0", &up), link::change("b0", &up)]).unwrap();
             let index = link::get(&mut socket, "b0").unwrap().unwrap().index;
