@@ -24,6 +24,7 @@ mod limits;
 mod observed;
 mod plan;
 mod policy;
+mod state;
 mod step;
 mod types;
 
@@ -35,6 +36,7 @@ pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
 pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
+pub use state::{BridgeState, EndState};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Listeners, Open, Origin, Parent, Port, Publish, PublishKey,

@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
+use crate::{BridgeState, EndState, Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenSegment {
     /// [`Segment::tag`] of the last complete configuration.
     pub tag: String,
+    /// How it is, where that is known.
+    pub state: Option<BridgeState>,
 }
 
 /// A marked port in the kernel.
@@ -22,6 +24,8 @@ pub struct SeenPort {
     pub identity: String,
     /// [`Port::tag`] of the last complete configuration.
     pub tag: String,
+    /// How its end on the host is, where that is known.
+    pub state: Option<EndState>,
 }
 
 /// All marked things of a machine.
@@ -101,15 +105,20 @@ impl Observed {
                 self.broken_sandboxes.remove(name);
             }
             Step::PutSegment { segment, .. } => {
-                self.segments.insert(segment.link.clone(), SeenSegment { tag: segment.tag() });
+                self.segments.insert(segment.link.clone(), SeenSegment { tag: segment.tag(), state: None });
             }
             Step::DeleteSegment { link } => {
                 self.guarded.remove(link);
                 self.segments.remove(link);
             }
             Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
-                let seen = SeenPort { identity: port.identity(), tag: port.tag() };
+                let seen = SeenPort { identity: port.identity(), tag: port.tag(), state: None };
                 self.ports.insert(port.link.clone(), seen);
+            }
+            Step::AttachPort { port, .. } => {
+                if let Some(seen) = self.ports.get_mut(&port.link) {
+                    seen.state = None;
+                }
             }
             Step::DeletePort { link } => {
                 self.ports.remove(link);

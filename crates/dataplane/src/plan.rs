@@ -30,7 +30,7 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         steps.extend(missing.map(|(id, s)| Step::CreateSandbox { id: *id, sandbox: s.clone() }));
     }
     for (id, segment) in &desired.segments {
-        if observed.segments.get(&segment.link).is_none_or(|seen| seen.tag != segment.tag()) {
+        if observed.segments.get(&segment.link).is_none_or(|seen| !seen.is(segment)) {
             steps.push(Step::PutSegment { id: *id, segment: segment.clone() });
         }
     }
@@ -101,6 +101,9 @@ fn ports(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>) {
             None => steps.push(Step::CreatePort { port: port.clone(), bridge }),
             Some(seen) if seen.tag != port.tag() => {
                 steps.push(Step::ConfigurePort { port: port.clone(), bridge })
+            }
+            Some(seen) if !seen.is_attached(port, &bridge) => {
+                steps.push(Step::AttachPort { port: port.clone(), bridge })
             }
             Some(_) => {}
         }

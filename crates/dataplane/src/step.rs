@@ -52,6 +52,13 @@ pub enum Step {
         /// Its segment's link.
         bridge: String,
     },
+    /// Put a port's end on the host back into its place; what is inside its sandbox is as it was.
+    AttachPort {
+        /// How.
+        port: Port,
+        /// Its segment's link.
+        bridge: String,
+    },
     /// Remove a port.
     DeletePort {
         /// Its link.
@@ -129,6 +136,7 @@ impl fmt::Display for Step {
             Self::DeleteSegment { link } => write!(f, "delete segment {link}"),
             Self::CreatePort { port, bridge } => write!(f, "create port {} on {bridge}", port.link),
             Self::ConfigurePort { port, .. } => write!(f, "configure port {}", port.link),
+            Self::AttachPort { port, bridge } => write!(f, "attach port {} to {bridge}", port.link),
             Self::DeletePort { link } => write!(f, "delete port {link}"),
             Self::ReplaceRules { segments, publishes, .. } => {
                 write!(f, "replace rules for {} segments, {} publishes", segments.len(), publishes.len())

@@ -10,15 +10,15 @@ use weft_dataplane::{
 };
 use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::{
-    netlink::{Channel, Family, NetlinkError, Socket, watch::Own},
+    netlink::{Channel, Family, NetlinkError, Socket},
     netns::{self, Netns},
     nft::{self, Batch, Names},
     process,
 };
 
 use crate::{
-    LinuxError, TABLE, anchor::Anchor, branch, forget, host, limits, links, mark, observe, policy, publish,
-    reaper::Reaper, rules, sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, anchor::Anchor, branch, forget, host, left, left::Left, limits, links, mark, observe,
+    policy, publish, reaper::Reaper, rules, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -34,6 +34,8 @@ pub struct LinuxDriver {
     /// Segments without a bridge, as they were last made.
     pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
     anchor: Mutex<Option<Anchor>>,
+    /// Our links as they were left.
+    pub(crate) left: Left,
     forward: bool,
     watcher: Mutex<Option<Watcher>>,
 }
@@ -54,6 +56,7 @@ impl LinuxDriver {
             borrowed: Mutex::default(),
             uplinks: Mutex::default(),
             anchor: Mutex::default(),
+            left: Left::default(),
             forward,
             watcher: Mutex::default(),
         })
@@ -115,6 +118,7 @@ impl LinuxDriver {
                 links::create_port(self, port, bridge)
             }
             Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),
+            Step::AttachPort { port, bridge } => links::attach_port(self, port, bridge),
             Step::DeletePort { link } => links::delete_port(self, link),
             Step::ReplaceRules { segments, publishes, policy, .. } => {
                 self.replace_rules(segments, publishes, *policy)
@@ -270,8 +274,8 @@ impl Driver for LinuxDriver {
 
     fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
         let start = || -> Result<Watcher, LinuxError> {
-            let (netfilter, route) = (self.netfilter.lock().port()?, self.route.lock().port()?);
-            Watcher::start(Own { netfilter: vec![netfilter], route: vec![route] }, changed)
+            let own = self.netfilter.lock().port()?;
+            Watcher::start(own, self.left.clone(), changed)
         };
         let watcher = start().map_err(|error| DriverError::observe("changes by others", error))?;
         *self.watcher.lock() = Some(watcher);
@@ -301,7 +305,7 @@ impl Driver for LinuxDriver {
     }
 
     fn apply(&self, step: &Step) -> Result<(), DriverError> {
-        self.run(step).map_err(|error| match error {
+        left::around(self, step, || self.run(step)).map_err(|error| match error {
             LinuxError::Foreign { name } => DriverError::Foreign { name },
             error => DriverError::step(step, error),
         })

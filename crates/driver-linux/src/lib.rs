@@ -10,8 +10,8 @@
 //!
 //! What is ours is known by its mark: links called `wfb`/`wfp` and 12 hex digits, bridges that people named themselves by
 //! their `ifalias`, the tables `inet weft`, `weft-policy` and `weft-keep`, names in our own directory of namespaces. Nothing else is ever changed.
-//! The `ifalias` also holds the digest of the last complete configuration: one dump of links tells all there is to know, without
-//! a visit to each namespace.
+//! The `ifalias` also holds the digest of the last complete configuration, and one dump of links, of addresses and of
+//! their routes tells whether they are still so, without a visit to each namespace.
 //!
 //! Two daemons in one network namespace would fight over the table; the daemon's lock on its run directory is what
 //! prevents it, this crate does not.
@@ -24,6 +24,7 @@ mod error;
 mod explain;
 mod forget;
 mod host;
+mod left;
 mod limits;
 mod links;
 mod mark;

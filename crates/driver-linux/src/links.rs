@@ -1,18 +1,19 @@
 //! Segments and ports on the host's side. Each function ends with the mark that says "complete", in the last message.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 use weft_dataplane::{Port, Segment};
 use weft_sys::{
     netlink::{
         Channel, Socket, address,
-        link::{self, Change, Kind, Peer},
+        link::{self, Change, Kind, Link, Peer},
+        onlink,
     },
     netns,
 };
 
-use crate::{LinuxError, branch, driver::LinuxDriver, host, mark, sandbox};
+use crate::{LinuxError, branch, driver::LinuxDriver, host, left, mark, sandbox};
 
 /// Makes a bridge, or brings it to its configuration with its ports untouched.
 pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), LinuxError> {
@@ -32,15 +33,33 @@ pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), 
     };
     host::bridge(name, segment.is_isolated())?;
     let have: BTreeSet<IpNet> = address::list(socket, found.index)?.into_iter().collect();
-    let mut messages = Vec::new();
-    messages.extend(address::replace(found.index, &have, &segment.addresses));
+    let mut want = segment.addresses.clone();
+    if found.alias == mark::segment(segment) {
+        // A repair: what people have added since stays.
+        want.extend(&have);
+    }
+    let mut messages = address::replace(found.index, &have, &want);
     let change =
         Change { up: Some(true), mac: Some(segment.mac.0), mtu: Some(segment.mtu), ..Change::default() };
     messages.push(link::change(name, &change));
     socket.transact(&messages)?;
+    connect(socket, segment, &found)?;
     let complete = Change { alias: Some(mark::segment(segment)), ..Change::default() };
     socket.transact(&[link::change(name, &complete)])?;
     Ok(())
+}
+
+/// Makes the routes anew that came with the addresses, where somebody took one away.
+fn connect(socket: &mut Socket, segment: &Segment, bridge: &Link) -> Result<(), LinuxError> {
+    // In a VRF they are in another table.
+    let Some(routes) = onlink::list(socket)?.filter(|_| bridge.master.is_none()) else { return Ok(()) };
+    let have = left::of(&routes, bridge.index);
+    let missing = segment.addresses.iter().filter(|a| {
+        let local = matches!(a.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+        !local && a.prefix_len() < a.max_prefix_len() && !have.contains(&a.trunc())
+    });
+    let messages: Vec<_> = missing.map(|a| onlink::connect(bridge.index, *a)).collect();
+    Ok(socket.transact(&messages)?)
 }
 
 /// Looks whether a bridge of somebody else is as the segment says. It is only looked at; what the host needs for its packets
@@ -148,20 +167,29 @@ pub(crate) fn clear_inside(
 
 /// Brings an existing port to its configuration.
 pub(crate) fn configure_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
-    let mut hairpin = host::bridged_packets_are_filtered();
-    {
-        let mut socket = driver.route.lock();
-        let found = link::get(&mut *socket, bridge)?;
-        let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
-        hairpin |= found.filtered;
-        let master = found.index;
-        let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
-        let modes = [link::isolate(&port.link, port.isolated), link::hairpin(&port.link, hairpin)];
-        socket.transact(&[link::change(&port.link, &near)])?;
-        socket.transact(&modes)?;
-    }
+    let hairpin = put_in_place(&mut driver.route.lock(), port, bridge)?;
     configure_inside(driver, port, false)?;
     finish(&mut driver.route.lock(), port, hairpin)
+}
+
+/// Puts an existing port's end on the host back where it belongs; its sandbox is left alone.
+pub(crate) fn attach_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Result<(), LinuxError> {
+    let socket = &mut *driver.route.lock();
+    let hairpin = put_in_place(socket, port, bridge)?;
+    finish(socket, port, hairpin)
+}
+
+/// Whether it is in hairpin mode then.
+fn put_in_place(socket: &mut Socket, port: &Port, bridge: &str) -> Result<bool, LinuxError> {
+    let found = link::get(socket, bridge)?;
+    let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
+    let hairpin = host::bridged_packets_are_filtered() || found.filtered;
+    let master = Some(found.index);
+    let near = Change { up: Some(true), mtu: Some(port.mtu), master, ..Change::default() };
+    let modes = [link::isolate(&port.link, port.isolated), link::hairpin(&port.link, hairpin)];
+    socket.transact(&[link::change(&port.link, &near)])?;
+    socket.transact(&modes)?;
+    Ok(hairpin)
 }
 
 pub(crate) fn configure_inside(driver: &LinuxDriver, port: &Port, fresh: bool) -> Result<(), LinuxError> {

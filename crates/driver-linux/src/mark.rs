@@ -6,7 +6,7 @@
 //! weft port <identity> <tag>      the host's end of a veth pair; a `+` at the end says that it is in hairpin mode
 //! ```
 
-use weft_dataplane::{Port, SeenPort, SeenSegment, Segment};
+use weft_dataplane::{EndState, Port, SeenPort, SeenSegment, Segment};
 use weft_sys::netlink::link::{Kind, Link};
 
 const SEGMENT: &str = "weft segment ";
@@ -67,19 +67,18 @@ pub(crate) fn as_branch(link: &Link) -> SeenPort {
     let (identity, tag) =
         link.alias.strip_prefix(PORT).and_then(|rest| rest.split_once(' ')).unwrap_or_default();
     let tag = if link.up { tag } else { "" };
-    SeenPort { identity: identity.to_owned(), tag: tag.to_owned() }
+    SeenPort { identity: identity.to_owned(), tag: tag.to_owned(), state: None }
 }
 
 /// The segment a link is, if it is one of ours.
 pub(crate) fn as_segment(link: &Link) -> Option<SeenSegment> {
     let alias = link.alias.strip_prefix(SEGMENT);
     let ours = link.kind == Kind::Bridge && (alias.is_some() || marked(&link.name, 'b'));
-    // A bridge that somebody set down is not in the state its tag says.
-    let tag = alias.filter(|_| link.up).unwrap_or_default().to_owned();
-    ours.then_some(SeenSegment { tag })
+    ours.then(|| SeenSegment { tag: alias.unwrap_or_default().to_owned(), state: None })
 }
 
-/// The port a link is, if it is one of ours. `hairpin`: whether ports must be in that mode now.
+/// The port a link is, if it is one of ours; who knows all links adds the bridge it is in. `hairpin`: whether ports must be in
+/// that mode now.
 pub(crate) fn as_port(link: &Link, hairpin: bool) -> Option<SeenPort> {
     if link.kind != Kind::Veth || !marked(&link.name, 'p') {
         return None;
@@ -87,8 +86,14 @@ pub(crate) fn as_port(link: &Link, hairpin: bool) -> Option<SeenPort> {
     let alias = link.alias.strip_prefix(PORT).and_then(|rest| rest.split_once(' '));
     let (identity, tag) = alias.unwrap_or_default();
     let (tag, mode) = tag.strip_suffix('+').map_or((tag, false), |tag| (tag, true));
-    let tag = if link.up && link.master.is_some() && mode == hairpin { tag } else { "" };
-    Some(SeenPort { identity: identity.to_owned(), tag: tag.to_owned() })
+    let state = EndState {
+        up: link.up,
+        mtu: link.mtu,
+        bridge: None,
+        isolated: link.isolated,
+        hairpin_fits: mode == hairpin && link.hairpin == hairpin,
+    };
+    Some(SeenPort { identity: identity.to_owned(), tag: tag.to_owned(), state: Some(state) })
 }
 
 /// The alias of a port of ours that was brought into hairpin mode, or out of it; `None` for other links.
@@ -114,6 +119,8 @@ mod tests {
             mac: vec![],
             mtu: 1500,
             filtered: false,
+            hairpin: false,
+            isolated: false,
             lower: None,
         }
     }
@@ -137,20 +144,28 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_was_set_down_is_unfinished() {
+    fn a_port_shows_how_it_is() {
         let mut port = link("wfp0123456789ab", Kind::Veth, "weft port a b");
         port.up = false;
         let seen = as_port(&port, false).unwrap();
-        assert_eq!((seen.identity.as_str(), seen.tag.as_str()), ("a", ""));
+        assert_eq!((seen.identity.as_str(), seen.tag.as_str()), ("a", "b"));
+        assert!(!seen.state.unwrap().up);
     }
 
     #[test]
-    fn a_port_in_the_wrong_mode_is_unfinished() {
-        for (alias, hairpin, tag) in
-            [("weft port a b", true, ""), ("weft port a b+", true, "b"), ("weft port a b+", false, "")]
-        {
-            let seen = as_port(&link("wfp0123456789ab", Kind::Veth, alias), hairpin).unwrap();
-            assert_eq!(seen.tag, tag, "{alias} {hairpin}");
+    fn a_port_in_the_wrong_mode_does_not_fit() {
+        for (alias, is, wanted, fits) in [
+            ("weft port a b", false, true, false),
+            ("weft port a b+", true, true, true),
+            ("weft port a b+", false, true, false),
+            ("weft port a b+", true, false, false),
+            ("weft port a b", false, false, true),
+        ] {
+            let mut port = link("wfp0123456789ab", Kind::Veth, alias);
+            port.hairpin = is;
+            let seen = as_port(&port, wanted).unwrap();
+            assert_eq!(seen.state.unwrap().hairpin_fits, fits, "{alias} {is} {wanted}");
+            assert_eq!(seen.tag, "b");
         }
     }
 }

@@ -1,19 +1,21 @@
-//! What there is: one dump of links, one of rules, one for each set, one directory.
+//! What there is: one dump of links, of addresses, of routes to what is on them, one of rules, one for each set, one directory.
 
 use std::collections::BTreeMap;
 
-use weft_dataplane::{Observed, PublishMap, SeenSegment};
+use weft_dataplane::{BridgeState, Observed, PublishMap, SeenSegment};
+use weft_model::MacAddr;
 use weft_sys::{
     netlink::{
         Socket,
-        link::{self, Kind},
+        link::{self, Kind, Link},
     },
     netns,
     nft::{self, Batch},
 };
 
 use crate::{
-    LinuxError, TABLE, branch, driver::LinuxDriver, host, limits, mark, policy, publish, rules, uplink,
+    LinuxError, TABLE, branch, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy, publish,
+    rules, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
@@ -37,6 +39,9 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let buried = driver.reaper.names();
     let links = link::list(&mut *driver.route.lock())?;
     let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
+    let (addresses, routes) = left::nets(&mut driver.route.lock())?;
+    driver.left.seen(&standing, &addresses, routes.as_ref());
+    let names: BTreeMap<u32, String> = links.iter().map(|l| (l.index, l.name.clone())).collect();
     observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
     let filtered: Vec<u32> = links.iter().filter(|l| l.filtered).map(|l| l.index).collect();
     // What is left of earlier ones, then those that are known.
@@ -50,15 +55,19 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
             continue;
         }
         if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {
-            observed.segments.insert(link.name, SeenSegment { tag: tag.clone() });
-        } else if let Some(segment) = mark::as_segment(&link) {
+            observed.segments.insert(link.name, SeenSegment { tag: tag.clone(), state: None });
+        } else if let Some(mut segment) = mark::as_segment(&link) {
+            segment.state = Some(state(&link, &addresses, routes.as_ref()));
             if link.filtered {
                 observed.guarded.insert(link.name.clone());
             }
             observed.segments.insert(link.name, segment);
-        } else if let Some(port) =
+        } else if let Some(mut port) =
             mark::as_port(&link, hairpin || link.master.is_some_and(|m| filtered.contains(&m)))
         {
+            if let Some(end) = &mut port.state {
+                end.bridge = link.master.and_then(|index| names.get(&index).cloned());
+            }
             observed.ports.insert(link.name, port);
         }
     }
@@ -69,6 +78,17 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     }
     observed.policy = policy::observe(&mut netfilter)?;
     Ok(observed)
+}
+
+fn state(bridge: &Link, addresses: &Nets, routes: Option<&Nets>) -> BridgeState {
+    BridgeState {
+        up: bridge.up,
+        mtu: bridge.mtu,
+        mac: MacAddr(bridge.mac.as_slice().try_into().unwrap_or_default()),
+        addresses: left::of(addresses, bridge.index),
+        // In a VRF they are in another table.
+        routes: routes.filter(|_| bridge.master.is_none()).map(|routes| left::of(routes, bridge.index)),
+    }
 }
 
 /// Digest of the table; `None` when there is none.

@@ -214,7 +214,7 @@ pub(crate) fn seen(segment: &Segment, links: &[Link]) -> SeenSegment {
                 && (uplink.shim.is_empty() && shim.is_none() || shim.is_some_and(|s| stands(s, parent)))
         })
     });
-    SeenSegment { tag: if whole { segment.tag() } else { String::new() } }
+    SeenSegment { tag: if whole { segment.tag() } else { String::new() }, state: None }
 }
 
 /// Removes what of a segment is ours. A VLAN that another segment hangs on, too, is left to that one.

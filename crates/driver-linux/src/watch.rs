@@ -1,27 +1,33 @@
-//! Hears of what others do to our tables and our bridges, so that it is mended in milliseconds and not by the timer; and of
-//! any change of the host's rules, after which what they let in before is asked anew (the policy `host-firewall`).
+//! Hears of what others do to our tables, our bridges and ports, so that it is mended in milliseconds and not by the timer; and
+//! of any change of the host's rules, after which what they let in before is asked anew (the policy `host-firewall`).
 //!
 //! Calls are kept apart by a pause, and all news that came meanwhile are one call: a program that fights for a table, or one
-//! that loads ten thousand rules, cannot keep us busy.
+//! that loads ten thousand rules, cannot keep us busy. Who goes on fighting is answered once a second.
 
 use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use weft_sys::{
     netlink::{
         Channel, Family, NetlinkError, Socket,
-        watch::{Event, Own, Watch},
+        watch::{Event, Marks, Watch},
     },
     nft::Batch,
 };
 
-use crate::{LinuxError, TABLE, policy, publish};
+use crate::{LinuxError, TABLE, left::Left, policy, publish};
 
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Between two calls once [`CALLS`] are used up; one more is allowed each time so much has passed.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+/// Calls in quick succession.
+const CALLS: u32 = 20;
+/// All links that we make are known by one of these; so are some of no interest.
+const MARKS: Marks = Marks { name: *b"wf", alias: *b"weft" };
 
 /// The listening thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -30,23 +36,26 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts it in the network namespace of the thread that calls. `own`: the sockets that make our changes.
-    pub(crate) fn start(mut own: Own, changed: Box<dyn Fn() + Send>) -> Result<Self, LinuxError> {
+    /// Starts it in the network namespace of the thread that calls. `own`: the port of the socket that makes our changes of
+    /// tables; `left`: our links, as we left them.
+    pub(crate) fn start(own: u32, left: Left, changed: Box<dyn Fn() + Send>) -> Result<Self, LinuxError> {
         let mut socket = Socket::open(Family::Netfilter)?;
-        own.netfilter.push(socket.port()?);
-        let watch = Watch::new(own)?;
+        let mut route = Socket::open(Family::Route)?;
+        let watch = Watch::new(vec![own, socket.port()?], MARKS)?;
+        let mut pace = Pace::new(Instant::now());
         let (hold, end) = UnixStream::pair().map_err(LinuxError::Watcher)?;
         let end = OwnedFd::from(end);
         let body = move || {
             loop {
                 match watch.next(&end) {
-                    Ok(Some(events)) => {
+                    Ok(Some(mut events)) => {
+                        events.dedup();
                         if events.contains(&Event::Transaction) {
                             ask_again(&mut socket);
                         }
-                        if events.iter().any(concerns_us) {
+                        if events.iter().any(|event| concerns_us(event, &left, &mut route)) {
                             changed();
-                            thread::sleep(PAUSE);
+                            thread::sleep(pace.pause(Instant::now()));
                         }
                     }
                     Ok(None) => return,
@@ -62,11 +71,38 @@ impl Watcher {
     }
 }
 
-/// Bridges come and go rarely; ports do so all the time by our own doing, and are the timer's.
-fn concerns_us(event: &Event) -> bool {
+/// How many calls are left, and since when that is so.
+struct Pace {
+    calls: u32,
+    since: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { calls: CALLS, since: now }
+    }
+
+    /// How long to wait after a call.
+    fn pause(&mut self, now: Instant) -> Duration {
+        let earned = now.duration_since(self.since).as_secs() / LONG_PAUSE.as_secs();
+        if earned > 0 {
+            self.since = now;
+        }
+        self.calls = self.calls.saturating_add(u32::try_from(earned).unwrap_or(CALLS)).min(CALLS);
+        if self.calls == 0 {
+            // This pause earns nothing.
+            self.since = now + LONG_PAUSE;
+            return LONG_PAUSE;
+        }
+        self.calls -= 1;
+        PAUSE
+    }
+}
+
+fn concerns_us(event: &Event, left: &Left, route: &mut Socket) -> bool {
     match event {
         Event::Table(table) => table == TABLE || table == policy::TABLE,
-        Event::LinkDown(name) => name.starts_with("wfb"),
+        Event::Link { .. } | Event::Address(..) | Event::Route(..) => left.differs(route, event),
         Event::Overrun => true,
         Event::Transaction => false,
     }
@@ -81,5 +117,24 @@ fn ask_again(socket: &mut Socket) {
         && error.errno() != Some(libc::ENOENT)
     {
         tracing::debug!(%error, "clients that were let in are believed until their time is over");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fights_is_answered_once_a_second() {
+        let start = Instant::now();
+        let (mut pace, mut now, mut calls) = (Pace::new(start), start, 0);
+        while now < start + Duration::from_secs(60) {
+            now += pace.pause(now);
+            calls += 1;
+        }
+        assert!((60..=90).contains(&calls), "{calls}");
+        // After some rest it is as at first.
+        now += Duration::from_secs(60);
+        assert_eq!(pace.pause(now), PAUSE);
     }
 }

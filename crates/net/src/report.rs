@@ -73,7 +73,9 @@ impl Report {
                     self.networks.entry(*id).or_insert(text);
                 }
             }
-            Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } => {
+            Step::CreatePort { port, .. }
+            | Step::ConfigurePort { port, .. }
+            | Step::AttachPort { port, .. } => {
                 if let Some(id) = links.get(port.link.as_str()) {
                     self.ports.insert(*id, text);
                 }

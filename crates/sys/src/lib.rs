@@ -4,6 +4,7 @@ pub mod activation;
 pub mod bpf;
 pub mod connections;
 pub mod conntrack;
+mod filter;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

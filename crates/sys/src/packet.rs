@@ -9,6 +9,8 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
+use crate::filter;
+
 /// The longest datagram that is taken.
 const LONGEST: usize = 2048;
 /// `linux/if_ether.h`, in network order as the socket interface wants it.
@@ -25,7 +27,7 @@ pub struct UdpTap {
 }
 
 /// `ld* …` and `jmp …` of classic BPF (`linux/bpf_common.h`): UDP, first fragment, this destination port.
-fn filter(port: u16) -> [libc::sock_filter; 9] {
+fn udp_to(port: u16) -> [libc::sock_filter; 9] {
     let line = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
     [
         line(0x30, 0, 0, 9),               // ldb [9]: protocol
@@ -62,18 +64,7 @@ impl UdpTap {
         let fd = checked(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: the descriptor was just made and belongs to nobody else.
         let tap = Self { fd: unsafe { OwnedFd::from_raw_fd(fd) }, index };
-        let mut lines = filter(port);
-        let program = libc::sock_fprog { len: 9, filter: lines.as_mut_ptr() };
-        // SAFETY: the program and its nine lines outlive the call, which copies them.
-        checked(unsafe {
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                length::<libc::sock_fprog>(),
-            )
-        })?;
+        filter::attach(tap.fd.as_fd(), &mut udp_to(port))?;
         let at = tap.address(BROADCAST);
         // SAFETY: a whole `sockaddr_ll` of that length.
         checked(unsafe { libc::bind(fd, (&raw const at).cast(), length::<libc::sockaddr_ll>()) })?;

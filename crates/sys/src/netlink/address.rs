@@ -72,14 +72,22 @@ pub fn replace(index: u32, have: &BTreeSet<IpNet>, want: &BTreeSet<IpNet>) -> Ve
 /// # Errors
 /// As the kernel answers.
 pub fn list(channel: &mut dyn Channel, index: u32) -> Result<Vec<IpNet>, NetlinkError> {
-    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list addresses"))?;
-    Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body, index)).collect())
+    Ok(all(channel)?.into_iter().filter(|(of, _)| *of == index).map(|(_, address)| address).collect())
 }
 
-fn decode(kind: u16, body: &[u8], index: u32) -> Option<IpNet> {
+/// The same of all interfaces, each with the index of its own.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn all(channel: &mut dyn Channel) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list addresses"))?;
+    Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body)).collect())
+}
+
+fn decode(kind: u16, body: &[u8]) -> Option<(u32, IpNet)> {
     let RouteNetlinkMessage::NewAddress(message) = decode_route(kind, body)? else { return None };
-    if message.header.index != index || message.header.scope == AddressScope::Link {
+    if message.header.scope == AddressScope::Link {
         return None;
     }
     let mut found: Option<IpAddr> = None;
@@ -90,5 +98,5 @@ fn decode(kind: u16, body: &[u8], index: u32) -> Option<IpNet> {
             _ => {}
         }
     }
-    IpNet::new(found?, message.header.prefix_len).ok()
+    Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?))
 }

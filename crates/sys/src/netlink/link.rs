@@ -47,6 +47,10 @@ pub struct Link {
     pub mtu: u32,
     /// A bridge that shows what it forwards to the IP hooks, of both families.
     pub filtered: bool,
+    /// A bridge port in hairpin mode.
+    pub hairpin: bool,
+    /// A bridge port that is isolated from other isolated ones.
+    pub isolated: bool,
 }
 
 /// Changes of an interface; what is `None` stays.
@@ -222,6 +226,8 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
         mac: Vec::new(),
         mtu: 0,
         filtered: false,
+        hairpin: false,
+        isolated: false,
     };
     for attribute in message.attributes {
         match attribute {
@@ -245,6 +251,10 @@ fn decode(kind: u16, body: &[u8]) -> Option<Link> {
                                 )
                             };
                             link.filtered = parts.iter().filter(|part| shown(part)).count() == 2;
+                        }
+                        LinkInfo::PortData(InfoPortData::BridgePort(parts)) => {
+                            link.hairpin = parts.contains(&InfoBridgePort::HairpinMode(true));
+                            link.isolated = parts.contains(&InfoBridgePort::Isolated(true));
                         }
                         _ => {}
                     }

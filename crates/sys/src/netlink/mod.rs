@@ -18,6 +18,7 @@ pub mod detail;
 pub mod host_route;
 pub mod link;
 pub mod lookup;
+pub mod onlink;
 pub mod route;
 pub mod tc;
 pub mod watch;

@@ -1,25 +1,27 @@
-//! News from the kernel: somebody else changed nftables, or a link.
+//! News from the kernel: somebody else changed nftables; a marked link is not as it was; an interface lost an address, or the
+//! route to what is on it.
 //!
 //! ```text
-//!  NFNLGRP_NFTABLES ──┐
-//!                     ├─▶ poll ─▶ not our socket's doing? ─▶ Event ─▶ whoever asked
-//!  RTNLGRP_LINK ──────┘    ▲
-//!                  closing the other end of a pipe ends it
+//!  NFNLGRP_NFTABLES ─▶ not our socket's doing? ──┐
+//!                                                ├─▶ poll ─▶ Event ─▶ whoever asked
+//!  RTNLGRP_LINK, _IFADDR, _ROUTE ─▶ filter ──────┘    ▲
+//!                                             closing the other end of a pipe ends it
 //! ```
 //!
-//! nf_tables writes the port of the socket that asked for a change into each message about it, so that what we did
-//! ourselves is told apart and cannot start a loop. rtnetlink does so since Linux 6.2; before, our own deletions are heard.
-//! A queue that ran over is news of everything. Source: `nf_tables_api.c`, `linux/netfilter/nfnetlink.h`.
+//! nf_tables writes the port of the socket that asked for a change into each message about it, so that what we did ourselves is
+//! told apart and cannot start a loop. rtnetlink says so of few changes: who is told must look whether the link is as he left it.
+//!
+//! A filter in the kernel lets only marked links pass, addresses that go, and routes that go and were made by the kernel:
+//! machines make links for others by the hundred, and learn routes by the hundred thousand, and none of that wakes anybody
+//! here. A queue that ran over is news of everything. Source: `nf_tables_api.c`, `rtnetlink.c`, `linux/filter.h`.
 
 use std::{
     io,
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    link::{LinkAttribute, LinkFlags},
-};
+use ipnet::IpNet;
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -27,14 +29,26 @@ use super::{
     NetlinkError,
     attr::{as_text, find},
     channel::{failed, frames},
-    decode_route,
 };
-use crate::nft::SUBSYSTEM;
+use crate::{filter, nft::SUBSYSTEM};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP_NFTABLES: u32 = 7;
-/// `RTNLGRP_LINK`.
-const GROUP_LINK: u32 = 1;
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
+const GROUPS_ROUTE: [u32; 5] = [1, 5, 7, 9, 11];
+/// `RTM_*`.
+const NEWLINK: u16 = 16;
+const DELLINK: u16 = 17;
+const DELADDR: u16 = 21;
+const DELROUTE: u16 = 25;
+/// `IFLA_IFNAME`.
+const IFNAME: u16 = 3;
+/// `RTPROT_KERNEL`.
+const BY_KERNEL: u32 = 2;
+/// Bytes of `struct ifinfomsg`, `ifaddrmsg`, `rtmsg`.
+const IFINFO: usize = 16;
+const IFADDR: usize = 8;
+const RTMSG: usize = 12;
 /// `NFT_MSG_NEWGEN`: a transaction is complete; it names no table.
 const NEWGEN: u16 = 15;
 
@@ -45,8 +59,17 @@ pub enum Event {
     Table(String),
     /// Another's transaction is complete.
     Transaction,
-    /// A link is not there any more, or was set down.
-    LinkDown(String),
+    /// Something about a marked link has changed, or it is not there any more.
+    Link {
+        /// Its index.
+        index: u32,
+        /// Its name, perhaps a new one.
+        name: String,
+    },
+    /// An interface has lost an address.
+    Address(u32, IpNet),
+    /// A route to what is on an interface is gone.
+    Route(u32, IpNet),
     /// Messages were lost.
     Overrun,
 }
@@ -56,33 +79,78 @@ pub enum Event {
 pub struct Watch {
     netfilter: RawSocket,
     route: RawSocket,
-    own: Own,
+    own: Vec<u32>,
 }
 
-/// Ports of sockets whose doings are no news.
-#[derive(Clone, Debug, Default)]
-pub struct Own {
-    /// Of nfnetlink.
-    pub netfilter: Vec<u32>,
-    /// Of rtnetlink.
-    pub route: Vec<u32>,
+/// What a link is known by: either of these is enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// First letters of its name.
+    pub name: [u8; 2],
+    /// First letters of its `ifalias`.
+    pub alias: [u8; 4],
 }
 
-fn subscribe(protocol: isize, group: u32) -> Result<RawSocket, NetlinkError> {
+/// What passes: `ld* …` and `jmp …` of classic BPF (`linux/bpf_common.h`). A kind of message is in host order, and loads are in
+/// network order. `[A: attribute X]` is the ancillary load `SKF_AD_NLATTR`: where the attribute is, 0 for nowhere.
+fn marked(marks: Marks) -> [libc::sock_filter; 23] {
+    const ATTRIBUTE: u32 = (-0x1000_i32 + 12).cast_unsigned();
+    const FIRST: u32 = 16 + 16;
+    const IFALIAS: u32 = 20;
+    let line = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
+    let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
+    [
+        line(0x28, 0, 0, 4),                                         // ldh [4]: kind of message
+        line(0x15, 5, 0, kind(NEWLINK)),                             // jeq → a link
+        line(0x15, 4, 0, kind(DELLINK)),                             // jeq → a link
+        line(0x15, 17, 0, kind(DELADDR)),                            // jeq → take it
+        line(0x15, 0, 17, kind(DELROUTE)),                           // jeq, else drop
+        line(0x30, 0, 0, 21),                                        // ldb [21]: rtm_protocol
+        line(0x15, 14, 15, BY_KERNEL),                               // jeq → take it, else drop
+        line(0x01, 0, 0, u32::from(IFNAME)),                         // a link: ldx
+        line(0x00, 0, 0, FIRST),                                     // ld
+        line(0x20, 0, 0, ATTRIBUTE),                                 // ld [A: attribute X]
+        line(0x15, 3, 0, 0),                                         // jeq nowhere → its alias
+        line(0x07, 0, 0, 0),                                         // tax
+        line(0x48, 0, 0, 4),                                         // ldh [x + 4]
+        line(0x15, 7, 0, u32::from(u16::from_be_bytes(marks.name))), // jeq → take it
+        line(0x01, 0, 0, IFALIAS),                                   // its alias: ldx
+        line(0x00, 0, 0, FIRST),                                     // ld
+        line(0x20, 0, 0, ATTRIBUTE),                                 // ld [A: attribute X]
+        line(0x15, 4, 0, 0),                                         // jeq nowhere → drop
+        line(0x07, 0, 0, 0),                                         // tax
+        line(0x40, 0, 0, 4),                                         // ld [x + 4]
+        line(0x15, 0, 1, u32::from_be_bytes(marks.alias)),           // jeq → take it, else drop
+        line(0x06, 0, 0, u32::MAX),                                  // take it
+        line(0x06, 0, 0, 0),                                         // drop it
+    ]
+}
+
+fn subscribe(
+    protocol: isize,
+    groups: &[u32],
+    filter: Option<&mut [libc::sock_filter]>,
+) -> Result<RawSocket, NetlinkError> {
     let mut socket = RawSocket::new(protocol).map_err(failed("socket"))?;
     socket.bind(&SocketAddr::new(0, 0)).map_err(failed("bind"))?;
-    socket.add_membership(group).map_err(failed("subscribe"))?;
+    if let Some(lines) = filter {
+        filter::attach(descriptor(&socket), lines).map_err(failed("filter"))?;
+    }
+    for group in groups {
+        socket.add_membership(*group).map_err(failed("subscribe"))?;
+    }
     Ok(socket)
 }
 
 impl Watch {
-    /// Subscribes. What the sockets in `own` do is left out.
+    /// Subscribes. What is done by sockets of nfnetlink with a port in `own` is left out; what of links comes is that of `marks`.
     ///
     /// # Errors
     /// [`NetlinkError::Socket`].
-    pub fn new(own: Own) -> Result<Self, NetlinkError> {
-        let netfilter = subscribe(protocols::NETLINK_NETFILTER, GROUP_NFTABLES)?;
-        Ok(Self { netfilter, route: subscribe(protocols::NETLINK_ROUTE, GROUP_LINK)?, own })
+    pub fn new(own: Vec<u32>, marks: Marks) -> Result<Self, NetlinkError> {
+        let netfilter = subscribe(protocols::NETLINK_NETFILTER, &[GROUP_NFTABLES], None)?;
+        let route = subscribe(protocols::NETLINK_ROUTE, &GROUPS_ROUTE, Some(&mut marked(marks)))?;
+        Ok(Self { netfilter, route, own })
     }
 
     /// Waits for news; `None` once the other end of `end` is closed.
@@ -104,10 +172,10 @@ impl Watch {
             }
             let mut events = Vec::new();
             if ready[1] {
-                drain(&self.netfilter, &self.own.netfilter, &mut events)?;
+                drain(&self.netfilter, &self.own, &mut events)?;
             }
             if ready[2] {
-                drain(&self.route, &self.own.route, &mut events)?;
+                drain(&self.route, &[], &mut events)?;
             }
             if !events.is_empty() {
                 return Ok(Some(events));
@@ -153,25 +221,43 @@ fn event(kind: u16, body: &[u8]) -> Option<Event> {
         // In every message of nf_tables, the first attribute is the table's name.
         return Some(Event::Table(as_text(find(body.get(4..)?, 1)?)?.to_owned()));
     }
-    let (message, gone) = match decode_route(kind, body)? {
-        RouteNetlinkMessage::NewLink(message) => (message, false),
-        RouteNetlinkMessage::DelLink(message) => (message, true),
-        _ => return None,
-    };
-    // A new link says that all its flags have changed; it is not up yet, which is no news.
-    let (flags, changed) = (message.header.flags, message.header.change_mask);
-    let down = gone || (!flags.contains(LinkFlags::Up) && changed == LinkFlags::Up);
-    let name = message.attributes.into_iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name),
+    match kind {
+        NEWLINK | DELLINK => {
+            let index = number(body.get(4..8)?)?;
+            Some(Event::Link { index, name: as_text(find(body.get(IFINFO..)?, IFNAME)?)?.to_owned() })
+        }
+        DELADDR => {
+            let attributes = body.get(IFADDR..)?;
+            // IFA_LOCAL where there is one, else IFA_ADDRESS.
+            let own = find(attributes, 2).or_else(|| find(attributes, 1))?;
+            Some(Event::Address(number(body.get(4..8)?)?, net(own, *body.get(1)?)?))
+        }
+        DELROUTE => {
+            let attributes = body.get(RTMSG..)?;
+            // RTA_OIF, RTA_DST.
+            let index = number(find(attributes, 4)?)?;
+            Some(Event::Route(index, net(find(attributes, 1)?, *body.get(1)?)?))
+        }
         _ => None,
-    })?;
-    down.then_some(Event::LinkDown(name))
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+}
+
+fn net(address: &[u8], prefix: u8) -> Option<IpNet> {
+    let ip = match *address {
+        [a, b, c, d] => IpAddr::from([a, b, c, d]),
+        _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    IpNet::new(ip, prefix).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{Channel, Family, Message, Socket, attr::Attrs, link};
+    use crate::netlink::{Channel, Family, Message, Socket, address, attr::Attrs, link};
     use crate::nft::Batch;
 
     #[test]
@@ -187,13 +273,31 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_news() {
+        let table = [&[1, 0, 0, 0], Attrs::new().text(1, "weft").as_bytes()].concat();
+        let link = [&[0; IFINFO][..], Attrs::new().text(3, "wfb0").as_bytes()].concat();
+        let address =
+            [&[2, 24, 0, 0, 7, 0, 0, 0][..], Attrs::new().bytes(2, &[10, 0, 0, 1]).as_bytes()].concat();
+        let routed = Attrs::new().bytes(1, &[10, 0, 0, 0]).ne32(4, 7);
+        let route = [&[2, 24, 0, 0, 254, 2, 253, 1, 0, 0, 0, 0][..], routed.as_bytes()].concat();
+        assert_eq!(event(DELADDR, &address), Some(Event::Address(7, "10.0.0.1/24".parse().unwrap())));
+        assert_eq!(event(DELROUTE, &route), Some(Event::Route(7, "10.0.0.0/24".parse().unwrap())));
+        weft_testkit::fuzz::run("netlink-news", &[table, link, address, route], &[], |bytes| {
+            for kind in [SUBSYSTEM | 2, NEWLINK, DELLINK, DELADDR, DELROUTE] {
+                let _ = event(kind, bytes);
+            }
+        });
+    }
+
+    #[test]
     fn others_are_heard_and_we_are_not() {
         // A network namespace of the thread's own.
         std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             let (mut ours, mut other) =
                 (Socket::open(Family::Netfilter).unwrap(), Socket::open(Family::Netfilter).unwrap());
-            let watch = Watch::new(Own { netfilter: vec![ours.port().unwrap()], ..Own::default() }).unwrap();
+            let marks = Marks { name: *b"ma", alias: *b"mark" };
+            let watch = Watch::new(vec![ours.port().unwrap()], marks).unwrap();
             let (end, hold) = std::os::unix::net::UnixStream::pair().unwrap();
             let end = OwnedFd::from(end);
             let table = |name: &str| -> Vec<Message> {
@@ -207,10 +311,32 @@ mod tests {
             assert_eq!(heard, [Event::Table("loud".into()), Event::Transaction]);
             let mut route = Socket::open(Family::Route).unwrap();
             let up = link::Change { up: Some(true), ..link::Change::default() };
-            route.transact(&[link::change("lo", &up)]).unwrap();
-            let down = link::Change { up: Some(false), ..link::Change::default() };
-            route.transact(&[link::change("lo", &down)]).unwrap();
-            assert_eq!(watch.next(&end).unwrap().unwrap(), [Event::LinkDown("lo".into())]);
+            let mut hear = |work: &[Message]| {
+                route.transact(work).unwrap();
+                // The end of each round: a link that is marked.
+                route.transact(&[link::create_bridge("ma-end", &up)]).unwrap();
+                let last = link::get(&mut route, "ma-end").unwrap().unwrap().index;
+                let mut all = Vec::new();
+                while !all.contains(&Event::Link { index: last, name: "ma-end".into() }) {
+                    all.extend(watch.next(&end).unwrap().unwrap());
+                }
+                route.transact(&[link::delete("ma-end")]).unwrap();
+                watch.next(&end).unwrap();
+                all.retain(|e| !matches!(e, Event::Link { index, .. } if *index == last));
+                all
+            };
+            assert_eq!(hear(&[link::create_bridge("other", &up), link::change("other", &up)]), []);
+            let alias = |alias: &str| link::Change { alias: Some(alias.into()), ..link::Change::default() };
+            assert_eq!(hear(&[link::change("other", &alias("not ours"))]), []);
+            let heard = hear(&[link::change("other", &alias("mark 7"))]);
+            let [Event::Link { index, name }] = &heard[..] else { panic!("{heard:?}") };
+            assert_eq!(name, "other");
+            let address = "10.7.0.1/24".parse().unwrap();
+            assert_eq!(hear(&[address::add(*index, address)]), []);
+            let heard = hear(&[address::remove(*index, address)]);
+            assert!(heard.contains(&Event::Address(*index, address)), "{heard:?}");
+            assert!(heard.contains(&Event::Route(*index, address.trunc())), "{heard:?}");
+            assert!(!hear(&[link::delete("other")]).is_empty());
             drop(hold);
             assert_eq!(watch.next(&end).unwrap(), None);
         })

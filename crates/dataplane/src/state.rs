@@ -1,0 +1,150 @@
+//! How links of ours really are, whatever their tags say: a tag is what we last made of a link, and others can change the link
+//! and leave the tag.
+//!
+//! A driver that sees no more than tags leaves it out (`None`), and a tag is believed. What people add stays: an address
+//! more on a bridge is no damage, one that is missing is.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use weft_model::MacAddr;
+
+use crate::{Port, SeenPort, SeenSegment, Segment};
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeState {
+    /// Administratively up.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Its addresses, without those of the link's own scope.
+    pub addresses: BTreeSet<IpNet>,
+    /// Subnets that are routed to what is on it; `None` where that cannot be told.
+    pub routes: Option<BTreeSet<IpNet>>,
+}
+
+/// A port's end on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndState {
+    /// Administratively up.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// The bridge it is in.
+    pub bridge: Option<String>,
+    /// [`Port::isolated`].
+    pub isolated: bool,
+    /// It gives back what it must, and only then.
+    pub hairpin_fits: bool,
+}
+
+/// Addresses of the link's own scope are not listed: drivers cannot tell ours from the kernel's.
+fn is_listed(address: &IpNet) -> bool {
+    !matches!(address.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+/// The route that comes with an address: none with that of a single host.
+fn routed(address: &IpNet) -> Option<IpNet> {
+    (address.prefix_len() < address.max_prefix_len()).then(|| address.trunc())
+}
+
+impl BridgeState {
+    fn fits(&self, segment: &Segment) -> bool {
+        let mut wanted = segment.addresses.iter().filter(|a| is_listed(a));
+        self.up
+            && (self.mtu == segment.mtu || segment.mtu == 0)
+            && self.mac == segment.mac
+            && wanted.all(|a| {
+                let routes = self.routes.as_ref().zip(routed(a));
+                self.addresses.contains(a) && routes.is_none_or(|(have, to)| have.contains(&to))
+            })
+    }
+}
+
+impl SeenSegment {
+    /// Whether this is what `segment` wants.
+    #[must_use]
+    pub fn is(&self, segment: &Segment) -> bool {
+        self.tag == segment.tag() && self.state.as_ref().is_none_or(|state| state.fits(segment))
+    }
+}
+
+impl SeenPort {
+    /// Whether the host's end is in its place, in the bridge of that name.
+    #[must_use]
+    pub fn is_attached(&self, port: &Port, bridge: &str) -> bool {
+        self.state.as_ref().is_none_or(|end| {
+            end.up
+                && end.hairpin_fits
+                && (end.mtu == port.mtu || port.mtu == 0)
+                && end.isolated == port.isolated
+                && end.bridge.as_deref() == Some(bridge)
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+mod tests {
+    use super::*;
+
+    fn segment() -> Segment {
+        Segment {
+            link: "wfb0".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            addresses: ["10.1.0.1/24", "fd01::1/64", "fe80::1/64", "10.2.0.1/32"]
+                .map(|a| a.parse().unwrap())
+                .into(),
+            mtu: 1500,
+            internal: false,
+            inter_container: true,
+            masquerade: true,
+            borrowed: false,
+            further: BTreeSet::new(),
+            gateways: Default::default(),
+            trusted: BTreeSet::new(),
+            open: BTreeSet::new(),
+            uplink: None,
+        }
+    }
+
+    #[test]
+    fn a_bridge_fits_or_does_not() {
+        let segment = segment();
+        let good = BridgeState {
+            up: true,
+            mtu: 1500,
+            mac: segment.mac,
+            // One more of the user's, and not the kernel's.
+            addresses: ["10.1.0.1/24", "fd01::1/64", "10.2.0.1/32", "10.9.0.1/24"]
+                .map(|a| a.parse().unwrap())
+                .into(),
+            routes: Some(["10.1.0.0/24", "fd01::/64"].map(|a| a.parse().unwrap()).into()),
+        };
+        let is = |state: Option<BridgeState>| SeenSegment { tag: segment.tag(), state }.is(&segment);
+        assert!(is(None) && is(Some(good.clone())));
+        assert!(is(Some(BridgeState { routes: None, ..good.clone() })));
+        let without = |net: &str| {
+            let mut bad = good.clone();
+            let net: IpNet = net.parse().unwrap();
+            assert!(bad.addresses.remove(&net) || bad.routes.as_mut().unwrap().remove(&net));
+            bad
+        };
+        for bad in [
+            BridgeState { up: false, ..good.clone() },
+            BridgeState { mtu: 1400, ..good.clone() },
+            BridgeState { mac: MacAddr([2, 0, 0, 0, 0, 2]), ..good.clone() },
+            without("10.1.0.1/24"),
+            without("fd01::1/64"),
+            without("10.2.0.1/32"),
+            without("10.1.0.0/24"),
+            without("fd01::/64"),
+        ] {
+            assert!(!is(Some(bad.clone())), "{bad:?}");
+        }
+        assert!(!SeenSegment { tag: "other".into(), state: Some(good.clone()) }.is(&segment));
+    }
+}
