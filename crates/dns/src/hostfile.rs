@@ -31,7 +31,14 @@ pub(crate) fn parse_resolv_conf(text: &str) -> Vec<Server> {
     let one = |line: &str| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|w| *w == "nameserver").and_then(|_| words.next())?;
-        Server::parse(address)
+        let server = Server::parse(address);
+        if server.is_none() {
+            tracing::warn!(
+                address,
+                "the host's resolv.conf names a server that has no such address; it is left out"
+            );
+        }
+        server
     };
     text.lines().filter_map(one).take(MAX_SERVERS).collect()
 }
