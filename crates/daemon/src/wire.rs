@@ -1,12 +1,12 @@
 //! The one place that names concrete backends and drivers, and puts everything together.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Caller, Cloud, Defaults, Parts};
 use weft_dataplane::Driver;
-use weft_dns::UpstreamConfig;
+use weft_dns::{Server, UpstreamConfig};
 use weft_driver_linux::{LinuxDriver, bridge_addresses};
 use weft_engine::{
     Engine, EngineConfig, oci,
@@ -340,7 +340,6 @@ async fn domains(
     Ok((cloud, registry, resolver))
 }
 
-fn upstream_servers(config: &Config) -> Vec<SocketAddr> {
-    let parse = |text: &String| text.parse().ok().map(|ip| SocketAddr::new(ip, 53));
-    config.defaults.dns.iter().filter_map(parse).collect()
+fn upstream_servers(config: &Config) -> Vec<Server> {
+    config.defaults.dns.iter().filter_map(|text| Server::parse(text)).collect()
 }

@@ -8,24 +8,24 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::{
-    op::{Edns, Message, MessageType, OpCode, ResponseCode},
+    op::{Message, MessageType, OpCode, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, PTR, SOA, SRV},
+        rdata::{A, AAAA, PTR, SRV},
     },
 };
 use weft_model::ContainerId;
 
 use crate::{
     Answer, Names,
+    arpa::Subject,
+    reply::{Found, absolute, failure, reply},
     services::{Service, host_of},
     wire::HEADER,
 };
 
 /// Seconds that answers may be cached; Docker's.
 pub(crate) const TTL: u32 = 600;
-/// Seconds that absence may be cached: a container that is waited for comes soon.
-const ABSENT: u32 = 1;
 /// Largest UDP answer we say that we take and give (DNS flag day 2020 for the wire; loopback carries more).
 pub(crate) const MAX_UDP: u16 = 4096;
 
@@ -98,45 +98,6 @@ pub fn decide(packet: &[u8], transport: Transport, asker: &Asker<'_>) -> Decisio
     }
 }
 
-/// An error answer to a packet that may be malformed behind its header: the question is not repeated. `None`
-/// when it is too short to be answered.
-#[must_use]
-pub fn failure(packet: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
-    let header = packet.get(..HEADER)?;
-    let mut out = vec![0u8; HEADER];
-    out[..2].copy_from_slice(&header[..2]);
-    // QR, the opcode and RD of the query; RA and the code.
-    out[2] = 0x80 | (header[2] & 0x79);
-    out[3] = 0x80 | code.low();
-    Some(out)
-}
-
-/// What is to be said.
-struct Found {
-    code: ResponseCode,
-    answers: Vec<Record>,
-    /// The zone whose SOA record says how long this absence holds.
-    absent: Option<Name>,
-    additional: Vec<Record>,
-}
-
-impl Found {
-    fn failed(code: ResponseCode) -> Self {
-        Self { code, answers: Vec::new(), absent: None, additional: Vec::new() }
-    }
-
-    /// There is no such name.
-    fn nothing(owner: &Name) -> Self {
-        Self { absent: Some(owner.base_name()), ..Self::failed(ResponseCode::NXDomain) }
-    }
-
-    /// The name is there; where it has no such records, it is its own zone.
-    fn records(owner: &Name, answers: Vec<Record>) -> Self {
-        let absent = answers.is_empty().then(|| owner.clone());
-        Self { answers, absent, ..Self::failed(ResponseCode::NoError) }
-    }
-}
-
 /// What this host knows; `None` where others must.
 fn resolve(query: &Message, asker: &Asker<'_>) -> Option<Found> {
     let question = query.queries.first()?;
@@ -144,25 +105,24 @@ fn resolve(query: &Message, asker: &Asker<'_>) -> Option<Found> {
     if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
         return Some(Found::failed(ResponseCode::NotImp));
     }
-    if kind == RecordType::PTR
-        && let Some(ip) = pointer_address(owner)
-    {
-        return pointer(owner, ip, asker);
-    }
     let text = lower(owner);
+    if let Some(subject) = Subject::parse(&text) {
+        return about(owner, kind, subject, asker);
+    }
     if let Some(host) = host_of(&text) {
         return service(owner, kind, &text, host, asker);
     }
     let ips = match asker.names.lookup(asker.container, &text) {
-        Answer::Elsewhere if text == "localhost" || text.ends_with(".localhost") => LOOPBACK.as_slice(),
         Answer::Addresses(ips) => ips,
+        // Whatever others call themselves.
+        _ if text == "localhost" || text.ends_with(".localhost") => LOOPBACK.as_slice(),
         Answer::Nothing => return Some(Found::nothing(owner)),
         // As Docker: where dots are wanted, a bare name is not for the world, and the client goes on with its
         // search domains.
         Answer::Elsewhere
             if matches!(kind, RecordType::A | RecordType::AAAA)
                 && !text.contains('.')
-                && asker.names.wants_dots(asker.container).unwrap_or(asker.dots) =>
+                && asker.names.options(asker.container).dots.unwrap_or(asker.dots) =>
         {
             return Some(Found::records(owner, Vec::new()));
         }
@@ -171,13 +131,21 @@ fn resolve(query: &Message, asker: &Asker<'_>) -> Option<Found> {
     Some(Found::records(owner, addresses(owner, kind, ips, asker.turn)))
 }
 
-fn pointer(owner: &Name, ip: IpAddr, asker: &Asker<'_>) -> Option<Found> {
+/// Names that stand for addresses. Those of the host's own networks are known here or not at all.
+fn about(owner: &Name, kind: RecordType, subject: Subject, asker: &Asker<'_>) -> Option<Found> {
+    let Some(ip) = subject.address() else {
+        let known = || if subject.below { Found::nothing(owner) } else { Found::records(owner, Vec::new()) };
+        return asker.names.owns(&subject.net).then(known);
+    };
     let name = match asker.names.reverse(asker.container, ip) {
         Answer::Pointer(name) => name,
         Answer::Nothing => return Some(Found::nothing(owner)),
         _ if ip.is_loopback() => "localhost",
         _ => return None,
     };
+    if !matches!(kind, RecordType::PTR | RecordType::ANY) {
+        return Some(Found::records(owner, Vec::new()));
+    }
     let record = Record::from_rdata(owner.clone(), TTL, RData::PTR(PTR(absolute(name)?)));
     Some(Found::records(owner, vec![record]))
 }
@@ -206,13 +174,6 @@ fn service(owner: &Name, kind: RecordType, text: &str, host: &str, asker: &Asker
     }
     rotate(&mut answers, asker.turn);
     Some(Found { additional, ..Found::records(owner, answers) })
-}
-
-/// A name of ours with its final dot; people may give one that no packet can carry.
-fn absolute(name: &str) -> Option<Name> {
-    let mut name = Name::from_labels(name.split('.').map(str::as_bytes)).ok()?;
-    name.set_fqdn(true);
-    Some(name)
 }
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -254,50 +215,6 @@ fn lower(name: &Name) -> String {
         text.extend(label.iter().map(|b| char::from(b.to_ascii_lowercase())));
     }
     text
-}
-
-/// The whole address that a name under `in-addr.arpa` or `ip6.arpa` stands for.
-fn pointer_address(name: &Name) -> Option<IpAddr> {
-    let net = name.parse_arpa_name().ok()?;
-    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
-}
-
-/// How long absence in `zone` may be believed.
-fn absence(zone: Name) -> Option<Record> {
-    let (server, person) = (absolute("weft.internal")?, absolute("hostmaster.weft.internal")?);
-    let data = SOA::new(server, person, 1, 3600, 600, 86400, ABSENT);
-    Some(Record::from_rdata(zone, ABSENT, RData::SOA(data)))
-}
-
-fn reply(query: &Message, found: Found, transport: Transport, limit: u16) -> Decision {
-    let code = found.code;
-    let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
-    answer.metadata.recursion_desired = query.metadata.recursion_desired;
-    answer.metadata.recursion_available = true;
-    answer.metadata.checking_disabled = query.metadata.checking_disabled;
-    answer.metadata.response_code = code;
-    answer.add_queries(query.queries.iter().cloned());
-    answer.add_answers(found.answers);
-    answer.add_authorities(found.absent.and_then(absence));
-    answer.add_additionals(found.additional);
-    if query.edns.is_some() {
-        let mut edns = Edns::new();
-        edns.set_max_payload(MAX_UDP).set_version(0).set_rcode_high(code.high());
-        answer.set_edns(edns);
-    }
-    let fits = |bytes: &[u8]| transport == Transport::Tcp || bytes.len() <= usize::from(limit);
-    let whole = answer.to_vec();
-    if let Ok(bytes) = whole
-        && fits(&bytes)
-    {
-        return Decision::Reply(bytes);
-    }
-    // Additional records are a courtesy: without them nothing is missing (RFC 2181 section 9).
-    answer.additionals.clear();
-    match answer.to_vec() {
-        Ok(bytes) if fits(&bytes) => Decision::Reply(bytes),
-        _ => answer.truncate().to_vec().map_or(Decision::Drop, Decision::Reply),
-    }
 }
 
 #[cfg(test)]

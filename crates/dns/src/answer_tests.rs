@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use hickory_proto::op::Query;
+use hickory_proto::op::{Edns, Query};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,8 +47,14 @@ fn answers() {
         (web(), "www.", T::A, "NoError 600 10.1.0.2 600 10.1.0.3"),
         (web(), "Web.aPP.", T::A, "NoError 600 10.1.0.2"),
         (web(), "store.", T::A, "NoError 600 10.1.0.3"),
-        // Another network's container is not there; the name may still be known outside.
-        (web(), "probe.", T::A, forward),
+        // Another network's container is not there, and nobody else is asked about it.
+        (web(), "probe.", T::A, "NXDomain"),
+        (web(), "probe.", T::MX, "NXDomain"),
+        (web(), "Probe.LAB.", T::A, "NXDomain"),
+        (web(), "nobody.lab.", T::A, forward),
+        (web(), "x.probe.lab.", T::A, forward),
+        (web(), "_http._tcp.probe.", T::SRV, "NXDomain"),
+        (web(), "probe.example.com.", T::A, forward),
         (db(), "probe.", T::A, "NoError 600 10.2.0.4"),
         (web(), "example.com.", T::A, forward),
         (web(), "example.com.", T::TXT, forward),
@@ -59,6 +65,11 @@ fn answers() {
         (web(), "9.9.1.10.in-addr.arpa.", T::PTR, "NXDomain"),
         (web(), "8.8.8.8.in-addr.arpa.", T::PTR, forward),
         (web(), "10.in-addr.arpa.", T::PTR, forward),
+        (web(), "3.0.1.10.in-addr.arpa.", T::TXT, "NoError"),
+        (web(), "0.1.10.in-addr.arpa.", T::SOA, "NoError"),
+        (web(), "lb._dns-sd._udp.0.0.1.10.in-addr.arpa.", T::PTR, "NXDomain"),
+        // An address of another network: neither its name nor the question is given away.
+        (web(), "4.0.2.10.in-addr.arpa.", T::PTR, "NXDomain"),
         (web(), "1.0.0.127.in-addr.arpa.", T::PTR, "NoError 600 localhost."),
         (
             web(),
@@ -78,7 +89,7 @@ fn answers() {
         (web(), "nobody.app.", T::A, forward),
         (probe(), "nobody.my_lab.", T::A, "NXDomain"),
         (probe(), "a.probe.my_lab.", T::A, "NXDomain"),
-        (web(), "nobody.my_lab.", T::A, forward),
+        (web(), "nobody.my_lab.", T::A, "NXDomain"),
         // web exposes 80/tcp and 9000/udp, db publishes 5432.
         (web(), "_http._tcp.web.", T::SRV, "NoError 600 0 0 80 web.App."),
         (web(), "_HTTP._TCP.web.app.", T::SRV, "NoError 600 0 0 80 web.App."),
@@ -179,7 +190,7 @@ fn long_answers_are_cut_for_udp_unless_edns_says_more() {
         let answer = Message::from_vec(&bytes).unwrap();
         (answer.metadata.truncation, answer.answers.len(), answer.edns.map(|e| e.max_payload()))
     };
-    assert_eq!(ask(&message, Transport::Udp), (true, 0, None));
+    assert_eq!(ask(&message, Transport::Udp), (true, 30, None), "as many as have room");
     assert_eq!(ask(&message, Transport::Tcp), (false, 100, None));
     let mut edns = Edns::new();
     edns.set_max_payload(4096);

@@ -21,6 +21,8 @@ pub struct DnsStats {
     pub cached: u64,
     /// Of these, those that no server answered.
     pub failed: u64,
+    /// Of these, those that were not asked for, since too many were under way.
+    pub refused: u64,
     /// Packets that were no queries.
     pub dropped: u64,
     /// Containers with a resolver.
@@ -44,6 +46,7 @@ pub(crate) struct Counters {
     pub(crate) answered: AtomicU64,
     pub(crate) forwarded: AtomicU64,
     pub(crate) failed: AtomicU64,
+    pub(crate) refused: AtomicU64,
     pub(crate) dropped: AtomicU64,
     kinds: [AtomicU64; KINDS.len() + 1],
     codes: [AtomicU64; 7],
@@ -76,6 +79,7 @@ impl Counters {
             answered: read(&self.answered),
             forwarded: read(&self.forwarded),
             failed: read(&self.failed),
+            refused: read(&self.refused),
             dropped: read(&self.dropped),
             kinds: std::array::from_fn(|at| read(&self.kinds[at])),
             codes: std::array::from_fn(|at| read(&self.codes[at])),

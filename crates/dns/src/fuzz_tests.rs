@@ -11,6 +11,7 @@ use weft_testkit::fuzz;
 use crate::{
     answer::{Asker, Decision, Transport, decide},
     cache::{Cache, Key},
+    edns,
     fixtures::{web, world},
     hostfile::parse_resolv_conf,
     quick, wire,
@@ -70,6 +71,9 @@ fn fuzz_answers() {
             assert_eq!(kept.len(), input.len());
             assert_eq!(kept[..2], query[..2]);
         }
+        let mut long = input.to_vec();
+        long.resize(long.len().max(12) + 512, 0);
+        assert!(edns::fit(long, 512).len() <= 512);
         if let Some(found) = wire::lifetimes(input) {
             let mut old = input.to_vec();
             wire::grow_old(&mut old, &found.at, u32::MAX);

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::names::server;
+use crate::{options::Options, server::Server};
 
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -27,29 +27,27 @@ const PUBLIC: [SocketAddr; 2] = [
 ];
 
 /// The name servers of a `resolv.conf`(5), at most three.
-#[must_use]
-pub fn parse_resolv_conf(text: &str) -> Vec<SocketAddr> {
+pub(crate) fn parse_resolv_conf(text: &str) -> Vec<Server> {
     let one = |line: &str| {
         let mut words = line.split_whitespace();
         let address = words.next().filter(|w| *w == "nameserver").and_then(|_| words.next())?;
-        // A scope (fe80::1%eth0) has no meaning in another namespace's words, but it has here.
-        server(address.split_once('%').map_or(address, |(ip, _)| ip))
+        let server = Server::parse(address);
+        if server.is_none() {
+            tracing::warn!(
+                address,
+                "the host's resolv.conf names a server that has no such address; it is left out"
+            );
+        }
+        server
     };
     text.lines().filter_map(one).take(MAX_SERVERS).collect()
-}
-
-/// Whether options ask that a name has at least one dot before it is asked as it is (`ndots:1` and more); `None`
-/// without such an option. The last one counts.
-pub(crate) fn wants_dots<'a, S: AsRef<str> + 'a>(options: impl IntoIterator<Item = &'a S>) -> Option<bool> {
-    let value = |option: &'a S| option.as_ref().strip_prefix("ndots:")?.parse::<u32>().ok();
-    options.into_iter().filter_map(value).last().map(|ndots| ndots > 0)
 }
 
 /// What the host's file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostConfig {
-    pub(crate) servers: Vec<SocketAddr>,
-    pub(crate) dots: bool,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) options: Options,
 }
 
 /// The files and what was last read.
@@ -90,16 +88,15 @@ impl HostFile {
         let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
         let main = text(&self.main);
         let mut servers = parse_resolv_conf(&main);
-        if servers == [STUB] {
+        if servers == [Server::from(STUB)] {
             servers.extend(parse_resolv_conf(&text(&self.behind_stub)));
             servers.truncate(MAX_SERVERS);
         }
         if servers.is_empty() {
-            servers = PUBLIC.to_vec();
+            servers = PUBLIC.map(Server::from).to_vec();
         }
         let options = main.lines().filter_map(|line| line.trim().strip_prefix("options"));
-        let options: Vec<&str> = options.flat_map(str::split_whitespace).collect();
-        HostConfig { servers, dots: wants_dots(&options).unwrap_or_default() }
+        HostConfig { servers, options: Options::parse(options.flat_map(str::split_whitespace)) }
     }
 
     /// Forgets when it was last looked at.
@@ -126,26 +123,17 @@ mod tests {
         std::fs::write(&main, text).unwrap();
         std::fs::write(&behind, "nameserver 10.0.0.9\n").unwrap();
         let file = HostFile::new(main.clone(), behind);
-        assert_eq!(show(&file), ["10.0.0.1:53", "[fe80::1]:53", "10.0.0.3:53"]);
-        assert!(file.config().dots);
+        assert_eq!(show(&file), ["10.0.0.1:53", "[fe80::1%eth0]:53", "10.0.0.3:53"]);
+        assert_eq!(file.config().options.dots, Some(true));
         std::fs::remove_file(&main).unwrap();
         file.look_again();
         assert_eq!(show(&file), ["8.8.8.8:53", "8.8.4.4:53"], "as Docker, where the host names none");
-        assert!(!file.config().dots);
+        assert_eq!(file.config().options.dots, None);
         std::fs::write(&main, "nameserver 127.0.0.53\noptions edns0 trust-ad\n").unwrap();
         file.look_again();
         assert_eq!(show(&file), ["127.0.0.53:53", "10.0.0.9:53"], "the stub, and what is behind it");
         std::fs::write(&main, "nameserver 127.0.0.1\n").unwrap();
         file.look_again();
         assert_eq!(show(&file), ["127.0.0.1:53"]);
-    }
-
-    #[test]
-    fn the_last_ndots_counts() {
-        let check = |options: &[&str], wanted| assert_eq!(wants_dots(options), wanted, "{options:?}");
-        check(&[], None);
-        check(&["edns0", "ndots:x"], None);
-        check(&["ndots:0"], Some(false));
-        check(&["ndots:0", "ndots:5"], Some(true));
     }
 }

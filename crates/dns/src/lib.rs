@@ -16,30 +16,40 @@
 //! are only on internal networks get no forwarding at all. Names of this host's containers never leave it.
 
 mod answer;
+mod arpa;
 mod batch;
 mod cache;
 mod counters;
+mod edns;
 mod error;
+mod exchange;
 #[cfg(test)]
 mod fuzz_tests;
 mod hostfile;
 mod names;
+mod options;
+mod ours;
 mod quick;
+mod quota;
 mod reconcile;
+mod reply;
 mod serve;
+mod server;
 mod services;
 mod sockets;
+mod tcp;
 mod upstream;
 mod wire;
 
 #[cfg(test)]
 mod fixtures;
 
-pub use answer::{Asker, Decision, Transport, decide, failure};
+pub use answer::{Asker, Decision, Transport, decide};
 pub use counters::{DnsStats, KINDS};
 pub use error::DnsError;
-pub use hostfile::parse_resolv_conf;
 pub use names::{Answer, Names};
 pub use reconcile::Dns;
+pub use reply::failure;
+pub use server::Server;
 pub use sockets::{RESOLVER, SandboxSockets, Sockets, open_here, outward_here};
 pub use upstream::UpstreamConfig;

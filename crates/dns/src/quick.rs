@@ -8,14 +8,13 @@ use std::net::IpAddr;
 use crate::{
     Answer,
     answer::{Asker, MAX_UDP, TTL},
+    edns,
     wire::{self, HEADER},
 };
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const IN: u16 = 1;
-/// Root name, type OPT, our size, no code, version 0, no flags, no options.
-const EDNS: [u8; 11] = [0, 0, 41, MAX_UDP.to_be_bytes()[0], MAX_UDP.to_be_bytes()[1], 0, 0, 0, 0, 0, 0];
 /// Longest name as text.
 const LONGEST: usize = 255;
 
@@ -32,8 +31,8 @@ pub(crate) fn answer(packet: &[u8], asker: &Asker<'_>, out: &mut Vec<u8>) -> boo
     let wanted = |ip: &&IpAddr| ip.is_ipv4() == (query.kind == A);
     let count = ips.iter().filter(wanted).count();
     let each = if query.kind == A { 12 + 4 } else { 12 + 16 };
-    let edns = if query.edns.is_some() { EDNS.as_slice() } else { &[] };
-    let size = query.end + count * each + edns.len();
+    let ours = if query.edns.is_some() { edns::OURS.as_slice() } else { &[] };
+    let size = query.end + count * each + ours.len();
     let limit = query.edns.map_or(512, |size| size.clamp(512, MAX_UDP));
     let (Ok(number), true) = (u16::try_from(count), count > 0 && size <= usize::from(limit)) else {
         return false;
@@ -62,7 +61,7 @@ pub(crate) fn answer(packet: &[u8], asker: &Asker<'_>, out: &mut Vec<u8>) -> boo
             }
         }
     }
-    out.extend_from_slice(edns);
+    out.extend_from_slice(ours);
     true
 }
 

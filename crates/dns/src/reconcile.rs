@@ -20,7 +20,8 @@ use weft_store::{
 
 use crate::{
     DnsError, DnsStats, Names, RESOLVER, SandboxSockets, Sockets, UpstreamConfig,
-    serve::{Core, serve_tcp, serve_udp},
+    serve::{Core, serve_udp},
+    tcp::serve_tcp,
     upstream::Upstream,
 };
 
@@ -182,9 +183,10 @@ impl Dns {
         };
         let mut serving = JoinSet::new();
         let core = Arc::clone(&self.0.core);
-        serving.spawn(logged(container, serve_udp(Arc::clone(&core), udp, container)));
+        let served = core.serve(container);
+        serving.spawn(logged(container, serve_udp(Arc::clone(&core), udp, Arc::clone(&served))));
         if let Some(listener) = tcp {
-            serving.spawn(logged(container, serve_tcp(core, listener, container)));
+            serving.spawn(logged(container, serve_tcp(core, listener, served)));
         }
         Ok(serving)
     }

@@ -13,7 +13,10 @@ use hickory_proto::{
 use weft_store::{Embedded, Options, Txn};
 
 use super::*;
-use crate::fixtures::{db, web, world};
+use crate::{
+    Server,
+    fixtures::{db, web, world},
+};
 
 /// Opens sockets wherever a test says, and can fail.
 #[derive(Default)]
@@ -117,9 +120,11 @@ fn show(bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_are_answered_over_both_transports_and_follow_the_store() {
-    let s =
-        stage(UpstreamConfig { servers: vec!["127.0.0.1:9".parse().unwrap()], ..UpstreamConfig::default() })
-            .await;
+    let s = stage(UpstreamConfig {
+        servers: vec![Server::parse("127.0.0.1:9").unwrap()],
+        ..UpstreamConfig::default()
+    })
+    .await;
     s.dns.attach(web()).await.unwrap();
     let (udp, tcp) = s.at(web());
     assert_eq!(dig(udp, "db.").await, "10.1.0.3");
@@ -223,3 +228,6 @@ async fn a_real_namespace_is_served_from_outside() {
     client.join().unwrap();
     tasks.stop().await;
 }
+
+#[path = "crowd_tests.rs"]
+mod crowd;

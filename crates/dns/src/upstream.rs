@@ -2,54 +2,50 @@
 //!
 //! Servers are asked in their order. One that does not answer is remembered and from then on asked last, so that a
 //! dead first server costs one wait, not one for each query; now and then it is given a query beside the others', for
-//! nobody to wait for, and its answer brings it back. Each query has its own socket and identifier (RFC 5452),
-//! connected, so that only that server's packets arrive. A cut answer is handed on as it is: the client asks again
-//! over TCP, and so do we.
+//! nobody to wait for, and its answer brings it back. How long and how often they are asked, and whether they take
+//! turns, the host's options say (resolv.conf(5)); without any it is once each, since the client asks again. A cut
+//! answer is handed on as it is: the client asks again over TCP, and so do we.
 //!
 //! The host's servers are asked from the daemon's namespace. A container's own (`--dns`) are asked from the
 //! container's, as Docker does: `--dns 127.0.0.1` is a server in the container, not one of the host's.
 
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream, UdpSocket},
-    time::timeout,
-};
+use tokio::time::timeout;
 use weft_base::metrics::Histogram;
 use weft_model::ContainerId;
 
 use crate::{
-    SandboxSockets, Transport,
+    Transport,
     cache::{Cache, Key},
+    exchange::{From, Question, exchange},
     hostfile::{HostConfig, HostFile, MAX_SERVERS},
-    wire::{HEADER, question_end},
+    options::Options,
+    server::Server,
 };
 
 /// Where queries go that this host cannot answer.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
     /// Servers of the daemon's configuration; where empty, those of `resolv_conf`.
-    pub servers: Vec<SocketAddr>,
+    pub servers: Vec<Server>,
     /// Resolver options of the daemon's configuration; where empty, those of `resolv_conf`.
     pub options: Vec<String>,
     /// The host's resolver configuration, read again when it changes.
     pub resolv_conf: PathBuf,
     /// What stands behind systemd-resolved's stub, where `resolv_conf` names only that.
     pub behind_stub: PathBuf,
-    /// Longest wait for one server.
+    /// Longest wait for one server, where no option says another.
     pub timeout: Duration,
-    /// Queries under way at a time; more are refused with SERVFAIL.
+    /// Queries of one container under way at a time; more are refused with SERVFAIL.
     pub concurrency: usize,
 }
 
@@ -71,26 +67,19 @@ const PROBE: Duration = Duration::from_secs(10);
 /// How long a server that nobody asks any more is remembered.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// Where a query leaves from.
-#[derive(Clone)]
-pub(crate) enum From {
-    /// The daemon's namespace.
-    Host,
-    /// The namespace of a container.
-    Container(Arc<dyn SandboxSockets>, ContainerId),
-}
+/// Longest that a query is asked for at all, whatever the options say: nobody waits for its answer any more.
+const LONGEST: Duration = Duration::from_secs(30);
 
-impl From {
-    fn container(&self) -> Option<ContainerId> {
-        match self {
-            Self::Host => None,
-            Self::Container(_, id) => Some(*id),
-        }
-    }
+/// Who is asked, from where and how.
+#[derive(Clone)]
+pub(crate) struct Whom {
+    pub(crate) servers: Vec<Server>,
+    pub(crate) from: From,
+    pub(crate) options: Options,
 }
 
 /// A server as one asker reaches it.
-type Way = (Option<ContainerId>, SocketAddr);
+type Way = (Option<ContainerId>, Server);
 
 /// A server that did not answer.
 struct Silent {
@@ -113,6 +102,8 @@ pub(crate) struct Upstream {
     config: UpstreamConfig,
     host: HostFile,
     silent: Mutex<Vec<Silent>>,
+    /// Where the next query begins, of those whose servers take turns.
+    turn: AtomicUsize,
     pub(crate) cache: Cache,
     pub(crate) figures: Figures,
 }
@@ -120,7 +111,14 @@ pub(crate) struct Upstream {
 impl Upstream {
     pub(crate) fn new(config: UpstreamConfig) -> Self {
         let host = HostFile::new(config.resolv_conf.clone(), config.behind_stub.clone());
-        Self { config, host, silent: Mutex::default(), cache: Cache::default(), figures: Figures::default() }
+        Self {
+            config,
+            host,
+            silent: Mutex::default(),
+            turn: AtomicUsize::new(0),
+            cache: Cache::default(),
+            figures: Figures::default(),
+        }
     }
 
     /// The host's servers and rules.
@@ -135,21 +133,22 @@ impl Upstream {
             host.servers.clone_from(&own.servers);
         }
         if !own.options.is_empty() {
-            host.dots = crate::hostfile::wants_dots(&own.options).unwrap_or_default();
+            host.options = Options::parse(&own.options);
         }
         host
     }
 
     /// Servers in the order in which they are asked, and one that is to be tried beside them.
-    fn order(
-        &self,
-        from: Option<ContainerId>,
-        servers: &[SocketAddr],
-    ) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    fn order(&self, whom: &Whom) -> (Vec<Server>, Option<Server>) {
+        let from = whom.from.container();
         let mut silent = self.silent.lock();
         silent.retain(|s| s.tried.elapsed() < FORGOTTEN);
-        let mut order: Vec<_> = servers.iter().take(MAX_SERVERS).copied().collect();
-        let is_silent = |server: &SocketAddr| silent.iter().any(|s| s.way == (from, *server));
+        let mut order: Vec<_> = whom.servers.iter().take(MAX_SERVERS).cloned().collect();
+        if whom.options.rotate && !order.is_empty() {
+            let first = self.turn.fetch_add(1, Relaxed) % order.len();
+            order.rotate_left(first);
+        }
+        let is_silent = |server: &Server| silent.iter().any(|s| s.way.0 == from && s.way.1 == *server);
         order.sort_by_key(is_silent);
         if order.first().is_none_or(is_silent) {
             return (order, None);
@@ -159,7 +158,7 @@ impl Upstream {
             .find(|s| s.way.0 == from && s.tried.elapsed() >= PROBE && order.contains(&s.way.1));
         let probe = due.map(|s| {
             s.tried = Instant::now();
-            s.way.1
+            s.way.1.clone()
         });
         (order, probe)
     }
@@ -179,50 +178,69 @@ impl Upstream {
         self: &Arc<Self>,
         query: &[u8],
         transport: Transport,
-        servers: &[SocketAddr],
-        from: &From,
+        whom: &Whom,
         limit: u16,
     ) -> Option<Vec<u8>> {
-        let key = Key::new(&format!("{transport:?} {:?} {servers:?}", from.container()), query);
+        let asked = (transport, whom.from.container(), &whom.servers);
+        let key = Key::new(&format!("{asked:?}"), query);
         if let Some(key) = &key
             && let Some(answer) = self.cache.get(key, query, Instant::now())
         {
             self.figures.cached.fetch_add(1, Relaxed);
             return Some(answer);
         }
-        let (order, probe) = self.order(from.container(), servers);
+        let (mut order, probe) = self.order(whom);
+        let wait = whom.options.timeout.unwrap_or(self.config.timeout);
         if let Some(server) = probe {
-            let (me, query, from) = (Arc::clone(self), query.to_vec(), from.clone());
-            tokio::spawn(async move { me.ask_one(&query, transport, server, &from, limit).await });
+            let (me, query, from) = (Arc::clone(self), query.to_vec(), whom.from.clone());
+            tokio::spawn(async move {
+                me.ask_one(Question { query: &query, transport, limit }, &server, &from, wait).await
+            });
         }
-        let mut failure = None;
-        for server in order {
-            match self.ask_one(query, transport, server, from, limit).await {
-                Some(answer) if !failed(&answer) => {
-                    if let Some(key) = key {
-                        self.cache.put(key, &answer, Instant::now());
+        let question = Question { query, transport, limit };
+        let (begun, mut failure) = (Instant::now(), None);
+        for _ in 0..whom.options.attempts.unwrap_or(1) {
+            let mut silent = Vec::new();
+            for server in order {
+                let wait = wait.min(LONGEST.saturating_sub(begun.elapsed()));
+                match self.ask_one(question, &server, &whom.from, wait).await {
+                    Some(answer) if !failed(&answer) => {
+                        if let Some(key) = key {
+                            self.cache.put(key, &answer, Instant::now());
+                        }
+                        return Some(answer);
                     }
-                    return Some(answer);
+                    Some(answer) => failure = Some(answer),
+                    None => silent.push(server),
                 }
-                Some(answer) => failure = Some(answer),
-                None => {}
             }
+            // One that failed has said what it has to say.
+            order = silent;
         }
         failure
     }
 
     async fn ask_one(
         &self,
-        query: &[u8],
-        transport: Transport,
-        server: SocketAddr,
+        question: Question<'_>,
+        server: &Server,
         from: &From,
-        limit: u16,
+        wait: Duration,
     ) -> Option<Vec<u8>> {
+        if wait.is_zero() {
+            return None;
+        }
         let begun = Instant::now();
-        let answer = timeout(self.config.timeout, exchange(query, transport, server, from, limit)).await;
-        let answer = answer.ok().and_then(Result::ok);
-        self.note((from.container(), server), answer.is_some());
+        let answer = match timeout(wait, exchange(question, server, from)).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                // A link that is not there, a port that nobody listens at.
+                tracing::debug!(%server, %error, "a name server cannot be asked");
+                None
+            }
+            Err(_) => None,
+        };
+        self.note((from.container(), server.clone()), answer.is_some());
         if answer.as_ref().is_some_and(|answer| !failed(answer)) {
             self.figures.latency.observe(begun.elapsed());
         }
@@ -233,86 +251,6 @@ impl Upstream {
 /// SERVFAIL, NOTIMP and REFUSED: another server may do better.
 fn failed(answer: &[u8]) -> bool {
     answer.get(3).is_some_and(|b| matches!(b & 0x0f, 2 | 4 | 5))
-}
-
-async fn exchange(
-    query: &[u8],
-    transport: Transport,
-    server: SocketAddr,
-    from: &From,
-    limit: u16,
-) -> io::Result<Vec<u8>> {
-    let mut sent = query.to_vec();
-    let mut id = [0u8; 2];
-    getrandom::fill(&mut id).map_err(io::Error::other)?;
-    sent[..2].copy_from_slice(&id);
-    let mut answer = match transport {
-        Transport::Udp => over_udp(&sent, server, from, limit).await?,
-        Transport::Tcp => over_tcp(&sent, server, from).await?,
-    };
-    answer[..2].copy_from_slice(&query[..2]);
-    Ok(answer)
-}
-
-async fn over_udp(sent: &[u8], server: SocketAddr, from: &From, limit: u16) -> io::Result<Vec<u8>> {
-    let socket = match from {
-        From::Host => {
-            let any = match server {
-                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-            };
-            UdpSocket::bind(SocketAddr::new(any, 0)).await?
-        }
-        From::Container(..) => UdpSocket::from_std(inside(from, server, false).await?.into())?,
-    };
-    socket.connect(server).await?;
-    socket.send(sent).await?;
-    let mut buffer = vec![0u8; usize::from(limit)];
-    loop {
-        let size = socket.recv(&mut buffer).await?;
-        if matches(sent, &buffer[..size]) {
-            buffer.truncate(size);
-            return Ok(buffer);
-        }
-    }
-}
-
-async fn over_tcp(sent: &[u8], server: SocketAddr, from: &From) -> io::Result<Vec<u8>> {
-    let mut stream = match from {
-        From::Host => TcpStream::connect(server).await?,
-        From::Container(..) => {
-            let socket = TcpSocket::from_std_stream(inside(from, server, true).await?.into());
-            socket.connect(server).await?
-        }
-    };
-    let size = u16::try_from(sent.len()).map_err(io::Error::other)?;
-    let mut framed = size.to_be_bytes().to_vec();
-    framed.extend_from_slice(sent);
-    stream.write_all(&framed).await?;
-    let mut answer = vec![0u8; usize::from(stream.read_u16().await?)];
-    stream.read_exact(&mut answer).await?;
-    if matches(sent, &answer) { Ok(answer) } else { Err(io::ErrorKind::InvalidData.into()) }
-}
-
-/// A socket of the container's namespace.
-async fn inside(from: &From, server: SocketAddr, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
-    let From::Container(sockets, container) = from else { return Err(io::ErrorKind::NotFound.into()) };
-    let (sockets, container) = (Arc::clone(sockets), *container);
-    let made = tokio::task::spawn_blocking(move || sockets.outward(container, server.is_ipv6(), tcp)).await;
-    made.map_err(io::Error::other)?
-}
-
-/// An answer to this query: identifier, the answer bit, and the question repeated (without case; error
-/// answers may leave it out).
-fn matches(query: &[u8], answer: &[u8]) -> bool {
-    if answer.len() < HEADER || answer[..2] != query[..2] || answer[2] & 0x80 == 0 {
-        return false;
-    }
-    if answer[4..6] == [0, 0] {
-        return answer[3] & 0x0f != 0;
-    }
-    let Some(end) = question_end(query) else { return false };
-    answer.get(HEADER..end).is_some_and(|q| q.eq_ignore_ascii_case(&query[HEADER..end]))
 }
 
 #[cfg(test)]

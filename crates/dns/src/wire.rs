@@ -17,10 +17,11 @@ fn u32_at(packet: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(packet.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Where the first question of a packet ends. Names of questions are never compressed by honest senders.
+/// Where the first question of a packet ends. Names of questions are never compressed by honest senders, and have at
+/// most 255 bytes (RFC 1035 section 2.3.4).
 pub(crate) fn question_end(packet: &[u8]) -> Option<usize> {
     let end = name_end(packet, HEADER, false)? + 4;
-    (end <= packet.len()).then_some(end)
+    (end <= packet.len() && end - HEADER - 4 <= 255).then_some(end)
 }
 
 /// Behind the name that begins at `at`.
@@ -56,10 +57,6 @@ pub(crate) fn plain(packet: &[u8]) -> Option<Plain> {
         return None;
     }
     let end = question_end(packet)?;
-    // RFC 1035 section 2.3.4: a name has at most 255 bytes.
-    if end - HEADER - 4 > 255 {
-        return None;
-    }
     let edns = match (head[11], packet.get(end..)?) {
         (0, []) => None,
         // Root name, type, size, extended code 0, version 0, flags, no options.
@@ -81,35 +78,92 @@ pub(crate) struct Lifetimes {
     pub(crate) negative: Option<u32>,
 }
 
-/// Finds the lifetimes of all records; `None` for a malformed packet, or one with other than one question.
-pub(crate) fn lifetimes(packet: &[u8]) -> Option<Lifetimes> {
+/// One record of a message.
+struct Record {
+    /// 0 for answers, 1 for authorities, 2 for additional ones.
+    section: usize,
+    kind: u16,
+    at: usize,
+    /// Behind its name.
+    head: usize,
+    end: usize,
+}
+
+/// Goes over all records of a message with one question; where the last one ends, or `None` where it is malformed.
+fn records(packet: &[u8], mut each: impl FnMut(&Record) -> Option<()>) -> Option<usize> {
     if u16_at(packet, 4)? != 1 {
         return None;
     }
     let mut at = question_end(packet)?;
-    let mut found = Lifetimes::default();
     for (section, count) in [6, 8, 10].into_iter().enumerate() {
         for _ in 0..u16_at(packet, count)? {
             let head = name_end(packet, at, true)?;
-            let (kind, ttl) = (u16_at(packet, head)?, u32_at(packet, head + 4)?);
-            at = head + 10 + usize::from(u16_at(packet, head + 8)?);
-            if at > packet.len() {
+            let end = head + 10 + usize::from(u16_at(packet, head + 8)?);
+            if end > packet.len() {
                 return None;
             }
-            if kind == OPT {
-                continue;
-            }
-            // RFC 2181 section 8: the highest bit makes it zero.
-            let ttl = if ttl > u32::MAX / 2 { 0 } else { ttl };
-            found.at.push(head + 4);
-            match section {
-                0 => found.answers = Some(found.answers.map_or(ttl, |least| least.min(ttl))),
-                1 if kind == SOA => found.negative = Some(ttl.min(u32_at(packet, at.checked_sub(4)?)?)),
-                _ => {}
-            }
+            each(&Record { section, kind: u16_at(packet, head)?, at, head, end })?;
+            at = end;
         }
     }
-    (at == packet.len()).then_some(found)
+    Some(at)
+}
+
+/// Where the EDNS record of a message begins: root name, type, size, code, version, flags, options (RFC 6891).
+pub(crate) fn opt(packet: &[u8]) -> Option<usize> {
+    let mut found = None;
+    records(packet, |record| {
+        if record.kind == OPT && record.section == 2 && record.head == record.at + 1 {
+            found.get_or_insert(record.at);
+        }
+        Some(())
+    })?;
+    found
+}
+
+/// The records of answer and authority at the front of a message that have room.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Front {
+    /// Behind the last of them.
+    pub(crate) end: usize,
+    /// How many, by section.
+    pub(crate) counts: [u16; 2],
+}
+
+/// Finds how much of a message may be kept in `room` bytes, by whole records; `None` for a malformed one.
+pub(crate) fn front(packet: &[u8], room: usize) -> Option<Front> {
+    let (mut front, mut full) = (Front { end: question_end(packet)?, counts: [0; 2] }, false);
+    records(packet, |record| {
+        full |= record.end > room;
+        if let (false, Some(count)) = (full, front.counts.get_mut(record.section)) {
+            *count += 1;
+            front.end = record.end;
+        }
+        Some(())
+    })?;
+    Some(front)
+}
+
+/// Finds the lifetimes of all records; `None` for a malformed packet, or one with other than one question.
+pub(crate) fn lifetimes(packet: &[u8]) -> Option<Lifetimes> {
+    let mut found = Lifetimes::default();
+    let end = records(packet, |record| {
+        if record.kind == OPT {
+            return Some(());
+        }
+        // RFC 2181 section 8: the highest bit makes it zero.
+        let ttl = u32_at(packet, record.head + 4).map(|ttl| if ttl > u32::MAX / 2 { 0 } else { ttl })?;
+        found.at.push(record.head + 4);
+        match record.section {
+            0 => found.answers = Some(found.answers.map_or(ttl, |least| least.min(ttl))),
+            1 if record.kind == SOA => {
+                found.negative = Some(ttl.min(u32_at(packet, record.end.checked_sub(4)?)?));
+            }
+            _ => {}
+        }
+        Some(())
+    })?;
+    (end == packet.len()).then_some(found)
 }
 
 /// Takes `age` seconds from the lifetimes at these places.

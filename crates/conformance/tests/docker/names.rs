@@ -80,6 +80,18 @@ cases! {
         let said = lookup(t, &c, &[&gone]);
         assert!(said.contains("NXDOMAIN"), "{said}");
     }
+    fn names_of_others_are_asked_of_nobody(t) [newer = "dockerd asks the world for them"] {
+        let (one, other) = (network(t, "10.78.12.0/24"), t.net("o"));
+        t.docker(["network", "create", "--subnet", "10.78.13.0/24", &other]).ok();
+        let c = t.sleeper("a", ["--network", &one]);
+        let hidden = t.sleeper("b", ["--network", &other, "--network-alias", "hidden", "--ip", "10.78.13.20"]);
+        // No server outside is there to ask: it would be another failure.
+        for query in [hidden.as_str(), "hidden", &format!("{hidden}.{other}"), "10.78.13.20", "10.78.12.99"] {
+            let said = lookup(t, &c, &[query]);
+            assert!(said.contains("NXDOMAIN"), "{query}: {said}");
+        }
+        assert!(!lookup(t, &c, &["outside.example"]).contains("NXDOMAIN"));
+    }
     fn services_by_their_ports(t) [newer = "dockerd has them in swarm mode only"] {
         let n = network(t, "10.78.7.0/24");
         let c = t.sleeper("a", ["--network", &n, "--network-alias", "shop", "--expose", "80", "--expose", "9000/udp"]);

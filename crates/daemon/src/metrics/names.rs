@@ -30,6 +30,8 @@ pub(super) fn expose(text: &mut Exposition, stats: &DnsStats) {
     text.single("weft_dns_cache_entries", Kind::Gauge, "Answers in the cache.", stats.kept);
     let help = "Forwarded queries that no server answered.";
     text.single("weft_dns_forward_failures_total", Kind::Counter, help, stats.failed);
+    let help = "Forwarded queries that were refused, since too many were under way.";
+    text.single("weft_dns_forwards_refused_total", Kind::Counter, help, stats.refused);
     let help = "Upstream servers that did not answer in time or could not be reached.";
     text.single("weft_dns_upstream_silent_total", Kind::Counter, help, stats.silent);
     let name = "weft_dns_upstream_duration_seconds";
