@@ -34,7 +34,7 @@ pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
-pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
+pub use policy::{CLOSED, Count, Flow, HOST, OUTSIDE, PolicyCounters, PolicyTable};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Listeners, Open, Origin, Parent, Port, Publish, PublishKey,
