@@ -80,7 +80,8 @@ table ip handpolicy {{
   chain forward {{
     type filter hook forward priority filter; policy drop;
     ct state invalid drop
-    ct original ip saddr . ct reply ip saddr . meta l4proto . ct reply proto-src vmap @verdicts
+    ct direction original ip saddr . ip daddr . meta l4proto . th dport vmap @verdicts
+    ct direction reply ip daddr . ip saddr . meta l4proto . th sport vmap @verdicts
   }}
 }}
 END"

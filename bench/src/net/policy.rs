@@ -10,7 +10,7 @@ use super::hand::{Hand, LEFT, RIGHT};
 use super::paths::{address, stream, trips};
 use super::publish::ask;
 use super::rig::Netns;
-use crate::measure::{Bed, median};
+use crate::measure::{Bed, NAME, median};
 
 /// Turns of a sample of round trips: a slow moment of the machine hits both sides.
 const TURNS: usize = 5;
@@ -24,8 +24,7 @@ struct Policy {
 impl Policy {
     fn new(bed: &Bed) -> Result<Self> {
         ensure!(bed.daemon.subject() == Subject::Weft, "it has no policies");
-        let docker = bed.daemon.socket();
-        let socket = docker.parent().context("a socket lies in a directory")?.join("native.sock");
+        let socket = bed.sandbox.dir().join(NAME).join("run/native.sock");
         let body = r#"{"from":"name=left","to":"name=right","action":"allow"}"#;
         let told: serde_json::Value = serde_json::from_str(&ask(&socket, "POST", "/v1/policies", body)?)?;
         let id = told["policy"]["spec"]["id"].as_str().context("a policy has an id")?.to_owned();
