@@ -13,6 +13,8 @@ use crate::rows::Row;
 const PAUSE: Duration = Duration::from_millis(150);
 /// The TCP listener for wrk, in the sandbox's own network namespace.
 const TCP: &str = "127.0.0.1:2375";
+/// What the daemon's directory in its sandbox is called.
+pub const NAME: &str = "subject";
 /// Size of the image of the load and save rows.
 const BALLAST: u64 = 210 << 20;
 
@@ -34,7 +36,7 @@ impl Bed {
     pub fn new(subject: Subject, archives: &tempfile::TempDir) -> Result<Self> {
         let sandbox = Sandbox::new()?;
         let options = DaemonOptions { tcp: Some(TCP.to_owned()), ..Default::default() };
-        let daemon = Daemon::start(&sandbox, subject, "subject", options)?;
+        let daemon = Daemon::start(&sandbox, subject, NAME, options)?;
         let bed = Self { daemon, sandbox, big: archives.path().join("big.tar") };
         let small = archives.path().join("small.tar");
         bed.docker(&["load", "-q", "-i", &small.display().to_string()])?;

@@ -7,6 +7,7 @@ mod hand;
 mod load;
 mod names;
 mod paths;
+mod policy;
 mod publish;
 mod rig;
 
@@ -27,6 +28,14 @@ pub const ROWS: &[Row] = &[
         before: paths::pair, sample: |bed| paths::bridge(bed, 4) },
     Row { name: "rtt", what: "round trip of 64 B on one core, share of hand-made", unit: "", target: Target::AtMost(1.03), slow: true,
         before: paths::pair, sample: paths::round_trip },
+    Row { name: "policy-rtt", what: "round trip under a policy, share of a hand-made table's", unit: "", target: Target::AtMost(1.03), slow: true,
+        before: paths::pair, sample: policy::round_trip_by_hand },
+    Row { name: "policy-1", what: "1 stream under a policy, share of a hand-made table's", unit: "", target: Target::AtLeast(0.97), slow: true,
+        before: paths::pair, sample: policy::stream_by_hand },
+    Row { name: "policy-rtt-cost", what: "round trip under a policy, share of the same network's without", unit: "", target: Target::Told, slow: true,
+        before: paths::pair, sample: policy::round_trip_without },
+    Row { name: "policy-1-cost", what: "1 stream under a policy, share of the same network's without", unit: "", target: Target::Told, slow: true,
+        before: paths::pair, sample: policy::stream_without },
     Row { name: "publish", what: "another host to a published port, share of hand-made DNAT", unit: "", target: Target::AtLeast(0.97), slow: true,
         before: paths::published, sample: paths::inward },
     Row { name: "masquerade", what: "container to another host, share of hand-made", unit: "", target: Target::AtLeast(0.97), slow: true,

@@ -19,6 +19,8 @@ pub enum Target {
     AtMost(f64),
     /// At least this.
     AtLeast(f64),
+    /// Nothing is asked: what something costs.
+    Told,
 }
 
 /// One figure.

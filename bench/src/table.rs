@@ -50,6 +50,7 @@ fn target(row: &Row) -> String {
         Target::TimesDockerd(times) => format!("≥ {times} × dockerd"),
         Target::AtMost(limit) => format!("≤ {limit}"),
         Target::AtLeast(limit) => format!("≥ {limit}"),
+        Target::Told => "-".to_owned(),
     }
 }
 
@@ -66,6 +67,7 @@ fn verdict(row: &Row, dockerd: Option<f64>, weft: Option<f64>) -> &'static str {
         },
         Target::AtMost(limit) => weft <= limit,
         Target::AtLeast(limit) => weft >= limit,
+        Target::Told => return "-",
     };
     if good { "reached" } else { "MISSED" }
 }

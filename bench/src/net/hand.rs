@@ -65,6 +65,32 @@ END"
     }
 }
 
+impl Hand {
+    /// Subjects the pair to a table as one would write it by hand for what policies do: verdicts by who began the
+    /// connection, who answers and at which port, for what the bridge shows to the IP hooks.
+    pub fn with_policy(self) -> Result<Self> {
+        let script = format!(
+            "ip link set hand0 type bridge nf_call_iptables 1 && nft -f - <<'END'
+table ip handpolicy {{
+  map verdicts {{
+    type ipv4_addr . ipv4_addr . inet_proto . inet_service : verdict
+    counter
+    elements = {{ {LEFT} . {RIGHT} . tcp . {PORT} : accept, {LEFT} . {RIGHT} . udp . {PORT} : accept }}
+  }}
+  chain forward {{
+    type filter hook forward priority filter; policy drop;
+    ct state invalid drop
+    ct direction original ip saddr . ip daddr . meta l4proto . th dport vmap @verdicts
+    ct direction reply ip daddr . ip saddr . meta l4proto . th sport vmap @verdicts
+  }}
+}}
+END"
+        );
+        sandbox::run(self.sandbox.command("sh").args(["-c", &script]))?;
+        Ok(self)
+    }
+}
+
 /// A namespace whose `eth0` is on the bridge.
 fn plug(ip: &impl Fn(&str) -> Result<()>, link: &str, address: &str) -> Result<(Netns, Holder)> {
     let mut command = Command::new("unshare");

@@ -33,7 +33,7 @@ pub fn published(bed: &mut Bed) -> Result<()> {
     bed.docker(&[&base[..], &["busybox", "sleep", "100000"]].concat()).map(drop)
 }
 
-fn address(bed: &Bed, container: &str) -> Result<String> {
+pub(super) fn address(bed: &Bed, container: &str) -> Result<String> {
     bed.docker(&["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container])
 }
 
@@ -59,7 +59,7 @@ impl Drop for Server {
 }
 
 /// Bits a second from `client` to a server in `server`, reached at `to`.
-fn stream(client: &Netns, server: &Netns, to: &str, streams: usize) -> Result<f64> {
+pub(super) fn stream(client: &Netns, server: &Netns, to: &str, streams: usize) -> Result<f64> {
     need("iperf3")?;
     let _server = Server::start(server)?;
     let (port, streams) = (PORT.to_string(), streams.to_string());
@@ -118,7 +118,7 @@ pub fn round_trip(bed: &mut Bed) -> Result<f64> {
 }
 
 /// Seconds of one round trip.
-fn trips(from: &Netns, to: &Netns, source: &str, target: &str) -> Result<f64> {
+pub(super) fn trips(from: &Netns, to: &Netns, source: &str, target: &str) -> Result<f64> {
     let echo = to.run(THERE, || Ok(UdpSocket::bind(("0.0.0.0", PORT))?))?;
     echo.set_read_timeout(Some(Duration::from_millis(500)))?;
     let server = std::thread::spawn(move || {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -23,10 +24,15 @@ pub fn connectable(bed: &mut Bed) -> Result<()> {
 
 /// `POST path` with a JSON body over the daemon's socket: the client's own start would hide what is measured.
 fn post(bed: &Bed, path: &str, body: &str) -> Result<()> {
-    let mut stream = UnixStream::connect(bed.daemon.socket())?;
+    ask(&bed.daemon.socket(), "POST", &format!("/v1.41{path}"), body).map(drop)
+}
+
+/// A request with a JSON body over a socket; the answer's body.
+pub(super) fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     let head = format!(
-        "POST /v1.41{path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );
@@ -35,8 +41,8 @@ fn post(bed: &Bed, path: &str, body: &str) -> Result<()> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let code: u16 = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no status")?;
-    ensure!(code < 300, "POST {path}: {answer}");
-    Ok(())
+    ensure!(code < 300, "{method} {path}: {answer}");
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 pub fn connect(bed: &mut Bed) -> Result<f64> {

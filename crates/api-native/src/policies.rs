@@ -49,8 +49,8 @@ async fn create(
 ) -> Result<(StatusCode, Json<Value>)> {
     let Json(CreateBody { from, to, protocol, ports, action }) = body?;
     let draft = PolicyDraft { from, to, protocol, ports, action };
-    let policy = face.cloud.policy_create(&caller, draft).await?;
-    Ok((StatusCode::CREATED, Json(json!({"policy": &*policy}))))
+    let (policy, warnings) = face.cloud.policy_create(&caller, draft).await?;
+    Ok((StatusCode::CREATED, Json(json!({"policy": &*policy, "warnings": warnings}))))
 }
 
 async fn show(
@@ -82,5 +82,7 @@ async fn default(
 
 fn rendered(view: &PolicyView) -> Value {
     let ([from, to], (packets, bytes)) = (&view.shown, view.counted);
-    json!({"policy": &*view.policy, "from": from, "to": to, "packets": packets, "bytes": bytes})
+    json!({
+        "policy": &*view.policy, "from": from, "to": to, "packets": packets, "bytes": bytes, "missing": view.missing,
+    })
 }

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use weft_model::{
-    Labels, Network, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec, PortRange, Selector,
+    Labels, Network, NetworkKind, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec, PortRange,
+    Selector,
 };
 use weft_store::{Stored, Table};
 
@@ -33,6 +34,9 @@ pub struct PolicyView {
     pub shown: [String; 2],
     /// Packets and bytes, both ways.
     pub counted: (u64, u64),
+    /// Selectors that mean a network or a container that is not there: of a network that was removed it never will be, of a
+    /// name it may.
+    pub missing: Vec<String>,
 }
 
 fn ports(text: &str) -> Result<PortRange> {
@@ -51,13 +55,20 @@ impl Cloud {
 
     async fn selector(&self, caller: &Caller, text: &str) -> Result<Selector> {
         if let Some(name) = text.strip_prefix("network=") {
-            return Ok(Selector::Network(self.network_find(caller, name).await?.spec.id));
+            let network = self.network_find(caller, name).await?;
+            for_bridges(network.spec.kind)?;
+            return Ok(Selector::Network(network.spec.id));
         }
         text.parse().map_err(|e: weft_model::SelectorError| CloudError::Invalid(e.to_string()))
     }
 
-    /// Makes a policy; answers when the kernel has it. One that cannot be made to hold is taken back.
-    pub async fn policy_create(&self, caller: &Caller, draft: PolicyDraft) -> Result<Arc<Policy>> {
+    /// Makes a policy; answers when the kernel has it, with what there is to warn of. One that cannot be made to hold is taken
+    /// back.
+    pub async fn policy_create(
+        &self,
+        caller: &Caller,
+        draft: PolicyDraft,
+    ) -> Result<(Arc<Policy>, Vec<String>)> {
         // A policy speaks of every container of this host.
         caller.authorise(Action::Host, caller.project)?;
         let protocol = draft.protocol.as_deref().map(str::parse::<PolicyProtocol>).transpose();
@@ -67,9 +78,13 @@ impl Cloud {
             return Err(CloudError::Invalid("ports need a protocol that has them: tcp, udp or sctp".into()));
         }
         let (from, to) = (self.selector(caller, &draft.from).await?, self.selector(caller, &draft.to).await?);
-        if from == Selector::Outside && to == Selector::Outside {
-            return Err(CloudError::Invalid("what passes from outside to outside is no container's".into()));
+        if [&from, &to].iter().all(|end| matches!(end, Selector::Outside | Selector::Host)) {
+            return Err(CloudError::Invalid(format!("what passes from {from} to {to} is no container's")));
         }
+        self.0.parts.net.policy_possible().await?;
+        let missing = self.missing(&[&from, &to]).await?;
+        let warnings = missing.iter().map(|name| format!("{name} is not there: the policy holds once it is"));
+        let warnings = warnings.collect();
         let spec = PolicySpec { id: PolicyId::new(), from, to, protocol, ports, action: draft.action };
         let same = |p: &PolicySpec| PolicySpec { id: spec.id, ..p.clone() } == spec;
         if let Some(other) = self.policies().list_shared().await?.iter().find(|p| same(&p.spec)) {
@@ -81,7 +96,26 @@ impl Cloud {
             self.policies().delete(&policy.spec.id).await?;
             return Err(failed.into());
         }
-        Ok(Arc::new(policy))
+        Ok((Arc::new(policy), warnings))
+    }
+
+    /// Selectors of a network or a container that is not there.
+    async fn missing(&self, selectors: &[&Selector]) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for selector in selectors {
+            let there = match selector {
+                Selector::Network(id) => self.0.networks.get(id).await?.is_some(),
+                Selector::Name(name) => {
+                    let containers = self.0.containers.list_shared().await?;
+                    containers.iter().any(|c| c.spec.name.to_string() == *name)
+                }
+                _ => true,
+            };
+            if !there {
+                missing.push(selector.to_string());
+            }
+        }
+        Ok(missing)
     }
 
     /// All policies that the caller sees, by age, with what they have decided.
@@ -91,9 +125,9 @@ impl Cloud {
         let counted = self.0.parts.net.policy_counters().await?;
         let names: BTreeMap<_, _> = networks.iter().map(|n| (n.spec.id, n.spec.name.to_string())).collect();
         let shown = |selector: &Selector| match selector {
-            Selector::Network(id) => {
-                names.get(id).map_or_else(|| selector.to_string(), |n| format!("network={n}"))
-            }
+            Selector::Network(id) => names
+                .get(id)
+                .map_or_else(|| format!("network={} (removed)", id.short()), |n| format!("network={n}")),
             other => other.to_string(),
         };
         let mut views: Vec<PolicyView> = policies
@@ -103,8 +137,12 @@ impl Cloud {
                 policy: Arc::clone(&p.value),
                 shown: [shown(&p.spec.from), shown(&p.spec.to)],
                 counted: counted.get(&p.spec.id).copied().unwrap_or_default(),
+                missing: Vec::new(),
             })
             .collect();
+        for view in &mut views {
+            view.missing = self.missing(&[&view.policy.spec.from, &view.policy.spec.to]).await?;
+        }
         views.sort_by_key(|view| (view.policy.meta.created, view.policy.spec.id));
         Ok(views)
     }
@@ -147,8 +185,9 @@ impl Cloud {
         let found = self.network_find(caller, text).await?;
         let needed = if found.spec.predefined { Action::Host } else { Action::Write };
         caller.authorise(needed, found.meta.project)?;
-        if found.spec.kind != weft_model::NetworkKind::Bridge {
-            return Err(CloudError::Invalid("policy is for bridge networks".into()));
+        for_bridges(found.spec.kind)?;
+        if action == PolicyAction::Deny {
+            self.0.parts.net.policy_possible().await?;
         }
         let id = found.spec.id;
         let set = |closed: bool| async move {
@@ -170,6 +209,13 @@ impl Cloud {
         }
         Ok(stored.value)
     }
+}
+
+fn for_bridges(kind: NetworkKind) -> Result<()> {
+    if kind == NetworkKind::Bridge {
+        return Ok(());
+    }
+    Err(CloudError::Invalid("policy is for bridge networks".into()))
 }
 
 fn missing(text: &str) -> CloudError {

@@ -1,12 +1,12 @@
 //! The seam between what a host must have and what makes it so.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 
 use crate::{
-    Desired, DriverError, Flow, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported,
-    insight::Insight, plan,
+    Desired, DriverError, Observed, ParentFault, PolicyCounters, Publish, SandboxId, Segment, Step,
+    Unsupported, insight::Insight, plan,
 };
 
 /// Makes one machine look like a [`Desired`]. Calls block (some hundred microseconds to some milliseconds): async
@@ -71,12 +71,17 @@ pub trait Driver: Send + Sync {
     /// [`DriverError::Observe`].
     fn observe(&self) -> Result<Observed, DriverError>;
 
-    /// Packets and bytes that each flow of the policy has decided, since it is there.
+    /// What policy has decided.
     ///
     /// # Errors
     /// [`DriverError::Observe`].
-    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
-        Ok(BTreeMap::new())
+    fn policy_counters(&self) -> Result<PolicyCounters, DriverError> {
+        Ok(PolicyCounters::default())
+    }
+
+    /// Why policy between endpoints cannot be made to hold on this machine; `None` where it can.
+    fn refuses_policy(&self) -> Option<Unsupported> {
+        None
     }
 
     /// One change. Idempotent.

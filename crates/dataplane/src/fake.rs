@@ -19,6 +19,7 @@ struct State {
     steps: Vec<Step>,
     fail_at: Option<usize>,
     observations: usize,
+    policy_lacks: Option<String>,
 }
 
 impl FakeDriver {
@@ -49,6 +50,11 @@ impl FakeDriver {
         self.state().observations
     }
 
+    /// A machine that cannot hold policy, and why.
+    pub fn lacks_policy(&self, why: &str) {
+        self.state().policy_lacks = Some(why.to_owned());
+    }
+
     /// Somebody else changes the machine.
     pub fn meddle(&self, change: impl FnOnce(&mut Observed)) {
         change(&mut self.state().machine);
@@ -76,6 +82,11 @@ impl Driver for FakeDriver {
         let mut state = self.state();
         state.observations += 1;
         Ok(state.machine.clone())
+    }
+
+    fn refuses_policy(&self) -> Option<Unsupported> {
+        let why = self.state().policy_lacks.clone()?;
+        Some(Unsupported { feature: "policy between containers".to_owned(), why })
     }
 
     fn apply(&self, step: &Step) -> Result<(), DriverError> {

@@ -35,7 +35,7 @@ pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
 pub use plan::plan;
-pub use policy::{CLOSED, Flow, OUTSIDE, PolicyTable};
+pub use policy::{CLOSED, Count, Flow, HOST, OUTSIDE, PolicyCounters, PolicyTable};
 pub use state::{BridgeState, EndState};
 pub use step::Step;
 pub use types::{

@@ -8,6 +8,9 @@
 //!   from . to . protocol . port       from . to . protocol . range       from . to . protocol       from . to
 //! ```
 //!
+//! The host itself is a class of its own ([`HOST`]), of which connections from and to this machine are; they come by other
+//! hooks than those that it forwards, and none of them is closed.
+//!
 //! What no lookup decides passes, unless one of the two classes is closed. Whoever compiles the value has seen to it that
 //! the more specific entry is right where a wider one says otherwise. Passing here opens nothing that isolation closes.
 
@@ -23,6 +26,8 @@ use crate::{Desired, Observed, Step};
 
 /// What is not an endpoint of ours.
 pub const OUTSIDE: u32 = 0;
+/// The host itself: its own connections, not those it forwards.
+pub const HOST: u32 = CLOSED - 1;
 /// Set in classes whose connections need to be allowed.
 pub const CLOSED: u32 = 1 << 31;
 
@@ -48,6 +53,22 @@ pub struct PolicyTable {
     pub ranges: BTreeSet<(Protocol, PortRange)>,
     /// Whether a flow passes.
     pub verdicts: BTreeMap<Flow, bool>,
+    /// Links of closed segments: what is dropped because nothing allows it is counted for each.
+    pub closed: BTreeSet<String>,
+    /// Flows from or to [`HOST`] are among them; without, the machine's own traffic is not looked at.
+    pub host: bool,
+}
+
+/// Packets and bytes.
+pub type Count = (u64, u64);
+
+/// What policy has decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyCounters {
+    /// By flow, since its entry is there.
+    pub flows: BTreeMap<Flow, Count>,
+    /// What was dropped on closed segments because nothing allows it, by link.
+    pub closed: BTreeMap<String, Count>,
 }
 
 impl PolicyTable {
@@ -70,6 +91,8 @@ impl PolicyTable {
             endpoints: rest(&self.endpoints, &other.endpoints),
             ranges: self.ranges.difference(&other.ranges).copied().collect(),
             verdicts: rest(&self.verdicts, &other.verdicts),
+            closed: self.closed.difference(&other.closed).cloned().collect(),
+            host: self.host && !other.host,
         }
     }
 
@@ -77,12 +100,17 @@ impl PolicyTable {
         self.endpoints.retain(|key, _| !gone.endpoints.contains_key(key));
         self.ranges.retain(|range| !gone.ranges.contains(range));
         self.verdicts.retain(|key, _| !gone.verdicts.contains_key(key));
+        self.closed.retain(|link| !gone.closed.contains(link));
+        self.host &= !gone.host;
     }
 
-    fn add(&mut self, new: &Self) {
+    /// Takes in what another has; of two verdicts of a flow, the other's.
+    pub fn add(&mut self, new: &Self) {
         self.endpoints.extend(&new.endpoints);
         self.ranges.extend(&new.ranges);
         self.verdicts.extend(&new.verdicts);
+        self.closed.extend(new.closed.iter().cloned());
+        self.host |= new.host;
     }
 }
 
@@ -134,6 +162,7 @@ mod tests {
             endpoints: [("10.0.0.2".parse().unwrap(), 1)].into(),
             ranges: BTreeSet::new(),
             verdicts: verdicts.iter().map(|(to, pass)| (flow(*to), *pass)).collect(),
+            ..PolicyTable::default()
         }
     }
 
@@ -152,6 +181,14 @@ mod tests {
         let steps = follow(&desired);
         let [Step::ChangePolicy { remove, add }] = &steps[..] else { panic!("{steps:?}") };
         assert_eq!((remove.verdicts.len(), add.verdicts.len(), add.endpoints.len()), (1, 2, 0));
+        (desired.policy.host, desired.policy.closed) = (true, ["wfb1".to_owned()].into());
+        let steps = follow(&desired);
+        let [Step::ChangePolicy { remove, add }] = &steps[..] else { panic!("{steps:?}") };
+        assert!(remove.is_empty() && add.host && add.closed.len() == 1 && add.verdicts.is_empty(), "{add:?}");
+        desired.policy.host = false;
+        let steps = follow(&desired);
+        let [Step::ChangePolicy { remove, add }] = &steps[..] else { panic!("{steps:?}") };
+        assert!(remove.host && remove.closed.is_empty() && add.is_empty(), "{remove:?}");
         desired.policy = PolicyTable::default();
         assert_eq!(follow(&desired), [Step::ClearPolicy]);
     }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, Flow, IdRange, Observed, ParentFault, Port, Publish, PublishMap, SandboxId,
-    Segment, Step, Unsupported, Users,
+    Desired, Driver, DriverError, IdRange, Observed, ParentFault, PolicyCounters, Port, Publish, PublishMap,
+    SandboxId, Segment, Step, Unsupported, Users,
 };
 use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::{
@@ -299,9 +299,14 @@ impl Driver for LinuxDriver {
         observe::observe(self).map_err(|error| DriverError::observe("links, rules and sandboxes", error))
     }
 
-    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
+    fn policy_counters(&self) -> Result<PolicyCounters, DriverError> {
         policy::counters(&mut self.netfilter.lock())
             .map_err(|error| DriverError::observe("the policy's counters", error))
+    }
+
+    fn refuses_policy(&self) -> Option<Unsupported> {
+        let why = policy::lacks(&mut self.netfilter.lock())?;
+        Some(Unsupported { feature: "policy between containers".to_owned(), why })
     }
 
     fn apply(&self, step: &Step) -> Result<(), DriverError> {

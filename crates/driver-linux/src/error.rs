@@ -71,7 +71,9 @@ pub enum LinuxError {
         source: NetlinkError,
     },
     /// Policy within a bridge needs `br_netfilter`.
-    #[error("policy between containers needs the kernel module br_netfilter, which is not loaded")]
+    #[error(
+        "policy between containers needs the kernel module br_netfilter, which is not loaded: modprobe br_netfilter"
+    )]
     NoFilter,
     /// More limited ports than a queue has classes.
     #[error("queue {name} has no class left")]

@@ -5,6 +5,8 @@
 //!    class4, class6     address : class           0 for all others
 //!    ranges_tcp, …      range of ports : range
 //!    verdicts           from . to . protocol . port : drop | return      counted
+//!    closed             link of a closed network : drop                  counted
+//!  input, output        only while a policy names the host               see [`rules`]
 //! ```
 //!
 //! Each packet is judged as a part of its connection: who began it, who answers it (after translation) and the port that
@@ -15,28 +17,27 @@
 //! on for single bridges that have policy, not for the machine. The bridge family of nftables would not need it, but has no
 //! connection tracking on many kernels and so could not tell an answer from a question.
 
-use std::{collections::BTreeMap, net::IpAddr};
+mod rules;
 
-use weft_dataplane::{CLOSED, Flow, OUTSIDE, PolicyTable};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use weft_dataplane::{Count, Flow, OUTSIDE, PolicyCounters, PolicyTable};
 use weft_model::{PortRange, Protocol};
 use weft_sys::{
     netlink::{
-        Channel, Socket,
+        Channel, NetlinkError, Socket,
         link::{self, Change},
     },
-    nft::{
-        self, Batch, Element, Field, Hook, HookPoint, Set, Shape,
-        expr::{Base, Ct, Expr, Meta, Reg, Tuple, Verdict, ct_state},
-    },
+    nft::{self, Batch, Element, Field, Set, Shape, expr::ifname},
 };
 
-use crate::{LinuxError, mark, publish::number};
+use crate::{LinuxError, mark};
 
 /// The table.
 pub(crate) const TABLE: &str = "weft-policy";
-const CHAIN: &str = "forward";
-/// Before the chain `forward` of table `weft`, which accepts.
-const HOOK: Hook = Hook { kind: "filter", point: HookPoint::Forward, priority: -5 };
 
 const CLASS: Shape = Shape::Map(&[Field::Mark]);
 const CLASS4: Set = Set { name: "class4", key: &[Field::Ipv4], shape: CLASS };
@@ -46,6 +47,7 @@ const VERDICTS: Set = Set {
     key: &[Field::Mark, Field::Mark, Field::Protocol, Field::Mark],
     shape: Shape::CountedVerdicts,
 };
+const CLOSED_LINKS: Set = Set { name: "closed", key: &[Field::Ifname], shape: Shape::CountedVerdicts };
 const RANGE: Shape = Shape::IntervalMap(&[Field::Mark]);
 const RANGES: [(Protocol, Set); 3] = [
     (Protocol::Tcp, Set { name: "ranges_tcp", key: &[Field::Service], shape: RANGE }),
@@ -55,7 +57,7 @@ const RANGES: [(Protocol, Set); 3] = [
 
 fn sets() -> Vec<Set> {
     let ranges = RANGES.iter().map(|(_, set)| *set);
-    [CLASS4, CLASS6, VERDICTS].into_iter().chain(ranges).collect()
+    [CLASS4, CLASS6, VERDICTS, CLOSED_LINKS].into_iter().chain(ranges).collect()
 }
 
 /// A range as one value, first and last port; no port alone looks like it, since its second half is zero.
@@ -115,81 +117,10 @@ fn encode(table: &PolicyTable) -> Vec<(Set, Vec<Element>)> {
     let verdict =
         |(f, passes): (&Flow, &bool)| Element { key: key(f), passes: *passes, ..Element::default() };
     all.push((VERDICTS, table.verdicts.iter().map(verdict).collect()));
+    let closed = |link: &String| Element { key: ifname(link), ..Element::default() };
+    all.push((CLOSED_LINKS, table.closed.iter().map(closed).collect()));
     all.retain(|(_, elements)| !elements.is_empty());
     all
-}
-
-const FROM: Reg = Reg(0);
-const TO: Reg = Reg(1);
-const PROTOCOL: Reg = Reg(2);
-const PORT: Reg = Reg(3);
-const SCRATCH: Reg = Reg(4);
-/// Behind [`SCRATCH`], which takes an IPv6 address.
-const KEPT: Reg = Reg(8);
-
-fn family(v6: bool) -> Vec<Expr> {
-    let number = if v6 { 10 } else { 2 };
-    vec![Expr::Meta(Meta::Nfproto, SCRATCH), Expr::Cmp(SCRATCH, true, vec![number])]
-}
-
-/// The classes of who began the connection and of who answers it.
-///
-/// Each goes through the packet's mark, which is put back before the rule looks anything up: `nft list` cannot read a key that
-/// is put together from looked-up values, whose length it does not know, and ends with a failed assertion; a mark has a length.
-/// Nothing can end the rule between taking the mark and putting it back.
-fn classes(v6: bool) -> Vec<Expr> {
-    let (source, set) = if v6 { (Tuple::Source6, CLASS6) } else { (Tuple::Source4, CLASS4) };
-    let class = |answer, to| [Expr::Tuple(source, answer, SCRATCH), Expr::Map(set.name, SCRATCH, to)];
-    let found = [class(false, FROM), class(true, TO)].concat();
-    [family(v6), found, measured(&[FROM, TO])].concat()
-}
-
-/// Takes looked-up values through the mark.
-fn measured(values: &[Reg]) -> Vec<Expr> {
-    let through =
-        values.iter().flat_map(|reg| [Expr::SetMeta(Meta::Mark, *reg), Expr::Meta(Meta::Mark, *reg)]);
-    let kept = std::iter::once(Expr::Meta(Meta::Mark, KEPT));
-    kept.chain(through).chain([Expr::SetMeta(Meta::Mark, KEPT)]).collect()
-}
-
-/// The rules: what for, how.
-fn rules() -> Vec<(String, Vec<Expr>)> {
-    let mut rules = Vec::new();
-    let mut rule = |comment: &str, parts: &[Vec<Expr>]| rules.push((comment.to_owned(), parts.concat()));
-    let protocol = || vec![Expr::Ct(Ct::Protocol, PROTOCOL)];
-    let no = |reg| vec![Expr::Load(vec![0; 4], reg)];
-    let answering = |reg| vec![Expr::Tuple(Tuple::SourcePort, true, reg)];
-    let judge = || vec![Expr::VerdictMap(VERDICTS.name, FROM)];
-    let drop_it = || vec![Expr::Counter, Expr::Verdict(Verdict::Drop)];
-    for v6 in [false, true] {
-        let (set, length, places) = if v6 { (CLASS6, 16, [8, 24]) } else { (CLASS4, 4, [12, 16]) };
-        for place in places {
-            let invalid = vec![
-                Expr::Ct(Ct::State, FROM),
-                Expr::And(FROM, ct_state::INVALID.to_ne_bytes().to_vec()),
-                Expr::Cmp(FROM, false, vec![0; 4]),
-                Expr::Payload(Base::Network, place, length, SCRATCH),
-                Expr::Map(set.name, SCRATCH, FROM),
-                Expr::Cmp(FROM, false, OUTSIDE.to_ne_bytes().to_vec()),
-            ];
-            rule("of no connection", &[family(v6), invalid, drop_it()]);
-        }
-        rule("by port", &[classes(v6), protocol(), answering(PORT), judge()]);
-        for (ranged, set) in RANGES {
-            let only = vec![Expr::Cmp(PROTOCOL, true, vec![number(ranged)])];
-            let range = vec![Expr::Map(set.name, SCRATCH, PORT)];
-            let range = [answering(SCRATCH), range, measured(&[PORT])].concat();
-            rule("by range of ports", &[protocol(), only, classes(v6), range, judge()]);
-        }
-        rule("by protocol", &[classes(v6), protocol(), no(PORT), judge()]);
-        rule("by endpoints", &[classes(v6), no(PROTOCOL), no(PORT), judge()]);
-        for end in [FROM, TO] {
-            let closed = CLOSED.to_ne_bytes().to_vec();
-            let closed = vec![Expr::And(end, closed), Expr::Cmp(end, false, vec![0; 4])];
-            rule("closed", &[classes(v6), closed, drop_it()]);
-        }
-    }
-    rules
 }
 
 /// Puts all policy in place of all policy.
@@ -198,7 +129,6 @@ pub(crate) fn replace(socket: &mut Socket, table: &PolicyTable) -> Result<(), Li
     batch.add_table();
     batch.delete_table();
     batch.add_table();
-    batch.add_chain(CHAIN, Some(HOOK));
     for set in sets() {
         batch.add_set(&set);
     }
@@ -209,8 +139,9 @@ pub(crate) fn replace(socket: &mut Socket, table: &PolicyTable) -> Result<(), Li
     for (set, elements) in encode(table) {
         batch.add_elements(&set, &elements);
     }
-    for (comment, exprs) in rules() {
-        batch.add_rule(CHAIN, &comment, &exprs);
+    rules::add(&mut batch, &rules::forwarded());
+    if table.host {
+        rules::add(&mut batch, &rules::own());
     }
     Ok(socket.transact(&batch.finish())?)
 }
@@ -223,15 +154,21 @@ pub(crate) fn clear(socket: &mut Socket) -> Result<(), LinuxError> {
     Ok(socket.transact(&batch.finish())?)
 }
 
-/// Changes elements, at once.
+/// Changes elements, at once; what stays goes on counting.
 pub(crate) fn change(socket: &mut Socket, remove: &PolicyTable, add: &PolicyTable) -> Result<(), LinuxError> {
     let messages = |remove: &PolicyTable, add: &PolicyTable| {
         let mut batch = Batch::new(TABLE);
+        if remove.host {
+            batch.delete(&rules::names(&rules::own()));
+        }
         for (set, elements) in encode(remove) {
             batch.delete_elements(&set, &elements);
         }
         for (set, elements) in encode(add) {
             batch.add_elements(&set, &elements);
+        }
+        if add.host {
+            rules::add(&mut batch, &rules::own());
         }
         batch.finish()
     };
@@ -239,30 +176,53 @@ pub(crate) fn change(socket: &mut Socket, remove: &PolicyTable, add: &PolicyTabl
         // Something is not as remembered: from what is there to what it was to become.
         let have = elements(socket)?;
         let mut want = have.without(remove);
-        let over = |table: &mut PolicyTable| {
-            table.endpoints.extend(&add.endpoints);
-            table.ranges.extend(&add.ranges);
-            table.verdicts.extend(&add.verdicts);
-        };
-        over(&mut want);
+        want.add(add);
         socket.transact(&messages(&have.without(&want), &want.without(&have)))?;
     }
     Ok(())
 }
 
+/// What this machine lacks for policy, in words; `None` where it lacks nothing. Makes the parts that old kernels do not know
+/// in a transaction that takes them back, unless the table stands and so proves it.
+pub(crate) fn lacks(socket: &mut Socket) -> Option<String> {
+    if !std::fs::exists("/proc/sys/net/bridge").unwrap_or_default() {
+        return Some(LinuxError::NoFilter.to_string());
+    }
+    if nft::rules(socket, TABLE).is_ok_and(|rules| rules.is_some()) {
+        return None;
+    }
+    let mut batch = Batch::new(TABLE);
+    batch.add_table();
+    batch.add_set(&CLASS4);
+    batch.add_set(&VERDICTS);
+    let others = Element { data: OUTSIDE.to_ne_bytes().to_vec(), catchall: true, ..Element::default() };
+    batch.add_elements(&CLASS4, &[others]);
+    batch.delete_table();
+    let tried: Result<(), NetlinkError> = socket.transact(&batch.finish());
+    let error = tried.err()?;
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Some(format!("it needs nftables of Linux 5.13 or later, and this is {}: {error}", release.trim()))
+}
+
 /// The policy that is there; `None` where there is none, or its rules are not ours.
 pub(crate) fn observe(socket: &mut Socket) -> Result<Option<PolicyTable>, LinuxError> {
     let Some(seen) = nft::rules(socket, TABLE)? else { return Ok(None) };
-    let mut scratch = Batch::new(TABLE);
-    let ours = rules().into_iter().map(|(comment, exprs)| scratch.add_rule(CHAIN, &comment, &exprs));
-    let same = seen.iter().map(|rule| &rule.tag).eq(ours.collect::<Vec<_>>().iter());
-    let mut whole = same;
+    let table = elements(socket)?;
+    let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in seen {
+        tags.entry(rule.chain).or_default().push(rule.tag);
+    }
+    let mut ours = rules::tags(&rules::forwarded());
+    if table.host {
+        ours.extend(rules::tags(&rules::own()));
+    }
+    let mut whole = tags == ours;
     for set in [CLASS4, CLASS6] {
         let elements = nft::elements(socket, TABLE, &set)?.unwrap_or_default();
         whole &= elements.iter().any(|e| e.catchall);
     }
     // A table that was tampered with is one without entries: it is replaced or cleared, never changed.
-    if whole { Ok(Some(elements(socket)?)) } else { Ok(Some(PolicyTable::default())) }
+    Ok(Some(if whole { table } else { PolicyTable::default() }))
 }
 
 fn elements(socket: &mut Socket) -> Result<PolicyTable, LinuxError> {
@@ -289,13 +249,31 @@ fn elements(socket: &mut Socket) -> Result<PolicyTable, LinuxError> {
     for element in nft::elements(socket, TABLE, &VERDICTS)?.unwrap_or_default() {
         table.verdicts.extend(flow(&element.key).map(|flow| (flow, element.passes)));
     }
+    let closed = nft::elements(socket, TABLE, &CLOSED_LINKS)?.unwrap_or_default();
+    table.closed.extend(closed.iter().filter_map(|element| link_of(&element.key)));
+    let chains: BTreeSet<String> = nft::names(socket, TABLE)?.chains.into_iter().collect();
+    table.host = rules::names(&rules::own()).chains.iter().any(|chain| chains.contains(chain));
     Ok(table)
 }
 
-/// What each flow has decided: packets and bytes.
-pub(crate) fn counters(socket: &mut Socket) -> Result<BTreeMap<Flow, (u64, u64)>, LinuxError> {
-    let seen = nft::counters(socket, TABLE, &VERDICTS)?;
-    Ok(seen.iter().filter_map(|(key, packets, bytes)| Some((flow(key)?, (*packets, *bytes)))).collect())
+/// An interface's name, as a key has it.
+fn link_of(key: &[u8]) -> Option<String> {
+    let name = key.split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// What policy has decided.
+pub(crate) fn counters(socket: &mut Socket) -> Result<PolicyCounters, LinuxError> {
+    fn read<K: Ord>(
+        socket: &mut Socket,
+        set: &Set,
+        named: impl Fn(&[u8]) -> Option<K>,
+    ) -> Result<BTreeMap<K, Count>, LinuxError> {
+        let seen = nft::counters(socket, TABLE, set)?;
+        Ok(seen.iter().filter_map(|(key, packets, bytes)| Some((named(key)?, (*packets, *bytes)))).collect())
+    }
+    let flows = read(socket, &VERDICTS, flow)?;
+    Ok(PolicyCounters { flows, closed: read(socket, &CLOSED_LINKS, link_of)? })
 }
 
 /// Subjects what a bridge forwards to policy, or not any more; its ports need hairpin mode while it is (see
@@ -319,6 +297,17 @@ pub(crate) fn guard(socket: &mut Socket, name: &str, on: bool) -> Result<(), Lin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weft_dataplane::CLOSED;
+
+    #[test]
+    fn links_are_read_as_they_are_written() {
+        for name in ["wf0", "wfb123456789012", "a"] {
+            assert_eq!(link_of(&ifname(name)).as_deref(), Some(name));
+        }
+        for bytes in [&[][..], &[0; 16], &[0xff, 0]] {
+            assert_eq!(link_of(bytes), None);
+        }
+    }
 
     #[test]
     fn flows_are_read_as_they_are_written() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use common::{HOST4, Host, LAN4, ask_udp, connect, ip, serve_tcp, serve_udp};
-use weft_dataplane::{CLOSED, Driver, Flow, OUTSIDE, Step, link_name};
+use weft_dataplane::{CLOSED, Driver, Flow, HOST, OUTSIDE, Step, link_name};
 use weft_model::{NetworkId, PortRange, Protocol::Tcp};
 
 const A: u32 = 1;
@@ -37,6 +37,7 @@ impl World {
         if let Some(range) = flow.ports.filter(|r| r.start < r.end) {
             self.host.desired.policy.ranges.insert((Tcp, range));
         }
+        self.host.desired.policy.host |= flow.from == HOST || flow.to == HOST;
         self.host.desired.policy.verdicts.insert(flow, passes);
     }
 
@@ -104,8 +105,8 @@ fn what_is_denied_is_dropped_by_port_protocol_and_direction() {
     assert!(reach(&a, "10.1.0.3:81").is_err(), "in a range");
     assert!(reach(&b, "10.1.0.2:81").is_ok());
     let counted = w.host.driver().policy_counters().unwrap();
-    assert!(counted[&flow(A, B, 6, Some((80, 80)))].0 >= 2, "{counted:?}");
-    assert!(counted[&flow(A, B, 17, None)].1 > 0);
+    assert!(counted.flows[&flow(A, B, 6, Some((80, 80)))].0 >= 2, "{counted:?}");
+    assert!(counted.flows[&flow(A, B, 17, None)].1 > 0);
     w.host.desired.policy = Default::default();
     w.host.desired.guarded.clear();
     w.converge();
@@ -142,6 +143,125 @@ fn a_closed_network_passes_what_is_allowed_and_its_answers() {
     w.host.lan_routes_to_host();
     assert!(reach(&lan, "10.1.0.3:80").is_err(), "allowed is not published");
     assert!(reach(&a, &format!("{HOST4}:8080")).is_ok(), "by the published port of a neighbour it may reach");
+}
+
+#[test]
+fn what_is_dropped_by_default_is_counted_for_its_network() {
+    let Some(mut w) = world() else { return };
+    let (a, lan) = (w.a.clone(), w.host.lan.clone());
+    for (address, class) in [("10.1.0.2", A), ("fd01::2", A), ("10.1.0.3", B), ("fd01::3", B)] {
+        w.class(address, class | CLOSED);
+    }
+    w.host.desired.policy.closed.insert(link());
+    w.converge();
+    let dropped = |w: &World| w.host.driver().policy_counters().unwrap().closed[&link()].0;
+    assert_eq!(dropped(&w), 0);
+    assert!(reach(&a, "10.1.0.3:80").is_err(), "within");
+    let within = dropped(&w);
+    assert!(within > 0);
+    assert!(reach(&lan, &format!("{HOST4}:8080")).is_err(), "nor in");
+    let inward = dropped(&w);
+    assert!(inward > within);
+    assert!(reach(&a, &format!("{LAN4}:80")).is_err(), "nor out");
+    let outward = dropped(&w);
+    assert!(outward > inward);
+    // Another entry changes nothing of what was counted.
+    w.verdict(flow(A | CLOSED, B | CLOSED, 6, Some((80, 80))), true);
+    let done = w.converge();
+    assert!(matches!(&done[..], [Step::ChangePolicy { .. }]), "{done:?}");
+    assert!(reach(&a, "10.1.0.3:80").is_ok());
+    assert_eq!(dropped(&w), outward);
+    assert!(connect("10.1.0.3:81").is_ok(), "a closed network is not closed to its host");
+    assert!(
+        !nft("list ruleset").contains("hook input priority filter - 5"),
+        "whose own traffic is not looked at"
+    );
+    w.host.desired.policy.closed.clear();
+    w.converge();
+    assert!(w.host.driver().policy_counters().unwrap().closed.is_empty());
+    assert!(reach(&a, "10.1.0.3:81").is_err(), "still dropped where no counter stands");
+}
+
+#[test]
+fn the_host_is_kept_apart_from_containers_both_ways() {
+    let Some(mut w) = world() else { return };
+    let (a, b, lan) = (w.a.clone(), w.b.clone(), w.host.lan.clone());
+    serve_tcp(&lan, "0.0.0.0:80");
+    let host = Path::new("/proc/thread-self/ns/net");
+    serve_tcp(host, "[::]:2222");
+    serve_udp(host, "0.0.0.0:5353");
+    assert!(reach(&a, "10.1.0.1:2222").is_ok());
+    w.verdict(flow(A, HOST, 6, Some((2222, 2222))), false);
+    let done = w.converge();
+    assert!(matches!(&done[..], [Step::ChangePolicy { .. }]), "not the whole table: {done:?}");
+    for address in ["10.1.0.1", HOST4, "[fd01::1]"] {
+        assert!(reach(&a, &format!("{address}:2222")).is_err(), "by {address}");
+        assert!(reach(&b, &format!("{address}:2222")).is_ok(), "by {address}, another");
+    }
+    assert!(ask_udp(&a, "10.1.0.1:5353").is_ok(), "another protocol");
+    assert!(connect("10.1.0.2:80").is_ok() && connect("[fd01::2]:80").is_ok(), "the other way");
+    w.verdict(flow(A, HOST, 0, None), false);
+    w.converge();
+    assert!(ask_udp(&a, "10.1.0.1:5353").is_err());
+    assert!(connect("10.1.0.2:80").is_ok(), "its answers pass");
+    assert!(reach(&a, &format!("{LAN4}:80")).is_ok(), "what the host forwards is not to the host");
+    assert!(reach(&a, &format!("{HOST4}:8080")).is_ok(), "nor is what it publishes");
+    let before = w.host.driver().policy_counters().unwrap().flows;
+    assert!(before[&flow(A, HOST, 6, Some((2222, 2222)))].0 >= 3, "{before:?}");
+    w.verdict(flow(HOST, B, 6, Some((80, 90))), false);
+    w.converge();
+    assert!(connect("10.1.0.3:80").is_err() && connect("[fd01::3]:81").is_err(), "in the range");
+    assert!(connect("127.0.0.1:8080").is_err(), "nor by the published port");
+    assert!(connect("10.1.0.2:80").is_ok(), "another container");
+    assert_eq!(reach(&a, "10.1.0.3:80"), Ok(ip("10.1.0.2")), "containers are not the host");
+    assert_eq!(reach(&lan, &format!("{HOST4}:8080")), Ok(ip(LAN4)), "nor are other machines");
+    assert!(reach(&b, "10.1.0.1:2222").is_ok(), "the other way");
+    let after = w.host.driver().policy_counters().unwrap().flows;
+    let kept = flow(A, HOST, 6, Some((2222, 2222)));
+    assert_eq!(after[&kept], before[&kept], "what stays goes on counting");
+    let shown = nft("list ruleset");
+    assert!(shown.contains("hook input") && shown.contains("to_host"), "{shown}");
+    w.host.desired.policy.host = false;
+    w.host.desired.policy.verdicts.retain(|f, _| f.from != HOST && f.to != HOST);
+    w.verdict(flow(A, B, 6, Some((81, 81))), false);
+    w.converge();
+    assert!(reach(&a, "10.1.0.1:2222").is_ok() && connect("10.1.0.3:80").is_ok());
+    let shown = nft("list ruleset");
+    assert!(!shown.contains("to_host") && shown.contains("weft-policy"), "{shown}");
+}
+
+#[test]
+fn errors_about_what_is_forwarded_reach_a_container_that_may_not_talk_to_the_host() {
+    let Some(mut w) = world() else { return };
+    let a = w.a.clone();
+    w.verdict(flow(A, HOST, 0, None), false);
+    w.converge();
+    tool("ip", "link set eth0 mtu 1300");
+    let known =
+        || tool("nsenter", &format!("--net={} ip route get {LAN4}", a.display())).contains("mtu 1300");
+    assert!(!known());
+    common::spawn(&a, || {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((LAN4, 9)).unwrap();
+        // The first makes the connection known, and the second call returns what came of it (nobody listens); the third
+        // does not fit through, and the host says so.
+        for size in [1, 1, 1400] {
+            let _ = socket.send(&vec![0; size]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    })
+    .join()
+    .unwrap();
+    assert!(known(), "fragmentation needed");
+}
+
+#[test]
+fn this_machine_is_not_refused() {
+    let Some(w) = world() else { return };
+    assert_eq!(w.host.driver().refuses_policy(), None, "with a table");
+    w.host.driver().apply(&Step::ClearPolicy).unwrap();
+    assert_eq!(w.host.driver().refuses_policy(), None, "by trial");
+    assert!(!nft("list ruleset").contains("weft-policy"), "which leaves nothing behind");
 }
 
 #[test]
@@ -212,6 +332,8 @@ fn damage_to_policy_is_mended() {
     let a = w.a.clone();
     w.verdict(flow(A, B, 6, Some((80, 80))), false);
     w.verdict(flow(A, B, 6, Some((90, 99))), false);
+    w.verdict(flow(A, HOST, 6, Some((2222, 2222))), false);
+    w.host.desired.policy.closed.insert(link());
     w.converge();
     let damages = [
         "delete table inet weft-policy".to_owned(),
@@ -222,6 +344,10 @@ fn damage_to_policy_is_mended() {
         "flush map inet weft-policy verdicts".to_owned(),
         "flush map inet weft-policy class4".to_owned(),
         "flush map inet weft-policy ranges_tcp".to_owned(),
+        "flush map inet weft-policy closed".to_owned(),
+        "flush chain inet weft-policy input".to_owned(),
+        "flush chain inet weft-policy to_host".to_owned(),
+        "insert rule inet weft-policy output accept".to_owned(),
     ];
     for damage in damages {
         nft(&damage);

@@ -1,7 +1,8 @@
 //! Policy between endpoints: who may begin a connection to whom, by protocol and port.
 //!
 //! A deny wins over an allow, whatever their order. Without either, a connection passes, unless one of its ends is on a
-//! network that is closed by default ([`crate::NetworkSpec::closed`]). Answers belong to their connection.
+//! network that is closed by default ([`crate::NetworkSpec::closed`]) and the other is not the host: as with Kubernetes'
+//! network policies, a node always reaches its own pods. Answers belong to their connection.
 
 use std::{fmt, str::FromStr};
 
@@ -9,13 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{NetworkId, Policy, PolicyId, PortRange, Resource, Scope};
 
-/// Which endpoints. Written `any`, `outside`, `name=web`, `label=tier`, `label=tier=db`, `network=<id>`.
+/// Which endpoints. Written `any`, `outside`, `host`, `name=web`, `label=tier`, `label=tier=db`, `network=<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Selector {
-    /// Every endpoint, and what is outside.
+    /// Every endpoint, and what is outside. Not the host: who means it names it, or a deny would cut off health checks and
+    /// whoever runs the machine.
     Any,
-    /// What is no endpoint of a container.
+    /// What is no endpoint of a container and not the host.
     Outside,
+    /// The host itself, by whichever address; containers without a network namespace of their own are part of it.
+    Host,
     /// The container of that name.
     Name(String),
     /// Containers with a label, and with that value if one is given.
@@ -27,7 +31,7 @@ pub enum Selector {
 /// The text selects nothing that there can be.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "invalid selector {text:?}: any, outside, name=NAME, label=KEY[=VALUE] or network=NETWORK is expected"
+    "invalid selector {text:?}: any, outside, host, name=NAME, label=KEY[=VALUE] or network=NETWORK is expected"
 )]
 pub struct SelectorError {
     /// What was written.
@@ -42,6 +46,7 @@ impl FromStr for Selector {
         match text.split_once('=') {
             None if text == "any" => Ok(Self::Any),
             None if text == "outside" => Ok(Self::Outside),
+            None if text == "host" => Ok(Self::Host),
             Some(("name", name)) if !name.is_empty() => {
                 Ok(Self::Name(name.trim_start_matches('/').to_owned()))
             }
@@ -63,6 +68,7 @@ impl fmt::Display for Selector {
         match self {
             Self::Any => write!(f, "any"),
             Self::Outside => write!(f, "outside"),
+            Self::Host => write!(f, "host"),
             Self::Name(name) => write!(f, "name={name}"),
             Self::Label(key, None) => write!(f, "label={key}"),
             Self::Label(key, Some(value)) => write!(f, "label={key}={value}"),
@@ -169,7 +175,9 @@ mod tests {
     #[test]
     fn selectors_are_shown_as_they_are_read() {
         let network = format!("network={}", "ab".repeat(32));
-        for text in ["any", "outside", "name=web", "label=tier", "label=tier=", "label=tier=db=x", &network] {
+        for text in
+            ["any", "outside", "host", "name=web", "label=tier", "label=tier=", "label=tier=db=x", &network]
+        {
             assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
         }
         for bad in ["", "all", "name=", "label=", "label==x", "network=web", "tier=db", "any=1"] {

@@ -1,10 +1,11 @@
 //! A driver behind a pointer is a driver: lets the one concrete choice be made in `daemon`.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use weft_dataplane::{
-    Desired, Driver, DriverError, Flow, Observed, ParentFault, Publish, SandboxId, Segment, Step, Unsupported,
+    Desired, Driver, DriverError, Observed, ParentFault, PolicyCounters, Publish, SandboxId, Segment, Step,
+    Unsupported,
 };
 
 pub(crate) struct Shared(pub(crate) Arc<dyn Driver>);
@@ -43,8 +44,11 @@ impl Driver for Shared {
     fn observe(&self) -> Result<Observed, DriverError> {
         self.0.observe()
     }
-    fn policy_counters(&self) -> Result<BTreeMap<Flow, (u64, u64)>, DriverError> {
+    fn policy_counters(&self) -> Result<PolicyCounters, DriverError> {
         self.0.policy_counters()
+    }
+    fn refuses_policy(&self) -> Option<Unsupported> {
+        self.0.refuses_policy()
     }
     fn apply(&self, step: &Step) -> Result<(), DriverError> {
         self.0.apply(step)

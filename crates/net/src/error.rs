@@ -113,6 +113,9 @@ pub enum NetError {
         /// What is missing.
         reason: String,
     },
+    /// Not to be had on this host.
+    #[error("{0}")]
+    Lacking(String),
     /// Two networks want the same bridge.
     #[error(
         "cannot create network {id} ({bridge}): conflicts with network {other} ({bridge}): networks have same \
@@ -276,7 +279,7 @@ impl NetError {
             | Self::ParentTaken { .. }
             | Self::SameBridge { .. } => ErrorClass::Forbidden,
             Self::NoDriver { .. } | Self::NoNetwork { .. } | Self::NoSandbox { .. } => ErrorClass::NotFound,
-            Self::Unsupported { .. } | Self::NoKind(_) => ErrorClass::Unsupported,
+            Self::Unsupported { .. } | Self::Lacking(_) | Self::NoKind(_) => ErrorClass::Unsupported,
             Self::NoAddresses { .. }
             | Self::PoolsExhausted { .. }
             | Self::Publish { .. }

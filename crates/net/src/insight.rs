@@ -63,12 +63,14 @@ impl Net {
         self.look(move |insight| insight.explain(&question)).await
     }
 
-    /// Counters.
+    /// Counters; what policy has dropped among them.
     ///
     /// # Errors
     /// [`NetError::DataPlane`] when the machine cannot be read.
     pub async fn figures(&self) -> Result<Figures, NetError> {
-        self.look(|insight| insight.figures()).await
+        let mut figures = self.look(|insight| insight.figures()).await?;
+        figures.drops.extend(self.policy_drops().await?);
+        Ok(figures)
     }
 
     /// What is decided about matching packets from now on; comes back when the trace runs.

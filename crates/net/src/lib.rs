@@ -20,6 +20,7 @@ mod grow;
 mod holder;
 mod insight;
 mod ipam;
+mod ledger;
 mod limits;
 mod parent;
 mod plan;

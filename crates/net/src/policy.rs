@@ -4,11 +4,17 @@
 //! element more, and a policy costs as many elements as it has pairs of classes. The number of a class is made from what
 //! chooses it: it stays as containers come and go.
 //!
+//! The host is a class of its own without addresses: a driver tells it by where a packet passes. It guards nothing, for what the
+//! host itself sends and receives is never bridged alone.
+//!
 //! A deny wins: an entry for a port is only written as passing where no wider policy of the same pair denies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv6Addr},
+};
 
-use weft_dataplane::{CLOSED, Desired, Flow, OUTSIDE, PolicyTable};
+use weft_dataplane::{CLOSED, Desired, Flow, HOST, OUTSIDE, PolicyTable, Port};
 use weft_model::{
     Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyAction, PolicyId, PolicySpec,
     PortRange, Protocol, Selector,
@@ -23,8 +29,17 @@ pub struct CompiledPolicy {
     pub table: PolicyTable,
     /// Links of bridges whose own traffic is subject to it.
     pub guarded: BTreeSet<String>,
-    /// Which policy decides a flow.
-    pub owners: BTreeMap<Flow, PolicyId>,
+    /// Who decides what.
+    pub decided: Decided,
+}
+
+/// Who decides what, and whom it concerns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decided {
+    /// Which policy decides a flow, and whether it passes.
+    pub owners: BTreeMap<Flow, (PolicyId, bool)>,
+    /// Links of the segments on which a class has endpoints.
+    pub links: BTreeMap<u32, BTreeSet<String>>,
 }
 
 /// Adds the policy to a compiled host; answers which policy decides which flow.
@@ -33,12 +48,12 @@ pub(crate) fn with_policy<'a>(
     networks: impl Iterator<Item = &'a Network>,
     containers: impl Iterator<Item = &'a Container>,
     policies: impl Iterator<Item = &'a Policy>,
-) -> BTreeMap<Flow, PolicyId> {
+) -> Decided {
     let networks: HashMap<NetworkId, &NetworkSpec> = networks.map(|n| (n.spec.id, &n.spec)).collect();
     let (containers, policies): (Vec<_>, Vec<_>) = (containers.collect(), policies.collect());
     let policy = compile(&compiled.desired, &networks, &containers, &policies);
     (compiled.desired.policy, compiled.desired.guarded) = (policy.table, policy.guarded);
-    policy.owners
+    policy.decided
 }
 
 /// The policy of what `desired` has already.
@@ -57,9 +72,10 @@ pub(crate) fn compile(
     specs.sort_by_key(|spec| spec.id);
     let classes = Classes::of(desired, &closed, containers, &specs);
     let mut pairs: BTreeMap<(u32, u32), Vec<&PolicySpec>> = BTreeMap::new();
+    let stranger = |class: u32| matches!(class, OUTSIDE | HOST);
     for spec in &specs {
         for from in classes.chosen(&spec.from) {
-            for to in classes.chosen(&spec.to).iter().filter(|to| (*from, **to) != (OUTSIDE, OUTSIDE)) {
+            for to in classes.chosen(&spec.to).iter().filter(|to| !stranger(*from) || !stranger(**to)) {
                 pairs.entry((*from, *to)).or_default().push(spec);
             }
         }
@@ -69,24 +85,39 @@ pub(crate) fn compile(
         pair(*from, *to, rules, &ranges, &mut out);
     }
     out.table.endpoints = classes.endpoints;
-    let judged: BTreeSet<u32> = pairs.keys().flat_map(|(from, to)| [*from, *to]).collect();
+    out.table.host = pairs.keys().any(|(from, to)| *from == HOST || *to == HOST);
+    let shut = desired.segments.iter().filter(|(id, _)| closed(id));
+    out.table.closed = shut.map(|(_, segment)| segment.link.clone()).collect();
+    let bridged = pairs.keys().filter(|(from, to)| *from != HOST && *to != HOST);
+    let judged: BTreeSet<u32> = bridged.flat_map(|(from, to)| [*from, *to]).collect();
     for port in desired.ports.values() {
-        let Some(segment) = desired.segments.get(&port.segment).filter(|s| !s.borrowed) else { continue };
-        let class = |ip| out.table.endpoints.get(&ip).copied().unwrap_or(OUTSIDE);
-        let mut own = port.addresses.iter().map(|a| class(a.addr()));
-        if own.any(|class| class & CLOSED != 0 || judged.contains(&class)) {
-            out.guarded.insert(segment.link.clone());
+        let Some(segment) = desired.segments.get(&port.segment) else { continue };
+        for class in addresses(port).filter_map(|ip| out.table.endpoints.get(&ip).copied()) {
+            out.decided.links.entry(class).or_default().insert(segment.link.clone());
+            if !segment.borrowed && (class & CLOSED != 0 || judged.contains(&class)) {
+                out.guarded.insert(segment.link.clone());
+            }
         }
     }
     out
 }
 
+/// The addresses that a port answers to: those it was given, and with IPv6 the one that the kernel makes of its Ethernet
+/// address (RFC 4291, appendix A), by which neighbours and the host reach it as well.
+fn addresses(port: &Port) -> impl Iterator<Item = IpAddr> + '_ {
+    let v6 = port.addresses.iter().any(|a| a.addr().is_ipv6());
+    let [a, b, c, d, e, f] = port.mac.0;
+    let local = Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    port.addresses.iter().map(ipnet::IpNet::addr).chain(v6.then_some(IpAddr::V6(local)))
+}
+
 static ANY: Selector = Selector::Any;
 static BEYOND: Selector = Selector::Outside;
+static ITSELF: Selector = Selector::Host;
 
 /// The classes of a host's endpoints.
 struct Classes<'a> {
-    endpoints: BTreeMap<std::net::IpAddr, u32>,
+    endpoints: BTreeMap<IpAddr, u32>,
     /// Classes by the selectors that choose them; of networks and names, too.
     by_selector: HashMap<&'a Selector, Vec<u32>>,
 }
@@ -103,7 +134,7 @@ impl<'a> Classes<'a> {
             containers.iter().map(|c| (c.spec.id, *c)).collect();
         let labels: Vec<&Selector> =
             selectors.iter().copied().filter(|s| matches!(s, Selector::Label(..))).collect();
-        let mut known: BTreeMap<(Vec<&Selector>, bool), Vec<std::net::IpAddr>> = BTreeMap::new();
+        let mut known: BTreeMap<(Vec<&Selector>, bool), Vec<IpAddr>> = BTreeMap::new();
         for port in desired.ports.values() {
             let Some(container) = containers.get(&port.sandbox) else { continue };
             let has = |selector: &&Selector| match selector {
@@ -114,13 +145,13 @@ impl<'a> Classes<'a> {
             let mut choosing: Vec<&Selector> = labels.iter().copied().filter(has).collect();
             let named = [Selector::Name(container.spec.name.to_string()), Selector::Network(port.segment)];
             choosing.extend(named.iter().filter_map(|selector| selectors.get(selector).copied()));
-            let addresses = port.addresses.iter().map(ipnet::IpNet::addr);
-            known.entry((choosing, closed(&port.segment))).or_default().extend(addresses);
+            known.entry((choosing, closed(&port.segment))).or_default().extend(addresses(port));
         }
         let mut classes = Self { endpoints: BTreeMap::new(), by_selector: HashMap::new() };
         classes.by_selector.insert(&ANY, vec![OUTSIDE]);
         classes.by_selector.insert(&BEYOND, vec![OUTSIDE]);
-        let mut taken = BTreeSet::from([OUTSIDE]);
+        classes.by_selector.insert(&ITSELF, vec![HOST]);
+        let mut taken = BTreeSet::from([OUTSIDE, HOST]);
         for ((choosing, closed), addresses) in known {
             let class = number(&choosing, closed, &mut taken);
             classes.endpoints.extend(addresses.into_iter().map(|ip| (ip, class)));
@@ -213,7 +244,7 @@ fn pair(
         let flow = Flow { from, to, protocol, ports };
         out.table.verdicts.insert(flow, by.action == PolicyAction::Allow);
         out.table.ranges.extend(transport(protocol).zip(ports.filter(|range| !single(range))));
-        out.owners.insert(flow, by.id);
+        out.decided.owners.insert(flow, (by.id, by.action == PolicyAction::Allow));
     };
     let all = rules.iter().copied().filter(|r| r.protocol.is_none()).fold(None, winner);
     if let Some(by) = all {

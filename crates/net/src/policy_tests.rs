@@ -42,7 +42,10 @@ fn world(tiers: &[&str], closed: bool, policies: &[Policy]) -> CompiledPolicy {
 
 /// What the kernel does with a connection, as `weft-driver-linux` lays its rules.
 fn judge(table: &PolicyTable, from: &str, to: &str, protocol: u8, port: u16) -> bool {
-    let class = |ip: &str| table.endpoints.get(&ip.parse().unwrap()).copied().unwrap_or(OUTSIDE);
+    let class = |ip: &str| match ip {
+        "host" => HOST,
+        ip => table.endpoints.get(&ip.parse().unwrap()).copied().unwrap_or(OUTSIDE),
+    };
     let (from, to) = (class(from), class(to));
     let look = |protocol, ports| table.verdicts.get(&Flow { from, to, protocol, ports }).copied();
     let at = |(p, range): &&(Protocol, PortRange)| {
@@ -53,7 +56,7 @@ fn judge(table: &PolicyTable, from: &str, to: &str, protocol: u8, port: u16) -> 
         .or_else(|| range.and_then(|range| look(protocol, Some(range))))
         .or_else(|| look(protocol, None))
         .or_else(|| look(0, None))
-        .unwrap_or((from | to) & CLOSED == 0)
+        .unwrap_or(from == HOST || to == HOST || (from | to) & CLOSED == 0)
 }
 
 use PolicyAction::{Allow, Deny};
@@ -112,12 +115,63 @@ fn a_deny_wins_over_any_allow() {
 fn the_counters_owner_is_who_decided() {
     let policies = [policy("any", "name=c1", "tcp 80", Allow), policy("any", "name=c1", "tcp 80", Deny)];
     let out = world(&["a", "b"], false, &policies);
-    assert!(out.owners.values().all(|owner| *owner == policies[1].spec.id));
+    assert!(out.decided.owners.values().all(|owner| *owner == (policies[1].spec.id, false)));
+    let links: BTreeSet<_> = out.decided.links.values().flatten().cloned().collect();
+    assert_eq!(out.guarded, links);
+}
+
+#[test]
+fn the_host_is_judged_only_where_it_is_named_and_never_by_default() {
+    let out = world(&["a", "b"], true, &[policy("any", "any", "-", Deny)]);
+    assert!(!out.table.host);
+    assert_eq!(out.table.closed, out.guarded);
+    let policies = [
+        policy("name=c0", "host", "tcp 22", Deny),
+        policy("host", "name=c1", "-", Deny),
+        policy("host", "any", "tcp 80", Allow),
+        policy("host", "any", "icmp", Deny),
+    ];
+    let out = world(&["a", "b"], false, &policies);
+    assert!(out.table.host);
+    assert_eq!(out.guarded, Default::default(), "what the host sends is not bridged alone");
+    for (from, to, protocol, port, passes) in [
+        ("10.1.0.2", "host", 6, 22, false),
+        ("10.1.0.2", "host", 6, 23, true),
+        ("10.1.0.3", "host", 6, 22, true),
+        ("host", "10.1.0.2", 6, 22, true),
+        ("host", "10.1.0.3", 6, 80, false),
+        ("host", "10.1.0.2", 1, 0, false),
+    ] {
+        assert_eq!(judge(&out.table, from, to, protocol, port), passes, "{from} {to} {protocol} {port}");
+    }
+    assert!(out.table.verdicts.keys().all(|f| f.from != OUTSIDE && f.to != OUTSIDE), "not with the world");
+}
+
+#[test]
+fn the_address_that_the_kernel_makes_is_judged_as_the_others() {
+    let mut net = network("web", vec![subnet("10.1.0.0/24"), subnet("fd01::/64")]);
+    net.closed = true;
+    let c: Container = object(container("c0", &[&net]));
+    let mut p = port(&net, &["10.1.0.2", "fd01::2"]);
+    (p.owner, p.mac) = (PortOwner::Container(c.spec.id), MacAddr([0x02, 0x42, 10, 1, 0, 2]));
+    let (net, p): (Network, Port) = (object(net), object(p));
+    let desired = crate::compile([&net], [&p], [&c], &HostDefaults::default()).desired;
+    let out = compile(&desired, &[(net.spec.id, &net.spec)].into(), &[&c], &[]).table;
+    let class = |ip: &str| out.endpoints.get(&ip.parse().unwrap());
+    assert_eq!(class("fe80::42:aff:fe01:2"), class("10.1.0.2"));
+    assert_eq!((class("fe80::42:aff:fe01:2"), out.endpoints.len()), (class("fd01::2"), 3));
 }
 
 fn any_policy() -> impl Strategy<Value = Policy> {
-    let who =
-        prop::sample::select(vec!["any", "outside", "name=c0", "name=c1", "label=tier=a", "label=tier"]);
+    let who = prop::sample::select(vec![
+        "any",
+        "outside",
+        "host",
+        "name=c0",
+        "name=c1",
+        "label=tier=a",
+        "label=tier",
+    ]);
     let what = prop_oneof![
         Just("-".to_owned()),
         Just("tcp".to_owned()),
@@ -133,11 +187,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 fn meaning(policies: &[Policy], closed: bool, from: usize, to: usize, protocol: u8, port: u16) -> bool {
     let tiers = ["a", "b", "a"];
     let chosen = |selector: &Selector, who: usize| match selector {
-        Selector::Any => true,
+        Selector::Any => who != ITSELF,
         Selector::Outside => who == OUT,
+        Selector::Host => who == ITSELF,
         Selector::Name(name) => *name == format!("c{who}"),
-        Selector::Label(_, None) => who != OUT,
-        Selector::Label(_, Some(value)) => who != OUT && tiers[who] == value,
+        Selector::Label(_, None) => who < OUT,
+        Selector::Label(_, Some(value)) => who < OUT && tiers[who] == value,
         Selector::Network(_) => false,
     };
     let fits = |spec: &PolicySpec| {
@@ -147,19 +202,25 @@ fn meaning(policies: &[Policy], closed: bool, from: usize, to: usize, protocol: 
             && spec.ports.is_none_or(|r| r.start <= port && port <= r.end)
     };
     let fitting: Vec<_> = policies.iter().filter(|p| fits(&p.spec)).map(|p| p.spec.action).collect();
-    if fitting.contains(&Deny) { false } else { !fitting.is_empty() || !closed }
+    let open = !closed || from == ITSELF || to == ITSELF;
+    if fitting.contains(&Deny) { false } else { !fitting.is_empty() || open }
 }
 
 const OUT: usize = 9;
+const ITSELF: usize = 10;
 
 proptest! {
     #[test]
     fn entries_mean_what_the_policies_mean(policies in prop::collection::vec(any_policy(), 0..8), closed: bool) {
         let table = world(&["a", "b", "a"], closed, &policies).table;
-        let address = |who: usize| if who == OUT { "192.0.2.9".to_owned() } else { format!("10.1.0.{}", who + 2) };
-        for from in [0, 1, 2, OUT] {
-            for to in [0, 1, 2, OUT] {
-                if from == OUT && to == OUT {
+        let address = |who: usize| match who {
+            OUT => "192.0.2.9".to_owned(),
+            ITSELF => "host".to_owned(),
+            who => format!("10.1.0.{}", who + 2),
+        };
+        for from in [0, 1, 2, OUT, ITSELF] {
+            for to in [0, 1, 2, OUT, ITSELF] {
+                if from >= OUT && to >= OUT {
                     continue;
                 }
                 for (protocol, port) in (0..22).map(|port| (6, port)).chain([(1, 0), (17, 5)]) {

@@ -13,6 +13,8 @@
 //! A failure is written to where it belongs and tried again with backoff; it never delays a healthy
 //! container's start. The kernel is looked at anew on the timer, so that what others removed comes back.
 
+mod policy;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -28,18 +30,16 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use weft_base::{Backoff, Tasks, chain};
-use weft_dataplane::{Converger, Desired, Driver, DriverError, Flow, Outcome, SandboxId};
-use weft_model::{
-    Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, PolicyId, Port, PortId, PortOwner,
-};
+use weft_dataplane::{Converger, Desired, Driver, DriverError, Outcome, SandboxId};
+use weft_model::{Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, Port, PortId, PortOwner};
 use weft_store::{
     Kv, StoreError, Stored, Table,
     reconcile::{Loop, Wake},
 };
 
 use crate::{
-    Compiled, LeaseSockets, NetError, compile, dhcp::Leases, driver::Shared, in_use, plan::HostDefaults,
-    policy::with_policy, report::Report,
+    Compiled, LeaseSockets, NetError, compile, dhcp::Leases, driver::Shared, in_use, ledger::Ledger,
+    plan::HostDefaults, policy::with_policy, report::Report,
 };
 
 /// How the reconciler runs.
@@ -89,8 +89,8 @@ struct Inner {
     ports: Table<Port>,
     containers: Table<Container>,
     policies: Table<Policy>,
-    /// Which policy decides each flow, as of the last run.
-    owners: Mutex<BTreeMap<Flow, PolicyId>>,
+    /// What each policy has counted.
+    ledger: Mutex<Ledger>,
     driver: Arc<dyn Driver>,
     state: Mutex<State>,
     /// The machine is to be looked at anew.
@@ -144,7 +144,7 @@ impl Net {
             ports: Table::new(Arc::clone(kv)),
             containers: Table::new(Arc::clone(kv)),
             policies: Table::new(Arc::clone(kv)),
-            owners: Mutex::default(),
+            ledger: Mutex::default(),
             driver,
             state: Mutex::new(state),
             suspect: AtomicBool::new(false),
@@ -307,34 +307,6 @@ impl Net {
         if ports.is_empty() { Ok(()) } else { self.settled().await.map(drop) }
     }
 
-    /// Waits until policy is as the store has it now.
-    ///
-    /// # Errors
-    /// [`NetError::DataPlane`] with the driver's reason.
-    pub async fn policy_ready(&self) -> Result<(), NetError> {
-        let ready = self.settled().await?;
-        data_plane(if ready.general.is_empty() { &ready.policy } else { &ready.general })
-    }
-
-    /// Packets and bytes that each policy has decided on this host, since its entries are there.
-    ///
-    /// # Errors
-    /// [`NetError::DataPlane`] when the data plane cannot be read.
-    pub async fn policy_counters(&self) -> Result<BTreeMap<PolicyId, (u64, u64)>, NetError> {
-        let driver = Arc::clone(&self.0.driver);
-        let read = tokio::task::spawn_blocking(move || driver.policy_counters()).await;
-        let failed = |error: &(dyn std::error::Error + 'static)| NetError::DataPlane(chain(error));
-        let seen = read.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
-        let owners = self.0.owners.lock();
-        let mut sums: BTreeMap<PolicyId, (u64, u64)> = BTreeMap::new();
-        for (flow, (packets, bytes)) in seen {
-            let Some(owner) = owners.get(&flow) else { continue };
-            let sum = sums.entry(*owner).or_default();
-            *sum = (sum.0 + packets, sum.1 + bytes);
-        }
-        Ok(sums)
-    }
-
     /// Waits for a run that saw all that was written before this call.
     async fn settled(&self) -> Result<Arc<Ready>, NetError> {
         self.settled_when(|_| true).await
@@ -371,12 +343,13 @@ impl Net {
             &inner.config.host,
         );
         let policies = inner.policies.list_shared().await?;
-        *inner.owners.lock() = with_policy(
+        let decided = with_policy(
             &mut compiled,
             networks.iter().map(|n| &*n.value),
             containers.iter().map(|c| &*c.value),
             policies.iter().map(|p| &*p.value),
         );
+        self.keep_counts(decided, policies.iter().map(|p| p.spec.id).collect()).await;
         leave_out_refused(inner.driver.as_ref(), &mut compiled);
         if let Some(leases) = &inner.leases {
             leases.retain(&ports).await;

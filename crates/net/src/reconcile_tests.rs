@@ -152,3 +152,14 @@ async fn nothing_changed_costs_no_look_at_the_machine() {
     assert!(w.driver.take_steps().is_empty());
     w.tasks.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_machine_lacks_for_policy_is_told_before_it_is_asked_for() {
+    let w = world(FakeDriver::default());
+    w.net.policy_possible().await.unwrap();
+    w.driver.lacks_policy("the module is not loaded");
+    let error = w.net.policy_possible().await.unwrap_err();
+    assert!(error.to_string().contains("the module is not loaded"), "{error}");
+    assert_eq!(error.class(), crate::error::ErrorClass::Unsupported);
+    w.tasks.stop().await;
+}

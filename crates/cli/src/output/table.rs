@@ -34,6 +34,13 @@ impl Table {
     }
 }
 
+/// Lines whose cells are parted by tabs, as a table.
+#[must_use]
+pub fn aligned(lines: &[String]) -> String {
+    let rows = lines.iter().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+    Table { rows }.render()
+}
+
 fn line(row: &[String], widths: &[usize]) -> String {
     let mut text = String::new();
     for (n, (cell, width)) in row.iter().zip(widths).enumerate() {

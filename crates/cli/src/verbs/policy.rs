@@ -1,5 +1,7 @@
 //! `policy …`: what may pass between containers.
 
+mod listing;
+
 use clap::{Args, Subcommand, ValueEnum};
 use http::Method;
 use serde_json::{Value, json};
@@ -17,8 +19,9 @@ use crate::{
 #[command(
     after_help = "Examples:\n  weft policy add --from label=tier=web --to label=tier=db --protocol tcp --port 5432 allow\n  \
     weft policy default web deny\n  weft policy add --from any --to name=db deny\n  weft policy ls\n\n\
-    A selector is any, outside, name=CONTAINER, label=KEY[=VALUE] or network=NETWORK. A deny wins over an allow; without \
-    either a connection passes, unless one of its ends is on a network whose default is deny. Answers always pass."
+    A selector is any, outside, host, name=CONTAINER, label=KEY[=VALUE] or network=NETWORK. A deny wins over an allow; \
+    without either a connection passes, unless one of its ends is on a network whose default is deny. Answers always \
+    pass. The host is only meant where it is named: any and a network's default do not concern it."
 )]
 pub struct PolicyArgs {
     #[command(subcommand)]
@@ -31,7 +34,7 @@ enum PolicyCommand {
     Add(AddArgs),
     /// List policies
     #[command(visible_alias = "list")]
-    Ls,
+    Ls(listing::ListArgs),
     /// Remove policies
     #[command(visible_alias = "remove")]
     Rm {
@@ -100,10 +103,13 @@ pub async fn policy(context: &Context, args: PolicyArgs) -> anyhow::Result<()> {
                 "action": args.action.word(),
             });
             let answer: Value = native.post("/v1/policies").json(&body).fetch().await?;
+            for warning in list(&answer["warnings"]) {
+                output::note(format!("WARNING: {}", warning.as_str().unwrap_or_default()));
+            }
             let id = text(&answer["policy"]["spec"], "id");
             if context.json { output::json(&answer) } else { output::line(id) }
         }
-        PolicyCommand::Ls => ls(context, &native.get("/v1/policies").fetch().await?),
+        PolicyCommand::Ls(args) => listing::ls(context, &args, &native.get("/v1/policies").fetch().await?),
         PolicyCommand::Rm { policies } => {
             let act = |id: &str| {
                 let call = native.delete(format!("/v1/policies/{}", segment(id)));
@@ -133,24 +139,6 @@ fn traffic(spec: &Value) -> String {
         (Some(start), Some(end)) => format!("{protocol} {start}-{end}"),
         _ => protocol.to_owned(),
     }
-}
-
-fn ls(context: &Context, views: &Value) -> anyhow::Result<()> {
-    if context.json {
-        return output::json(views);
-    }
-    let mut table = Table::new(&["POLICY", "FROM", "TO", "TRAFFIC", "ACTION"]);
-    for view in list(views) {
-        let spec = &view["policy"]["spec"];
-        table.row([
-            human::short(text(spec, "id")),
-            text(view, "from").into(),
-            text(view, "to").into(),
-            traffic(spec),
-            text(spec, "action").into(),
-        ]);
-    }
-    table.print()
 }
 
 fn counters(context: &Context, views: &Value) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod activation;
+mod between;
 mod certificates;
 mod client;
 mod config;

@@ -90,6 +90,19 @@ fn inside() -> Result<Vec<Check>, String> {
         netfilter.transact(&rows.finish()),
         missing("published ranges of ports", "use Linux 5.6 or later (concatenated intervals)"),
     ));
+    let mut others = Batch::new("weft-doctor");
+    others.add_table();
+    others.add_set(&CLASSES);
+    let all_else = Element { data: vec![0; 4], catchall: true, ..Element::default() };
+    others.add_elements(&CLASSES, &[all_else]);
+    all.push(of(
+        "nftables catch-all elements",
+        netfilter.transact(&others.finish()),
+        missing(
+            "no policy between containers (weft policy): it is refused, not left unenforced",
+            "use Linux 5.13 or later",
+        ),
+    ));
     // IPCTNL_MSG_CT_GET_STATS
     let conntrack =
         Message { kind: 0x0105, flags: 0, body: vec![0; 4], tolerate: &[], what: "conntrack".into() };
@@ -104,6 +117,9 @@ fn inside() -> Result<Vec<Check>, String> {
 /// A map such as those of published rows of ports.
 const ROWS: Set =
     Set { name: "rows", key: &[Field::Protocol, Field::Service], shape: Shape::Ranges(&[Field::Ipv4]) };
+
+/// A map such as those of the classes of policy.
+const CLASSES: Set = Set { name: "classes", key: &[Field::Ipv4], shape: Shape::Map(&[Field::Mark]) };
 
 const NFTABLES: Without = Without {
     finding: Finding::Missing,
@@ -173,6 +189,19 @@ fn links(route: &mut Socket) -> Vec<Check> {
     ]
 }
 
+/// The module that shows packets within a bridge to the rules of policy.
+fn bridge_netfilter(there: bool) -> Check {
+    Check::of(
+        GROUP,
+        "br_netfilter",
+        if there { Ok("loaded") } else { Err("not loaded") },
+        missing(
+            "no policy between containers (weft policy, and networks whose default is deny): it is refused, not left unenforced",
+            "modprobe br_netfilter, and name it in /etc/modules-load.d/weft.conf",
+        ),
+    )
+}
+
 fn settings() -> Vec<Check> {
     let forward = read("/proc/sys/net/ipv4/ip_forward");
     let writable = std::fs::OpenOptions::new().write(true).open("/proc/sys/net/ipv4/ip_forward");
@@ -188,6 +217,7 @@ fn settings() -> Vec<Check> {
         _ => Ok("not loaded"),
     };
     vec![
+        bridge_netfilter(std::fs::exists("/proc/sys/net/bridge").unwrap_or_default()),
         Check::of(
             GROUP,
             "ip_forward",
@@ -204,4 +234,20 @@ fn settings() -> Vec<Check> {
             ),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_without_bridge_netfilter_is_told() {
+        let lacking = bridge_netfilter(false);
+        assert_eq!(lacking.finding, Finding::Missing);
+        assert!(
+            lacking.loses.contains("policy") && lacking.remedy.contains("modprobe br_netfilter"),
+            "{lacking:?}"
+        );
+        assert_eq!(bridge_netfilter(true).finding, Finding::Ok);
+    }
 }

@@ -35,6 +35,8 @@ pub enum Meta {
 pub enum Ct {
     /// A bit of [`ct_state`].
     State = 0,
+    /// Whether the packet goes the first way (0) or answers (1): one byte.
+    Direction = 1,
     /// Bits of [`ct_status`].
     Status = 2,
     /// Transport protocol number.

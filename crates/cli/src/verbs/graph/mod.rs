@@ -30,10 +30,12 @@ enum Format {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  weft network graph\n  weft network graph --svg networks.svg\n  \
-    weft network graph --format dot | dot -Tpng > networks.png")]
+#[command(
+    after_help = "Examples:\n  weft network graph\n  weft network graph --svg networks.svg\n  weft network graph --svg - | display\n  \
+    weft network graph --format dot | dot -Tpng > networks.png"
+)]
 pub struct GraphArgs {
-    /// Write a picture to this file
+    /// Write a picture to this file; - is standard output
     #[arg(long, value_name = "FILE", conflicts_with = "format")]
     svg: Option<std::path::PathBuf>,
     /// How it is drawn [default: text]
@@ -44,11 +46,12 @@ pub struct GraphArgs {
 /// Draws.
 pub async fn graph(context: &Context, args: GraphArgs) -> anyhow::Result<()> {
     let graph: Value = context.native().get("/v1/graph").fetch().await?;
-    if let Some(file) = &args.svg {
+    if let Some(file) = args.svg.as_ref().filter(|file| file.as_os_str() != "-") {
         return std::fs::write(file, svg::draw(&graph))
             .with_context(|| format!("writing {}", file.display()));
     }
-    match args.format.unwrap_or(if context.json { Format::Json } else { Format::Text }) {
+    let other = if context.json { Format::Json } else { Format::Text };
+    match args.format.unwrap_or(if args.svg.is_some() { Format::Svg } else { other }) {
         Format::Text => output::line(tree::draw(&graph)),
         Format::Svg => output::line(svg::draw(&graph)),
         Format::Dot => output::line(dot::draw(&graph)),
