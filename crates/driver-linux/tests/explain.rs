@@ -165,7 +165,7 @@ fn a_stopped_container() {
     question.known.sandboxes.insert(stopped, "gone".into());
     let seen = scene.host.driver().insight().unwrap().explain(&question).unwrap();
     assert_eq!(seen.verdict, Verdict::Dropped, "{seen:#?}");
-    assert!(seen.reason.contains("container gone does not run"), "{}", seen.reason);
+    assert!(seen.reason.contains("container gone is not running"), "{}", seen.reason);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn the_old_iptables() {
 fn parameters() {
     let scene = Scene::new(|_| ());
     sysctl::write("net.ipv4.ip_forward", "0").unwrap();
-    scene.agrees(container(1), LAN4, 80, "ip_forward is off");
-    scene.agrees(lan(), HOST4, 8080, "ip_forward is off");
+    scene.agrees(container(1), LAN4, 80, "net.ipv4.ip_forward is 0");
+    scene.agrees(lan(), HOST4, 8080, "net.ipv4.ip_forward is 0");
     scene.agrees(container(1), "10.1.0.3", 80, "reaches");
     sysctl::write("net.ipv4.ip_forward", "1").unwrap();
     scene.agrees(lan(), HOST4, 8080, "reaches");

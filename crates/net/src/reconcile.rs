@@ -335,6 +335,11 @@ impl Net {
         Ok(sums)
     }
 
+    /// Which policy decides which flow, as of the last run.
+    pub(crate) fn deciding(&self) -> BTreeMap<Flow, PolicyId> {
+        self.0.owners.lock().clone()
+    }
+
     /// Waits for a run that saw all that was written before this call.
     async fn settled(&self) -> Result<Arc<Ready>, NetError> {
         self.settled_when(|_| true).await

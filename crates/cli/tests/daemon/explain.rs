@@ -73,7 +73,7 @@ fn what_is_explained_is_what_happens() {
     agrees(&host, &["aa", "host", "8080"], wget(&host, "aa", &format!("{here}:8080")));
     agrees(&host, &["cc", &here, "8080"], wget(&host, "cc", &format!("{here}:8080")));
     let stopped = agrees(&host, &["aa", "ee", "tcp", "80"], false);
-    assert!(stopped["reason"].as_str().unwrap().contains("does not run"), "{stopped:#}");
+    assert!(stopped["reason"].as_str().unwrap().contains("container ee is not running"), "{stopped:#}");
     agrees(&host, &["aa", "bb"], true);
     let reached = |port: u16| {
         let address = std::net::SocketAddr::new(host.sandbox.address().into(), port);

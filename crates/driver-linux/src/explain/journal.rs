@@ -1,11 +1,45 @@
 //! The walk in words: hops as they are noted, names that people gave, and the answer at the end.
 
-use weft_dataplane::insight::{Explanation, Hop, HopKind, Verdict};
+use weft_dataplane::insight::{Explanation, Hop, HopKind, RuleAt, Verdict};
 
 use super::{
     facts::Place,
     walk::{Stop, Walker},
 };
+
+/// Something that the end depends on and that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) reason: String,
+    /// Which rule; empty where it is none.
+    pub(crate) at: String,
+}
+
+/// Doubts in one line: each reason once, with all the places that have it.
+pub(crate) fn told(doubts: &[Doubt]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for doubt in doubts {
+        match reasons.iter_mut().find(|(reason, _)| *reason == doubt.reason) {
+            Some((_, places)) if places.contains(&doubt.at.as_str()) => {}
+            Some((_, places)) => places.push(&doubt.at),
+            None => reasons.push((&doubt.reason, vec![&doubt.at])),
+        }
+    }
+    let one = |(reason, places): &(&str, Vec<&str>)| match places.join(", ") {
+        none if none.is_empty() => (*reason).to_owned(),
+        places => format!("{reason} ({places})"),
+    };
+    reasons.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// `rule 7 of inet fw forward`.
+pub(crate) fn at(rule: &RuleAt) -> String {
+    let RuleAt { family, table, chain, .. } = rule;
+    match rule.handle {
+        None | Some(0) => format!("{family} {table} {chain}"),
+        Some(handle) => format!("rule {handle} of {family} {table} {chain}"),
+    }
+}
 
 impl Walker<'_> {
     /// The walk as an answer.
@@ -14,7 +48,7 @@ impl Walker<'_> {
             Stop::Dropped(reason, remedy) => (Verdict::Dropped, reason, remedy),
             Stop::Unclear(reason) => (Verdict::Unclear, reason, String::new()),
             Stop::Delivered(_) | Stop::Left(_) if !self.doubts.is_empty() => {
-                (Verdict::Unclear, format!("cannot tell: {}", self.doubts.join("; ")), String::new())
+                (Verdict::Unclear, format!("cannot tell: {}", told(&self.doubts)), String::new())
             }
             Stop::Delivered(place) => {
                 (Verdict::Passes, format!("reaches {}", self.name(place)), String::new())

@@ -20,6 +20,7 @@ mod journal;
 mod legacy;
 mod obstacles;
 mod packet;
+mod policies;
 mod read;
 mod sets;
 mod start;
