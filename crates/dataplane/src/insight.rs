@@ -186,6 +186,9 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// The packet: `tcp 10.1.0.2 -> 10.1.0.3:80`.
     pub packet: String,
+    /// The same by names, where there are any: `web.front -> db.front`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ends: String,
     /// Why it ends so, in one line.
     pub reason: String,
     /// What to do about it; empty when there is nothing to do.

@@ -1,9 +1,12 @@
 //! The walk in words: hops as they are noted, names that people gave, and the answer at the end.
 
+use std::net::IpAddr;
+
 use weft_dataplane::insight::{Explanation, Hop, HopKind, RuleAt, Verdict};
 
 use super::{
     facts::Place,
+    packet::Packet,
     walk::{Stop, Walker},
 };
 
@@ -43,7 +46,7 @@ pub(crate) fn at(rule: &RuleAt) -> String {
 
 impl Walker<'_> {
     /// The walk as an answer.
-    pub(crate) fn explained(self, packet: String, stop: Stop) -> Explanation {
+    pub(crate) fn explained(self, packet: String, ends: String, stop: Stop) -> Explanation {
         let (verdict, reason, remedy) = match stop {
             Stop::Dropped(reason, remedy) => (Verdict::Dropped, reason, remedy),
             Stop::Unclear(reason) => (Verdict::Unclear, reason, String::new()),
@@ -59,7 +62,27 @@ impl Walker<'_> {
                 (Verdict::Passes, format!("leaves this host by {name}"), String::new())
             }
         };
-        Explanation { verdict, packet, reason, remedy, hops: self.hops }
+        Explanation { verdict, packet, ends, reason, remedy, hops: self.hops }
+    }
+
+    /// Who speaks to whom, by the names that people gave; empty where neither has one.
+    pub(crate) fn ends(&self, packet: &Packet) -> String {
+        let known = &self.question.known;
+        let named = |ip: &IpAddr| {
+            let container = known.sandboxes.get(known.addresses.get(ip)?)?;
+            let network = known.homes.get(ip).map(|network| format!(".{network}")).unwrap_or_default();
+            Some(format!("{container}{network}"))
+        };
+        let host = self.facts.spaces.get(&Place::Host).and_then(Option::as_ref);
+        let shown = |ip: &IpAddr| {
+            let own = || if host.is_some_and(|h| h.owns(*ip)) { "host".into() } else { ip.to_string() };
+            named(ip).unwrap_or_else(own)
+        };
+        let (from, to) = (&packet.from, &packet.to);
+        if named(from).or(named(to)).is_none() {
+            return String::new();
+        }
+        format!("{} -> {}", shown(from), shown(to))
     }
 
     /// `host`, `container web`.

@@ -87,7 +87,7 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
     };
     let Start { place, link, mut packet, fixed } = match start::start(question, facts)? {
         Ok(start) => start,
-        Err(stop) => return Ok(walker.explained(start::shown(question), stop)),
+        Err(stop) => return Ok(walker.explained(start::shown(question), String::new(), stop)),
     };
     let stop = match link {
         None => walker.send(place, &mut packet, fixed)?,
@@ -96,11 +96,12 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
     let stop = walker.back(stop, place, link, &packet)?;
     let first = walker.first.take();
     let shown = first.as_ref().map_or_else(|| start::shown(question), Packet::text);
+    let ends = first.as_ref().map(|packet| walker.ends(packet)).unwrap_or_default();
     let stop = match first {
         Some(first) => walker.onward(stop, (place, link), first)?,
         None => stop,
     };
-    Ok(walker.explained(shown, stop))
+    Ok(walker.explained(shown, ends, stop))
 }
 
 impl Walker<'_> {

@@ -2,11 +2,11 @@
 
 use weft_dataplane::{
     CLOSED, Driver as _, Flow, OUTSIDE,
-    insight::{Explanation, Verdict},
+    insight::{End, Explanation, Question, TraceEvent, Verdict},
 };
 use weft_model::{PolicyId, PortRange};
 
-use crate::{HOST4, LAN4, Scene, at, connect_from, container, lan};
+use crate::{HOST4, LAN4, Scene, at, connect_from, container, lan, watching::watched};
 
 /// Classes of containers 1, 2 and 3.
 const CLASSES: [u32; 3] = [1, 2, 3];
@@ -30,12 +30,16 @@ fn scene(closed: u32, verdicts: &[(Flow, bool)]) -> Option<Scene> {
 }
 
 /// Explained by somebody who knows which policy decides.
-fn explained(scene: &Scene, from: crate::End, to: &str, port: u16) -> Explanation {
+fn asked(scene: &Scene, from: End, to: &str, port: u16) -> Question {
     let mut question = scene.question(from, at(to), port);
     let id = PolicyId::from_bytes([0xab; 32]);
     question.known.policies.insert(id, "deny name=c1 -> any".into());
     question.known.decides.extend(scene.host.desired.policy.verdicts.keys().map(|flow| (*flow, id)));
-    scene.host.driver().insight().unwrap().explain(&question).unwrap()
+    question
+}
+
+fn explained(scene: &Scene, from: End, to: &str, port: u16) -> Explanation {
+    scene.host.driver().insight().unwrap().explain(&asked(scene, from, to, port)).unwrap()
 }
 
 #[test]
@@ -70,4 +74,31 @@ fn what_is_not_allowed_on_a_closed_network() {
     let add = "weft policy add --from name=c2 --to name=c1 --protocol tcp --port 80 allow";
     assert!(seen.remedy.starts_with(add), "{}", seen.remedy);
     assert!(connect_from(&scene.paths[1], "10.1.0.2:80").is_err());
+}
+
+#[test]
+fn a_trace_names_the_policy() {
+    let [a, b, _] = CLASSES;
+    let Some(scene) = scene(0, &[(flow(a, b, Some(80)), false)]) else { return };
+    let question = asked(&scene, container(1), "10.1.0.3", 80);
+    let dropped = |e: &TraceEvent| e.verdict == "drop";
+    let events = watched(&scene, &question, &scene.paths[0], "10.1.0.3:80", dropped);
+    let drop = events.iter().find(|e| dropped(e)).unwrap();
+    assert_eq!(
+        drop.rule.comment, "by port: denied by policy abababababab (deny name=c1 -> any)",
+        "{events:#?}"
+    );
+    // What is asked meanwhile does not see the trace.
+    let tables =
+        |e: &Explanation| e.hops.iter().any(|h| h.rule.as_ref().is_some_and(|r| r.table.contains("trace")));
+    let insight = scene.host.driver().insight().unwrap();
+    let mut seen = None;
+    let tell = &mut |_| {
+        seen = Some(insight.explain(&question).unwrap());
+        false
+    };
+    insight.watch(&question, tell).unwrap();
+    let seen = seen.unwrap();
+    assert!(!tables(&seen), "{seen:#?}");
+    assert_eq!(seen.ends, "c1 -> c2");
 }

@@ -50,7 +50,7 @@ fn tables(prefix: &str) -> usize {
 }
 
 /// Watches until `enough`, with connections made meanwhile.
-fn watched(
+pub fn watched(
     scene: &Scene,
     question: &Question,
     from: &Path,
