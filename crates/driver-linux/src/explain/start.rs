@@ -152,7 +152,8 @@ fn host_address(question: &Question, facts: &Facts, host: &Space) -> Result<IpAd
     })
 }
 
-/// The interface behind which the outside is: as it is named, as the routes say, or the first that is no network's.
+/// The interface behind which the outside is: as it is named, on whose subnet the address is (whatever other routes say: that is
+/// where it comes from), as the routes say, or the first that is no network's.
 fn outside<'a>(
     facts: &Facts,
     host: &'a Space,
@@ -162,6 +163,11 @@ fn outside<'a>(
 ) -> Result<Option<&'a Detail>, Ask> {
     if let Some(name) = link {
         return Ok(host.named(name));
+    }
+    let near =
+        |net: &&(u32, IpNet)| !net.1.addr().is_loopback() && address.is_some_and(|ip| net.1.contains(&ip));
+    if let Some((index, _)) = host.addresses.iter().filter(near).max_by_key(|(_, net)| net.prefix_len()) {
+        return Ok(host.link(*index));
     }
     let somewhere = if v6 { IpAddr::from(SOMEWHERE6) } else { IpAddr::from(SOMEWHERE4) };
     let to = address.unwrap_or(somewhere);

@@ -32,6 +32,23 @@ fn parameters_of_the_kernel_are_named() {
 }
 
 #[test]
+fn a_neighbour_comes_by_its_own_wire_whatever_routes_say() {
+    let neighbour: std::net::IpAddr = "192.0.2.9".parse().unwrap();
+    let sender = End::Outside { link: None, address: Some(neighbour) };
+    let mut world = world().between(sender, container(A));
+    world.host().sysctls.insert("net.ipv4.conf.eth0.rp_filter".into(), "1".into());
+    let (to, service) = ("10.1.0.2".parse().unwrap(), Some((6, 80)));
+    let back = Lookup { to: neighbour, from: None, input: None, output: None, mark: 0, service: None };
+    let elsewhere = Way::Out { link: 6, via: None, source: None, table: 254 };
+    let there = Lookup { to, from: Some(neighbour), input: Some(2), output: None, mark: 0, service };
+    world
+        .facts
+        .ways
+        .extend([((Place::Host, back), elsewhere), ((Place::Host, there), Way::Refused(libc::EINVAL))]);
+    world.check(Dropped, "rp_filter: an answer to 192.0.2.9 would not leave by eth0");
+}
+
+#[test]
 fn a_blackhole_is_no_martian() {
     let mut world = world().between(outside(), container(A));
     let to = "10.1.0.2".parse().unwrap();
