@@ -1,25 +1,23 @@
 //! Use cases of looking: what becomes of a packet, live traces, counters, the picture of all networks. What the data plane
 //! knows by links and ids is told by the names that people gave.
 
+mod question;
+
 use std::net::IpAddr;
 
 use serde::Serialize;
-use weft_model::{ContainerId, Network, NetworkKind, NetworkMode, Port, PortOwner, PortSpec, PublishBinding};
+use weft_model::{ContainerId, Network, NetworkKind, NetworkMode, Port, PortOwner, PublishBinding};
 use weft_net::{
     bridge_link, port_link,
-    seen::{
-        DropCounter, End, Explanation, Figures, Known, LinkCounters, Question, SeenLink, TraceEvent,
-        Transport,
-    },
+    seen::{DropCounter, Explanation, Figures, LinkCounters, SeenLink, TraceEvent},
 };
-use weft_store::Stored;
 
-use crate::{Action, Caller, Cloud, CloudError, NetworkView, Result};
+use crate::{Action, Caller, Cloud, NetworkView, Result};
 
 /// A packet as people describe it.
 #[derive(Clone, Debug, Default)]
 pub struct ExplainDraft {
-    /// A container, an address, `host`, `outside`, `outside@INTERFACE` or `outside@ADDRESS`.
+    /// A container, `CONTAINER.NETWORK`, an address, `host`, `outside`, `outside@INTERFACE` or `outside@ADDRESS`.
     pub from: String,
     /// The same, or a name that `from` could resolve.
     pub to: String,
@@ -175,122 +173,6 @@ impl Cloud {
             .collect();
         Ok(NetworkGraph { host: self.host(caller)?.name.clone(), links, networks, on_host })
     }
-
-    async fn question(&self, caller: &Caller, draft: &ExplainDraft) -> Result<Question> {
-        caller.authorise(Action::Host, caller.project)?;
-        let transport = match (draft.protocol.as_str(), draft.port) {
-            ("tcp", _) | ("", Some(_)) => Transport::Tcp,
-            ("udp", _) => Transport::Udp,
-            ("sctp", _) => Transport::Sctp,
-            ("icmp", None) | ("", None) => Transport::Icmp,
-            ("icmp", Some(_)) => return Err(CloudError::Invalid("icmp has no ports".into())),
-            (other, _) => return Err(CloudError::Invalid(format!("invalid proto: {other}"))),
-        };
-        let ports = self.0.ports.list_shared().await?;
-        let known = self.known(&ports).await?;
-        let mine = |end: &End| match end {
-            End::Sandbox { id, .. } => of(&ports, *id).map(|p| p.spec.clone()).collect(),
-            _ => Vec::new(),
-        };
-        let from = self.end(caller, &draft.from, &known, &[], &ports).await?;
-        let peer: Vec<PortSpec> = mine(&from);
-        let mut to = self.end(caller, &draft.to, &known, &peer, &ports).await?;
-        if let End::Sandbox { id, address: address @ None } = &mut to {
-            *address = nearest(&mine(&End::Sandbox { id: *id, address: None }), &peer);
-        }
-        Ok(Question { from, to, transport, port: draft.port, known })
-    }
-
-    async fn known(&self, ports: &[Stored<Port>]) -> Result<Known> {
-        let mut known = Known::default();
-        for network in self.0.networks.list_shared().await?.iter() {
-            if network.spec.kind == NetworkKind::Bridge {
-                known.networks.insert(bridge_link(&network.spec), network.spec.name.to_string());
-            }
-        }
-        for container in self.0.containers.list_shared().await?.iter() {
-            known.sandboxes.insert(container.spec.id, container.spec.name.to_string());
-        }
-        for port in ports {
-            let PortOwner::Container(owner) = port.spec.owner;
-            known.addresses.extend(port.spec.addresses.iter().map(|a| (a.ip, owner)));
-        }
-        Ok(known)
-    }
-
-    /// What people mean by a word. `peer`: the ports of who sends, whose names count.
-    async fn end(
-        &self,
-        caller: &Caller,
-        text: &str,
-        known: &Known,
-        peer: &[PortSpec],
-        ports: &[Stored<Port>],
-    ) -> Result<End> {
-        if text == "host" {
-            return Ok(End::Host { address: None });
-        }
-        if let Some(rest) = text.strip_prefix("outside") {
-            let at = rest.strip_prefix('@').map(|at| at.parse::<IpAddr>().map_err(|_| at.to_owned()));
-            match at {
-                None if rest.is_empty() => return Ok(End::Outside { link: None, address: None }),
-                Some(Ok(ip)) => return Ok(End::Outside { link: None, address: Some(ip) }),
-                Some(Err(link)) if !link.is_empty() => {
-                    return Ok(End::Outside { link: Some(link), address: None });
-                }
-                _ => {}
-            }
-        }
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return self.end_of(ip, known).await;
-        }
-        match self.container_find(caller, text).await {
-            Ok(found) => Ok(sandbox(found.spec.id, found.spec.network)),
-            Err(CloudError::NotFound { .. }) => {
-                let shared = |p: &&Stored<Port>| peer.iter().any(|mine| mine.network == p.spec.network);
-                let named = ports.iter().filter(shared).find(|p| p.spec.names.iter().any(|n| n == text));
-                let PortOwner::Container(owner) = match named {
-                    Some(port) => port.spec.owner,
-                    None => return Err(CloudError::not_found(crate::Kind::Container, text)),
-                };
-                Ok(End::Sandbox { id: owner, address: None })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn end_of(&self, ip: IpAddr, known: &Known) -> Result<End> {
-        if let Some(id) = known.addresses.get(&ip) {
-            return Ok(End::Sandbox { id: *id, address: Some(ip) });
-        }
-        let figures = self.0.parts.net.figures().await?;
-        let own = figures.links.values().any(|l| l.addresses.iter().any(|net| net.addr() == ip));
-        if own || ip.is_loopback() {
-            return Ok(End::Host { address: Some(ip) });
-        }
-        Ok(End::Outside { link: None, address: Some(ip) })
-    }
-}
-
-fn sandbox(id: ContainerId, mode: NetworkMode) -> End {
-    match mode {
-        NetworkMode::Host => End::Host { address: None },
-        NetworkMode::Container(other) => End::Sandbox { id: other, address: None },
-        NetworkMode::Attached | NetworkMode::None => End::Sandbox { id, address: None },
-    }
-}
-
-fn of(ports: &[Stored<Port>], id: ContainerId) -> impl Iterator<Item = &Stored<Port>> {
-    ports.iter().filter(move |p| p.spec.owner == PortOwner::Container(id))
-}
-
-/// The address by which one would be reached: on a network that both are on, else where its way out is; IPv4 first.
-fn nearest(ports: &[PortSpec], peer: &[PortSpec]) -> Option<IpAddr> {
-    let rank = |p: &&PortSpec| {
-        (!peer.iter().any(|mine| mine.network == p.network), !p.default_route, p.ifname.clone())
-    };
-    let port = ports.iter().min_by_key(rank)?;
-    port.addresses.iter().map(|a| a.ip).min_by_key(IpAddr::is_ipv6)
 }
 
 fn link_of(network: &Network) -> String {

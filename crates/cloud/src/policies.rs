@@ -48,6 +48,17 @@ fn ports(text: &str) -> Result<PortRange> {
     if range.start <= range.end { Ok(range) } else { Err(invalid()) }
 }
 
+/// Selectors with names of networks where they have one.
+fn shown(networks: &[Stored<Network>]) -> impl Fn(&Selector) -> String {
+    let names: BTreeMap<_, _> = networks.iter().map(|n| (n.spec.id, n.spec.name.to_string())).collect();
+    move |selector| match selector {
+        Selector::Network(id) => names
+            .get(id)
+            .map_or_else(|| format!("network={} (removed)", id.short()), |n| format!("network={n}")),
+        other => other.to_string(),
+    }
+}
+
 impl Cloud {
     fn policies(&self) -> Table<Policy> {
         Table::new(Arc::clone(self.kv()))
@@ -123,13 +134,7 @@ impl Cloud {
         let policies = self.policies().list_shared().await?;
         let networks = self.0.networks.list_shared().await?;
         let counted = self.0.parts.net.policy_counters().await?;
-        let names: BTreeMap<_, _> = networks.iter().map(|n| (n.spec.id, n.spec.name.to_string())).collect();
-        let shown = |selector: &Selector| match selector {
-            Selector::Network(id) => names
-                .get(id)
-                .map_or_else(|| format!("network={} (removed)", id.short()), |n| format!("network={n}")),
-            other => other.to_string(),
-        };
+        let shown = shown(&networks);
         let mut views: Vec<PolicyView> = policies
             .iter()
             .filter(|p| caller.sees(p.meta.project))
@@ -145,6 +150,22 @@ impl Cloud {
         }
         views.sort_by_key(|view| (view.policy.meta.created, view.policy.spec.id));
         Ok(views)
+    }
+
+    /// All policies of this host in words: `deny name=web -> name=db, tcp 5432`.
+    pub(crate) async fn policy_words(&self) -> Result<BTreeMap<PolicyId, String>> {
+        let networks = self.0.networks.list_shared().await?;
+        let shown = shown(&networks);
+        let words = |spec: &PolicySpec| {
+            let protocol = spec.protocol.map(|protocol| format!(", {protocol}")).unwrap_or_default();
+            let ports = match spec.ports {
+                Some(PortRange { start, end }) if start == end => format!(" {start}"),
+                Some(PortRange { start, end }) => format!(" {start}-{end}"),
+                None => String::new(),
+            };
+            format!("{} {} -> {}{protocol}{ports}", spec.action, shown(&spec.from), shown(&spec.to))
+        };
+        Ok(self.policies().list_shared().await?.iter().map(|p| (p.spec.id, words(&p.spec))).collect())
     }
 
     /// One policy, by its id or the beginning of it.

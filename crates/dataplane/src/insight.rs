@@ -8,8 +8,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use weft_model::PolicyId;
 
-use crate::{DriverError, SandboxId};
+use crate::{DriverError, Flow, SandboxId};
 
 /// What carries the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,7 @@ pub enum End {
 }
 
 /// Names for people, and whose addresses are whose.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// Names of sandboxes.
     pub sandboxes: BTreeMap<SandboxId, String>,
@@ -72,10 +73,28 @@ pub struct Known {
     pub addresses: BTreeMap<IpAddr, SandboxId>,
     /// Names of networks by their link.
     pub networks: BTreeMap<String, String>,
+    /// Names of the networks that addresses of sandboxes are on.
+    pub homes: BTreeMap<IpAddr, String>,
+    /// Sandboxes that do not run as they should.
+    pub idle: BTreeMap<SandboxId, Idle>,
+    /// Policies in words: `deny name=web -> name=db, tcp 5432`.
+    pub policies: BTreeMap<PolicyId, String>,
+    /// Which policy decides a flow.
+    pub decides: BTreeMap<Flow, PolicyId>,
+}
+
+/// Why nobody in a sandbox sends or answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// It does not run.
+    Stopped,
+    /// Its processes are frozen; the kernel goes on for them.
+    Paused,
 }
 
 /// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Who sends.
     pub from: End,
@@ -167,6 +186,9 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// The packet: `tcp 10.1.0.2 -> 10.1.0.3:80`.
     pub packet: String,
+    /// The same by names, where there are any: `web.front -> db.front`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ends: String,
     /// Why it ends so, in one line.
     pub reason: String,
     /// What to do about it; empty when there is nothing to do.

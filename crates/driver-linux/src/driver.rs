@@ -155,8 +155,9 @@ impl LinuxDriver {
         let (before, before_was) = loop {
             let before = observe::publishes(&mut socket)?;
             let present = nft::names(&mut *socket, TABLE)?;
+            let last_table = nft::seen::last_table(&mut *socket)?;
             tries += 1;
-            match socket.transact(&rules.replace(publishes, &present).finish()) {
+            match socket.transact(&rules.replace(publishes, &present, last_table).finish()) {
                 Err(error) if tries < REPLACE_TRIES && raced(&error) => {}
                 other => {
                     other?;

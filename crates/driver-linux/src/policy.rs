@@ -42,7 +42,7 @@ pub(crate) const TABLE: &str = "weft-policy";
 const CLASS: Shape = Shape::Map(&[Field::Mark]);
 const CLASS4: Set = Set { name: "class4", key: &[Field::Ipv4], shape: CLASS };
 const CLASS6: Set = Set { name: "class6", key: &[Field::Ipv6], shape: CLASS };
-const VERDICTS: Set = Set {
+pub(crate) const VERDICTS: Set = Set {
     name: "verdicts",
     key: &[Field::Mark, Field::Mark, Field::Protocol, Field::Mark],
     shape: Shape::CountedVerdicts,
@@ -54,6 +54,19 @@ const RANGES: [(Protocol, Set); 3] = [
     (Protocol::Udp, Set { name: "ranges_udp", key: &[Field::Service], shape: RANGE }),
     (Protocol::Sctp, Set { name: "ranges_sctp", key: &[Field::Service], shape: RANGE }),
 ];
+
+/// Beginning of the comment of rules that drop what belongs to no connection.
+pub(crate) const OF_NO_CONNECTION: &str = "of no connection";
+
+/// The map of classes of a family.
+pub(crate) const fn class_set(v6: bool) -> &'static str {
+    if v6 { CLASS6.name } else { CLASS4.name }
+}
+
+/// The map of ranges of a protocol.
+pub(crate) fn range_set(protocol: u8) -> Option<&'static str> {
+    RANGES.iter().find(|(of, _)| crate::publish::number(*of) == protocol).map(|(_, set)| set.name)
+}
 
 fn sets() -> Vec<Set> {
     let ranges = RANGES.iter().map(|(_, set)| *set);
@@ -73,7 +86,8 @@ fn port_field(ports: Option<PortRange>) -> Vec<u8> {
     }
 }
 
-fn key(flow: &Flow) -> Vec<u8> {
+/// What a flow is looked up by.
+pub(crate) fn key(flow: &Flow) -> Vec<u8> {
     let [from, to] = [flow.from, flow.to].map(u32::to_ne_bytes);
     [&from[..], &to, &[flow.protocol, 0, 0, 0], &port_field(flow.ports)].concat()
 }

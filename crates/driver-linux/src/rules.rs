@@ -89,9 +89,15 @@ impl Ruleset {
     }
 
     /// The batch that puts this in place of whatever of ours the table holds; `present` is what it holds. What is the
-    /// user's stays: the table itself is never deleted.
-    pub(crate) fn replace(&self, publishes: &weft_dataplane::PublishMap, present: &Names) -> Batch {
+    /// user's stays: the table itself is never deleted. `last_table`: of all tables, by which its chains are dated.
+    pub(crate) fn replace(
+        &self,
+        publishes: &weft_dataplane::PublishMap,
+        present: &Names,
+        last_table: u64,
+    ) -> Batch {
         let mut batch = Batch::new(TABLE);
+        batch.stamp(last_table);
         batch.add_table();
         batch.delete(&ours(present));
         for chain in USER {

@@ -114,6 +114,17 @@ impl PolicyProtocol {
     }
 }
 
+impl fmt::Display for PolicyProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
 impl FromStr for PolicyProtocol {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -135,6 +146,12 @@ pub enum PolicyAction {
     Allow,
     /// Its packets are dropped.
     Deny,
+}
+
+impl fmt::Display for PolicyAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Allow { "allow" } else { "deny" })
+    }
 }
 
 /// A policy.

@@ -55,11 +55,12 @@ impl Net {
         done.map_err(|error| NetError::DataPlane(error.to_string()))?
     }
 
-    /// What becomes of a packet.
+    /// What becomes of a packet. Which policy decides what is said here.
     ///
     /// # Errors
     /// [`NetError::DataPlane`] when the machine cannot be read.
-    pub async fn explain(&self, question: Question) -> Result<Explanation, NetError> {
+    pub async fn explain(&self, mut question: Question) -> Result<Explanation, NetError> {
+        question.known.decides = self.deciding();
         self.look(move |insight| insight.explain(&question)).await
     }
 
@@ -77,7 +78,8 @@ impl Net {
     ///
     /// # Errors
     /// [`NetError::DataPlane`] when the machine cannot trace.
-    pub async fn watch(&self, question: Question) -> Result<Watch, NetError> {
+    pub async fn watch(&self, mut question: Question) -> Result<Watch, NetError> {
+        question.known.decides = self.deciding();
         let driver = Arc::clone(self.driver());
         let (send, events) = mpsc::channel(WAITING);
         let (started, start) = oneshot::channel();

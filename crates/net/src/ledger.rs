@@ -78,6 +78,11 @@ impl Ledger {
         of(flow.from).chain(of(flow.to)).collect()
     }
 
+    /// Which policy decides which flow.
+    pub(crate) fn deciding(&self) -> BTreeMap<Flow, PolicyId> {
+        self.decided.owners.iter().map(|(flow, by)| (*flow, by.0)).collect()
+    }
+
     /// Packets and bytes that each policy has decided.
     pub(crate) fn counts(&self, seen: &BTreeMap<Flow, Count>) -> BTreeMap<PolicyId, Count> {
         let mut sums = self.credit.clone();

@@ -1,7 +1,9 @@
 //! `explain FROM TO [tcp|udp|icmp] [PORT]`: each hop of a packet, or what drops it and what to do about it.
 
+use std::time::Duration;
+
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     client::{Call, JsonStream},
@@ -18,11 +20,12 @@ use crate::{
     weft explain outside host 8080       from the world to a published port\n  \
     weft explain web outside             a ping out\n  \
     weft explain outside@eth0 10.1.0.2 udp 53\n  \
+    weft explain web.front db.back 5432  by their addresses on these networks\n  \
     weft explain --watch web db tcp 5432 packets as they pass, until Ctrl-C\n\n\
-    FROM and TO are a container, an address, `host`, or `outside` (`outside@INTERFACE`, `outside@ADDRESS`); TO may be\n\
-    a name that FROM can resolve. Exit codes: 0 it passes, 1 it is dropped or cannot be told.")]
+    FROM and TO are a container, CONTAINER.NETWORK, an address, `host`, or `outside` (`outside@INTERFACE`,\n\
+    `outside@ADDRESS`); TO may be a name that FROM can resolve. Exit codes: 0 it passes, 1 it is dropped or cannot be told.")]
 pub struct ExplainArgs {
-    /// Follow real packets, with each rule that decides about them
+    /// Follow real packets, with each rule that decides about them, and tell when the explanation changes
     #[arg(long)]
     watch: bool,
     /// Who sends
@@ -60,7 +63,8 @@ pub async fn explain(context: &Context, args: ExplainArgs) -> anyhow::Result<()>
         call.query_some("protocol", Some(&protocol)).query_some("port", Some(&port))
     };
     if args.watch {
-        return watch(context, asked("/v1/explain/watch")).await;
+        let answer = asked("/v1/explain/watch").send().await?;
+        return watch(context, JsonStream::new(answer.into_body()), || asked("/v1/explain")).await;
     }
     let answer: Value = asked("/v1/explain").fetch().await?;
     if context.json {
@@ -71,14 +75,33 @@ pub async fn explain(context: &Context, args: ExplainArgs) -> anyhow::Result<()>
     if text(&answer, "verdict") == "passes" { Ok(()) } else { Err(exit(1)) }
 }
 
-async fn watch(context: &Context, call: Call<'_>) -> anyhow::Result<()> {
-    let answer = call.send().await?;
+/// How often it is looked whether the explanation has changed: what drops packets before any rule shows in no trace.
+const LOOK: Duration = Duration::from_secs(2);
+
+async fn watch<'a>(
+    context: &Context,
+    mut events: JsonStream,
+    explain: impl Fn() -> Call<'a>,
+) -> anyhow::Result<()> {
     if !context.json {
         output::note("watching; Ctrl-C ends it");
     }
-    let mut events = JsonStream::new(answer.into_body());
-    let mut last = Value::Null;
-    while let Some(event) = events.next().await? {
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut last, mut known) = (Value::Null, Value::Null);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            _ = looks.tick() => {
+                let now = changed(explain().fetch::<Value>().await);
+                if uncounted(&now) != uncounted(&known) {
+                    told(context, &now)?;
+                    known = now;
+                }
+                continue;
+            }
+        };
+        let Some(event) = event else { return Ok(()) };
         if context.json {
             output::json_line(&event)?;
             continue;
@@ -89,7 +112,54 @@ async fn watch(context: &Context, call: Call<'_>) -> anyhow::Result<()> {
         }
         output::line(passed(&event))?;
     }
-    Ok(())
+}
+
+/// Of an explanation, what is worth a word when it changes. One that is refused (the container is gone) is a change, too.
+fn changed(explained: anyhow::Result<Value>) -> Value {
+    match explained {
+        Ok(answer) => {
+            let part = |key: &str| (key.to_owned(), answer[key].clone());
+            ["packet", "ends", "verdict", "reason", "remedy"].into_iter().map(part).collect()
+        }
+        Err(error) => json!({"verdict": "unclear", "reason": error.to_string()}),
+    }
+}
+
+/// Without the counters of rules that are named, which packets change.
+fn uncounted(explained: &Value) -> String {
+    let all = explained.to_string();
+    let mut words: Vec<&str> = all.split(' ').collect();
+    for at in 1..words.len() {
+        if matches!(words[at - 1], "packets" | "bytes") {
+            words[at] = "";
+        }
+    }
+    words.join(" ")
+}
+
+fn told(context: &Context, now: &Value) -> anyhow::Result<()> {
+    if context.json {
+        return output::json_line(&json!({ "explained": now }));
+    }
+    output::line(headed(now))?;
+    ending(now).iter().try_for_each(output::line)
+}
+
+/// The packet, by addresses and by names.
+fn headed(answer: &Value) -> String {
+    match text(answer, "ends") {
+        "" => text(answer, "packet").to_owned(),
+        ends => format!("{}  ({ends})", text(answer, "packet")),
+    }
+}
+
+/// How it ends, and what to do about it.
+fn ending(answer: &Value) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", text(answer, "verdict"), text(answer, "reason"))];
+    if !text(answer, "remedy").is_empty() {
+        lines.push(format!("what to do: {}", text(answer, "remedy")));
+    }
+    lines
 }
 
 /// One event of a trace.
@@ -116,7 +186,7 @@ fn described(rule: &Value) -> String {
 
 /// The whole way, one line for each hop.
 fn shown(answer: &Value) -> String {
-    let mut lines = vec![text(answer, "packet").to_owned()];
+    let mut lines = vec![headed(answer)];
     let hops = list(&answer["hops"]);
     let width = hops.iter().map(|h| text(h, "place").chars().count()).max().unwrap_or(0);
     let mut back = false;
@@ -139,17 +209,13 @@ fn shown(answer: &Value) -> String {
         }
         lines.push(line.trim_end().to_owned());
     }
-    lines.push(format!("{}: {}", text(answer, "verdict"), text(answer, "reason")));
-    if !text(answer, "remedy").is_empty() {
-        lines.push(format!("what to do: {}", text(answer, "remedy")));
-    }
+    lines.extend(ending(answer));
     lines.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn services_are_written_in_several_ways() {
@@ -177,5 +243,21 @@ mod tests {
         assert!(text.contains("X host  chain     filter\n"), "{text}");
         assert!(text.contains("inet fw f, rule 7 (no): drop"), "{text}");
         assert!(text.ends_with("dropped: r\nwhat to do: do"), "{text}");
+    }
+
+    #[test]
+    fn a_change_is_the_end_of_the_way_and_not_each_hop() {
+        let answer = |verdict: &str, hops: &str| json!({"packet": "tcp a -> b:1", "ends": "a.n -> b.n", "verdict": verdict, "hops": [hops]});
+        let seen = |verdict: &str, hops: &str| changed(Ok(answer(verdict, hops)));
+        assert_eq!(seen("passes", "counter packets 1"), seen("passes", "counter packets 2"));
+        assert_ne!(seen("passes", ""), seen("dropped", ""));
+        let counted = |packets: u8, of: &str| {
+            uncounted(&json!({"reason": format!("rule 7 of {of}: counter packets {packets} bytes 9 drop")}))
+        };
+        assert_eq!(counted(1, "ip x f"), counted(2, "ip x f"));
+        assert_ne!(counted(1, "ip x f"), counted(1, "ip y f"));
+        let gone = changed(Err(anyhow::anyhow!("No such container: b")));
+        assert_eq!(ending(&gone), ["unclear: No such container: b"]);
+        assert_eq!(headed(&answer("", "")), "tcp a -> b:1  (a.n -> b.n)");
     }
 }

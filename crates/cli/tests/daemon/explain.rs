@@ -73,7 +73,7 @@ fn what_is_explained_is_what_happens() {
     agrees(&host, &["aa", "host", "8080"], wget(&host, "aa", &format!("{here}:8080")));
     agrees(&host, &["cc", &here, "8080"], wget(&host, "cc", &format!("{here}:8080")));
     let stopped = agrees(&host, &["aa", "ee", "tcp", "80"], false);
-    assert!(stopped["reason"].as_str().unwrap().contains("does not run"), "{stopped:#}");
+    assert!(stopped["reason"].as_str().unwrap().contains("container ee is not running"), "{stopped:#}");
     agrees(&host, &["aa", "bb"], true);
     let reached = |port: u16| {
         let address = std::net::SocketAddr::new(host.sandbox.address().into(), port);
@@ -90,6 +90,73 @@ fn what_is_explained_is_what_happens() {
     assert_eq!((hop["rule"]["table"].as_str(), hop["rule"]["comment"].as_str()), (Some("fw"), Some("mine")));
     let output = host.weft(&["explain", "outside@eth0", "host", "8080"]);
     assert!(text(&output.stdout).contains("what to do: it is not of Weft"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn ends_are_named_by_their_networks() {
+    let host = scene();
+    host.ok(&["network", "connect", "blue", "bb"]);
+    let networks = &host.json(&["inspect", "bb"])[0]["NetworkSettings"]["Networks"];
+    let on = |network: &str| networks[network]["IPAddress"].as_str().unwrap().to_owned();
+    let seen = agrees(&host, &["aa", "bb.red", "80"], wget(&host, "aa", &on("red")));
+    assert_eq!(seen["ends"], "aa.red -> bb.red", "{seen:#}");
+    assert!(seen["packet"].as_str().unwrap().ends_with(&format!("{}:80", on("red"))), "{seen:#}");
+    let seen = agrees(&host, &["aa", "bb.blue", "80"], wget(&host, "aa", &on("blue")));
+    assert!(seen["packet"].as_str().unwrap().ends_with(&format!("{}:80", on("blue"))), "{seen:#}");
+    let seen = agrees(&host, &["bb.blue", "cc.blue", "80"], true);
+    assert!(seen["packet"].as_str().unwrap().contains(&on("blue")), "{seen:#}");
+    agrees(&host, &["aa", "ALIAS.red", "80"], true);
+    assert!(host.refused(&["explain", "aa", "cc.red", "80"]).contains("No such container: cc.red"));
+    let output = host.weft(&["explain", "aa", "bb", "80"]);
+    assert!(text(&output.stdout).contains("(aa.red -> bb.red)"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn who_is_paused_and_what_policy_denies() {
+    let host = scene();
+    let b = address(&host, "bb");
+    host.ok(&["pause", "bb"]);
+    let paused = agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    assert!(paused["reason"].as_str().unwrap().starts_with("container bb is paused"), "{paused:#}");
+    assert_eq!(paused["remedy"], "docker unpause bb");
+    let paused = agrees(&host, &["bb", "aa", "tcp", "80"], false);
+    assert!(paused["reason"].as_str().unwrap().starts_with("container bb is paused"), "{paused:#}");
+    host.ok(&["unpause", "bb"]);
+    agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    if !std::fs::exists("/proc/sys/net/bridge").unwrap() {
+        return;
+    }
+    let add = [
+        "policy",
+        "add",
+        "--from",
+        "name=aa",
+        "--to",
+        "network=red",
+        "--protocol",
+        "tcp",
+        "--port",
+        "80",
+        "deny",
+    ];
+    let id = host.ok(&add).trim().to_owned();
+    let denied = agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    let reason = denied["reason"].as_str().unwrap();
+    assert!(reason.contains("(deny name=aa -> network=red, tcp 80)"), "{reason}");
+    let named = reason.split("policy ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    assert!(id.starts_with(named) || named.starts_with(&id), "{id}: {reason}");
+    // What is advised helps.
+    assert!(denied["remedy"].as_str().unwrap().contains(&format!("weft policy rm {named}")), "{denied:#}");
+    host.ok(&["policy", "rm", named]);
+    agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    host.ok(&["policy", "default", "red", "deny"]);
+    let closed = agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
+    let remedy = closed["remedy"].as_str().unwrap();
+    let advised = remedy.split(" (or: ").next().unwrap();
+    assert!(closed["reason"].as_str().unwrap().contains("the default of network red is deny"), "{closed:#}");
+    let words: Vec<&str> = advised.split(' ').skip(1).collect();
+    host.ok(&words);
+    agrees(&host, &["aa", "bb", "tcp", "80"], wget(&host, "aa", &b));
 }
 
 #[test]
@@ -156,6 +223,13 @@ fn a_trace_ends_with_who_looks_and_with_the_daemon() {
         .find(|e| e["verdict"] == "drop")
         .expect("a drop");
     assert_eq!(dropped["rule"]["comment"], "isolation", "{dropped:#}");
+    // No rule sees what never comes to one: it is explained anew.
+    host.ok(&["pause", "aa"]);
+    let explained = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(10)).ok())
+        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
+        .find(|e| e["explained"]["reason"].as_str().is_some_and(|r| r.starts_with("container aa is paused")));
+    assert!(explained.is_some(), "nothing was said of the pause");
+    host.ok(&["unpause", "aa"]);
     kill(&mut client);
     until("the end of the trace's table", || !traces(&host));
     let mut client = watch(&host);

@@ -13,7 +13,7 @@ use weft_sys::{
 
 use super::{
     facts::{Ask, Place, Space},
-    hooks::Hook,
+    hooks::{Hook, INGRESS},
     packet::Packet,
     walk::{Stop, Walker, ip, via},
 };
@@ -116,14 +116,14 @@ impl Walker<'_> {
             return Ok(self.lost(place, HopKind::Bridge, text, "wait for spanning tree, or: bridge link"));
         }
         (packet.input, packet.output) = (Some(via(port)), None);
-        if let Some(stop) = self.hook(place, &[Family::Netdev], Hook::Ingress, &port.name, packet)? {
+        if let Some(stop) = self.hook(place, INGRESS, Hook::Ingress, &port.name, packet)? {
             return Ok(stop);
         }
         if let Some(stop) = self.hook(place, &[Family::Bridge], Hook::Prerouting, &port.name, packet)? {
             return Ok(stop);
         }
         let mut next = next;
-        let filtered = filtered(space, packet);
+        let filtered = filtered(space, bridge, packet);
         if filtered {
             let to = packet.to;
             packet.input = Some(via(bridge));
@@ -195,7 +195,7 @@ impl Walker<'_> {
                 return Ok(stop);
             }
             // br_netfilter asks IP's chains, too, with the bridge for both interfaces.
-            if from.is_some() && filtered(space, packet) {
+            if from.is_some() && filtered(space, bridge, packet) {
                 let kept = (packet.input.clone(), packet.output.clone());
                 (packet.input, packet.output) = (Some(via(bridge)), Some(via(bridge)));
                 if let Some(stop) = self.hook(place, ip(packet), hook, &bridge.name, packet)? {
@@ -256,12 +256,12 @@ impl Walker<'_> {
     }
 }
 
-/// Whether frames are shown to IP's chains (`br_netfilter`).
-fn filtered(space: &Space, packet: &Packet) -> bool {
-    let name = if packet.v6() {
-        "net.bridge.bridge-nf-call-ip6tables"
+/// Whether frames are shown to IP's chains (`br_netfilter`): by all bridges of the namespace, or by this one.
+fn filtered(space: &Space, bridge: &Detail, packet: &Packet) -> bool {
+    let (name, own) = if packet.v6() {
+        ("net.bridge.bridge-nf-call-ip6tables", bridge.filtered.1)
     } else {
-        "net.bridge.bridge-nf-call-iptables"
+        ("net.bridge.bridge-nf-call-iptables", bridge.filtered.0)
     };
-    space.sysctl(name) == Some("1")
+    own || space.sysctl(name) == Some("1")
 }

@@ -4,20 +4,18 @@
 use std::net::IpAddr;
 
 use weft_dataplane::insight::{Hop, HopKind, Verdict};
-use weft_sys::nft::seen::{Code, Family, NatKind};
+use weft_sys::nft::seen::{Chain, Code, Family, NatKind, TableKey};
 
 use super::{
     eval::Effect,
     facts::{Ask, Place},
     hooks::{self, Decided, End, Hook},
+    journal::{Doubt, at, told},
     packet::{DST_NAT, Packet, SRC_NAT},
+    policies::{self, Judged},
     walk::{Stop, Walker},
     why,
 };
-
-/// Priorities at which destinations and sources are translated (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`).
-const NAT_DESTINATION: i32 = -100;
-const NAT_SOURCE: i32 = 100;
 
 /// Whether a hook translates destinations; `None` if it translates nothing.
 fn manipulates(hook: Hook) -> Option<bool> {
@@ -43,18 +41,26 @@ impl Walker<'_> {
         let routed = !families.contains(&Family::Bridge) && !matches!(hook, Hook::Ingress | Hook::Egress);
         let destination = manipulates(hook).filter(|_| routed);
         let mut again = destination.filter(|_| packet.known());
+        let mut translated: Option<(&TableKey, &Chain)> = None;
         for (key, chain) in hooks::chains(space, families, hook, device) {
             let Some(place_in) = chain.hook.as_ref() else { continue };
-            if let Some(true) =
-                again.map(|d| place_in.priority > if d { NAT_DESTINATION } else { NAT_SOURCE })
-            {
+            let nat = place_in.kind == "nat";
+            if again.is_some() && (nat || hook.translation().is_some_and(|at| place_in.priority > at)) {
                 self.translate_again(place, again.take() == Some(true), packet);
             }
-            let nat = place_in.kind == "nat";
             if nat && (packet.known() || packet.untracked || self.bound(place, destination)) {
+                if let Some(first) = translated.filter(|first| hooks::unordered(*first, (&key.0, chain)))
+                    && !packet.known()
+                    && self.translates(place, destination, key, packet)?
+                {
+                    self.rivals(first.0, &key.0);
+                }
                 continue;
             }
             let Some(decided) = hooks::base(facts, place, key, packet)? else { continue };
+            if matches!(decided.end, End::Nat(..)) {
+                translated = Some((&key.0, chain));
+            }
             if let Some(stop) = self.decided(place, decided, destination, packet) {
                 return Ok(Some(stop));
             }
@@ -64,6 +70,29 @@ impl Walker<'_> {
         }
         self.bind(place, destination, packet);
         Ok(None)
+    }
+
+    /// Whether a chain would translate as well what another has translated.
+    fn translates(
+        &self,
+        place: Place,
+        destination: Option<bool>,
+        key: &(TableKey, String),
+        packet: &Packet,
+    ) -> Result<bool, Ask> {
+        let before = self.tracked.get(&place).map_or(packet.original, |t| t.before);
+        let mut untouched = match destination {
+            Some(true) => Packet { to: before.to, port: before.port, ..packet.clone() },
+            _ => Packet { from: before.from, ..packet.clone() },
+        };
+        let decided = hooks::base(self.facts, place, key, &mut untouched)?;
+        Ok(decided.is_some_and(|d| matches!(d.end, End::Nat(..))))
+    }
+
+    fn rivals(&mut self, first: &TableKey, second: &TableKey) {
+        let name = |table: &TableKey| format!("{} {}", table.0.as_str(), table.1);
+        let reason = "both translate it, and which one the kernel asks first is not known".to_owned();
+        self.doubts.push(Doubt { reason, at: format!("{} and {}", name(first), name(second)) });
     }
 
     fn bound(&self, place: Place, destination: Option<bool>) -> bool {
@@ -83,25 +112,25 @@ impl Walker<'_> {
             Some(false) => tracked.bound.1 = true,
             None => {}
         }
-        tracked.after = (packet.from, packet.to, packet.port);
+        tracked.after = packet.own();
         tracked.translated = packet.translated;
     }
 
     /// As the connection was translated: its later packets the same way, its answers the other way round.
     fn translate_again(&mut self, place: Place, destination: bool, packet: &mut Packet) {
         let Some(tracked) = self.tracked.get(&place).copied() else { return };
-        let ((from, to, port), after) = (tracked.before, tracked.after);
+        let (before, after) = (tracked.before, tracked.after);
         let was = packet.text();
         match (packet.answer, destination) {
-            (false, true) if (packet.from, packet.to) == (from, to) => {
-                (packet.to, packet.port) = (after.1, after.2);
+            (false, true) if (packet.from, packet.to) == (before.from, before.to) => {
+                (packet.to, packet.port) = (after.to, after.port);
             }
-            (false, false) if packet.from == from && packet.to == after.1 => packet.from = after.0,
-            (true, true) if packet.from == after.1 && packet.to == after.0 => packet.to = from,
-            (true, false) if packet.from == after.1 && packet.to == from => {
-                packet.from = to;
+            (false, false) if packet.from == before.from && packet.to == after.to => packet.from = after.from,
+            (true, true) if packet.from == after.to && packet.to == after.from => packet.to = before.from,
+            (true, false) if packet.from == after.to && packet.to == before.from => {
+                packet.from = before.to;
                 if packet.source.is_some() {
-                    packet.source = port;
+                    packet.source = before.port;
                 }
             }
             _ => {}
@@ -120,33 +149,7 @@ impl Walker<'_> {
         destination: Option<bool>,
         packet: &mut Packet,
     ) -> Option<Stop> {
-        let mut saved = None;
-        for (rule, reason, effect) in &decided.doubts {
-            let text = format!("cannot tell whether this rule matches: {reason}");
-            let answer = self.answer;
-            self.hops.push(Hop {
-                place: self.name(place),
-                kind: HopKind::Chain,
-                verdict: Verdict::Unclear,
-                text,
-                rule: Some(rule.clone()),
-                answer,
-            });
-            let told = format!(
-                "rule {} of {} {} {}: {reason}",
-                rule.handle.unwrap_or(0),
-                rule.family,
-                rule.table,
-                rule.chain
-            );
-            match effect {
-                // It would be let through: what drops it later may never see it.
-                Effect::Code(Code::Accept) | Effect::Nat(..) => {
-                    saved.get_or_insert_with(|| told.clone());
-                }
-                _ => self.doubts.push(told),
-            }
-        }
+        let saved = self.doubted(place, &decided);
         let (verdict, what) = match &decided.end {
             End::Accept => (Verdict::Passes, "accepts"),
             End::Drop => (Verdict::Dropped, "drops"),
@@ -160,13 +163,25 @@ impl Walker<'_> {
         if let End::Nat(nat, ip, port) = &decided.end {
             kind = HopKind::Nat;
             if !self.apply(place, *nat, (*ip, *port), packet) {
-                self.doubts.push("where to a rule translates is not known".into());
+                let reason = "where to a rule translates is not known".to_owned();
+                self.doubts.push(Doubt { reason, at: at(&decided.rule) });
             }
             self.bind(place, destination, packet);
             text = format!("{text}: {}", packet.text());
         }
+        let mut rule = decided.rule;
+        let judged = Judged::of(packet).at(&rule.chain, self.answer);
+        let policed = self.facts.spaces.get(&place).and_then(Option::as_ref);
+        let policed = policed.map(|space| &space.rules).filter(|_| policies::is_policy(&rule));
+        if let Some(rules) = policed {
+            let words = policies::words(&self.question.known, policies::decide(rules, &judged));
+            match rule.handle {
+                Some(_) => rule.comment = format!("{}: {words}", rule.comment),
+                None => text = format!("{text}: {words}"),
+            }
+        }
         let answer = self.answer;
-        let (place_name, rule) = (self.name(place), decided.rule);
+        let place_name = self.name(place);
         self.hops.push(Hop { place: place_name, kind, verdict, text, rule: Some(rule.clone()), answer });
         match decided.end {
             End::Accept | End::Nat(..) => None,
@@ -174,11 +189,39 @@ impl Walker<'_> {
             End::Drop | End::Reject => Some(match saved {
                 Some(told) => Stop::Unclear(format!("cannot tell: {told}")),
                 None => {
-                    let (reason, remedy) = why::dropped(&rule, packet);
+                    let (reason, remedy) = match policed {
+                        Some(rules) => policies::dropped(rules, &self.question.known, &rule, &judged),
+                        None => why::dropped(&rule, packet),
+                    };
                     Stop::Dropped(reason, remedy)
                 }
             }),
         }
+    }
+
+    /// Notes the rules that may or may not match. What comes back is one that may let the packet through before it is dropped.
+    fn doubted(&mut self, place: Place, decided: &Decided) -> Option<String> {
+        let mut saved = None;
+        for (rule, reason, effect) in &decided.doubts {
+            let said = self.hops.iter().any(|h| h.verdict == Verdict::Unclear && h.text.ends_with(reason));
+            let text = if said {
+                "cannot tell whether this rule matches, as above".to_owned()
+            } else {
+                format!("cannot tell whether this rule matches: {reason}")
+            };
+            let (place, answer) = (self.name(place), self.answer);
+            let (kind, verdict) = (HopKind::Chain, Verdict::Unclear);
+            self.hops.push(Hop { place, kind, verdict, text, rule: Some(rule.clone()), answer });
+            let doubt = Doubt { reason: reason.clone(), at: at(rule) };
+            match effect {
+                // It would be let through: what drops it later may never see it.
+                Effect::Code(Code::Accept) | Effect::Nat(..) => {
+                    saved.get_or_insert_with(|| told(&[doubt]));
+                }
+                _ => self.doubts.push(doubt),
+            }
+        }
+        saved
     }
 
     /// Translates; `false` when where to is not known.

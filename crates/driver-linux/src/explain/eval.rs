@@ -1,19 +1,19 @@
 //! One rule on one packet. A rule is a program over registers; registers hold bytes that may be unknown, so a rule matches,
 //! does not, or cannot be told (with the reason).
 
+mod load;
+mod xt;
+
 use std::net::IpAddr;
 
 use weft_dataplane::insight::Transport;
-use weft_sys::nft::seen::{
-    Code, Data, Expr, NatKind, Ruleset, TRANSLATED, TableKey, VERDICT, XtMatch, XtTarget,
-};
+use weft_sys::nft::seen::{Code, Data, Expr, NatKind, Ruleset, TableKey, VERDICT};
 
 use super::{
     facts::{Ask, Facts, Place, Space},
-    packet::{Byte, DST_NAT, Packet},
+    packet::{Byte, Packet},
     sets::{Answer, Found, compare, find},
 };
-use weft_sys::netlink::lookup::{Lookup, Way};
 
 /// What a rule does to a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,14 @@ pub(crate) struct Context<'a> {
 struct Machine<'a> {
     at: &'a Context<'a>,
     registers: [Byte; 64],
+    /// The packet's mark, where this rule has set it.
+    mark: Option<[Byte; 4]>,
     doubt: Option<String>,
 }
 
 /// Evaluates a rule. What it sets (marks, no tracking) is set in the packet if it certainly matches so far.
 pub(crate) fn rule(at: &Context<'_>, exprs: &[Expr], packet: &mut Packet) -> Result<Matched, Ask> {
-    let mut machine = Machine { at, registers: [None; 64], doubt: None };
+    let mut machine = Machine { at, registers: [None; 64], mark: None, doubt: None };
     for expr in exprs {
         match machine.step(expr, packet)? {
             Flow::On => {}
@@ -120,11 +122,13 @@ impl Machine<'_> {
     fn step(&mut self, expr: &Expr, packet: &mut Packet) -> Result<Flow, Ask> {
         Ok(match expr {
             Expr::Meta { key, to } => return Ok(self.meta(*key, *to, packet)),
-            Expr::Ct { key, to, .. } => return Ok(self.ct(*key, *to, packet)),
+            Expr::Ct { key, direction, to } => return Ok(self.ct(*key, *direction, *to, packet)),
             Expr::Payload { base, offset, length, to } => self.payload(*base, *offset, *length, *to, packet),
             Expr::Fib { flags, result, to } => self.fib(*flags, *result, *to, packet)?,
             Expr::SetMeta { key: 3, from } => {
-                match self.whole(*from, 4).and_then(|b| b.try_into().ok()) {
+                let bytes = self.get(*from, 4);
+                self.mark = bytes.clone().try_into().ok();
+                match bytes.into_iter().collect::<Option<Vec<u8>>>().and_then(|b| b.try_into().ok()) {
                     Some(bytes) if self.doubt.is_none() => packet.mark = u32::from_ne_bytes(bytes),
                     _ => {}
                 }
@@ -246,173 +250,6 @@ impl Machine<'_> {
             _ => {}
         }
         Flow::On
-    }
-
-    fn payload(&mut self, base: u32, offset: usize, length: usize, to: usize, packet: &Packet) -> Flow {
-        let header = match base {
-            1 => packet.network(),
-            2 => packet.transport_header(),
-            _ => {
-                let mut link: Vec<Byte> = vec![None; 14];
-                let ether: [u8; 2] = if packet.v6() { [0x86, 0xdd] } else { [8, 0] };
-                (link[12], link[13]) = (Some(ether[0]), Some(ether[1]));
-                link
-            }
-        };
-        let value: Vec<Byte> = (offset..offset.saturating_add(length.min(64)))
-            .map(|at| header.get(at).copied().flatten())
-            .collect();
-        self.put(to, &value);
-        Flow::On
-    }
-
-    fn meta(&mut self, key: u32, to: usize, packet: &Packet) -> Flow {
-        let name = |via: &Option<super::packet::Via>| {
-            let mut bytes = via.as_ref().map(|v| v.name.clone().into_bytes()).unwrap_or_default();
-            bytes.resize(16, 0);
-            bytes
-        };
-        let kind = |via: &Option<super::packet::Via>| {
-            let mut bytes = via.as_ref().map(|v| v.kind.clone().into_bytes()).unwrap_or_default();
-            bytes.resize(16, 0);
-            bytes
-        };
-        let index = |via: &Option<super::packet::Via>| via.as_ref().map_or(0, |v| v.index).to_ne_bytes();
-        match key {
-            // Without an interface its name is empty and its index 0, but it has no kind.
-            26 if packet.input.is_none() => return Flow::Out,
-            27 if packet.output.is_none() => return Flow::Out,
-            1 => self.known(to, if packet.v6() { &[0x86, 0xdd] } else { &[8, 0] }),
-            3 => self.known(to, &packet.mark.to_ne_bytes()),
-            4 => self.known(to, &index(&packet.input)),
-            5 => self.known(to, &index(&packet.output)),
-            6 => self.known(to, &name(&packet.input)),
-            7 => self.known(to, &name(&packet.output)),
-            15 => self.known(to, &[if packet.v6() { 10 } else { 2 }]),
-            16 => self.known(to, &[packet.protocol()]),
-            26 => self.known(to, &kind(&packet.input)),
-            27 => self.known(to, &kind(&packet.output)),
-            // NFT_META_PKTTYPE: to this host.
-            19 => self.known(to, &[0]),
-            _ => self.put(to, &[None; 16]),
-        }
-        Flow::On
-    }
-
-    fn ct(&mut self, key: u32, to: usize, packet: &Packet) -> Flow {
-        if !self.at.tracked || packet.untracked {
-            // NF_CT_STATE_INVALID_BIT where nothing is known of connections.
-            let state: u32 = if packet.untracked { 64 } else { 1 };
-            if key == 0 {
-                self.known(to, &state.to_ne_bytes());
-                return Flow::On;
-            }
-            return Flow::Out;
-        }
-        match key {
-            0 => self.known(to, &packet.state().to_ne_bytes()),
-            1 => self.known(to, &[u8::from(packet.answer)]),
-            2 => self.known(to, &packet.status().to_ne_bytes()),
-            7 => self.known(to, &[if packet.v6() { 10 } else { 2 }]),
-            10 => self.known(to, &[packet.protocol()]),
-            8 | 19 | 21 => self.known(to, &octets(packet.original.0)),
-            9 | 20 | 22 => self.known(to, &octets(packet.original.1)),
-            12 => match packet.original.2 {
-                Some(port) => self.known(to, &port.to_be_bytes()),
-                None => self.put(to, &[None; 2]),
-            },
-            _ => self.put(to, &[None; 16]),
-        }
-        Flow::On
-    }
-
-    fn fib(&mut self, flags: u32, result: u32, to: usize, packet: &Packet) -> Result<Flow, Ask> {
-        const SADDR: u32 = 1;
-        const IIF: u32 = 8;
-        const PRESENT: u32 = 32;
-        let ip = if flags & SADDR != 0 { packet.from } else { packet.to };
-        if result == 3 {
-            self.known(to, &address_type(self.at.space, ip).to_ne_bytes());
-            return Ok(Flow::On);
-        }
-        // Whether there is a way to that address, by the interface the packet came by where that is asked for.
-        let output = packet.input.as_ref().filter(|_| flags & IIF != 0).map(|v| v.index);
-        let lookup = Lookup { to: ip, from: None, input: None, output, mark: packet.mark, service: None };
-        let link = match self.at.facts.way(self.at.place, lookup)? {
-            Way::Out { link, .. } if output.is_none_or(|want| want == link) => link,
-            Way::Local { .. } if output.is_none() => 1,
-            _ => 0,
-        };
-        match (flags & PRESENT != 0, result) {
-            (true, _) => self.known(to, &[u8::from(link != 0)]),
-            (false, 1) => self.known(to, &link.to_ne_bytes()),
-            _ => {
-                let mut name =
-                    self.at.space.link(link).map(|l| l.name.clone().into_bytes()).unwrap_or_default();
-                name.resize(16, 0);
-                self.known(to, &name);
-            }
-        }
-        Ok(Flow::On)
-    }
-
-    fn xt_match(&mut self, m: &XtMatch, packet: &Packet) -> Flow {
-        let answer = match m {
-            XtMatch::Comment(_) => Some(true),
-            XtMatch::State { mask, inverted } => {
-                let tracked = self.at.tracked;
-                let state = if tracked { packet.state() } else { 1 };
-                let translated = mask & TRANSLATED != 0 && packet.translated & DST_NAT != 0;
-                Some((state & mask != 0 || translated) != *inverted)
-            }
-            XtMatch::Ports { protocol, .. } if *protocol != packet.protocol() => Some(false),
-            XtMatch::Ports { source, destination, inverted, .. } => {
-                let one = |port: Option<u16>, range: (u16, u16), inverted: bool| match port {
-                    _ if range == (0, u16::MAX) && !inverted => Some(true),
-                    Some(port) => Some((range.0..=range.1).contains(&port) != inverted),
-                    None => None,
-                };
-                and(one(packet.source, *source, inverted.0), one(packet.port, *destination, inverted.1))
-            }
-            XtMatch::AddressType { source, destination } => {
-                let fits = |mask: u16, ip| mask == 0 || mask & (1 << address_type(self.at.space, ip)) != 0;
-                Some(fits(*source, packet.from) && fits(*destination, packet.to))
-            }
-            XtMatch::Other(_) => None,
-        };
-        let name = if let XtMatch::Other(name) = m { name.clone() } else { String::new() };
-        self.decide(answer, || match name.as_str() {
-            "" => "it asks for what is not known of the packet".into(),
-            name => format!("the match {name:?} of iptables is not understood"),
-        })
-    }
-
-    fn xt_target(&mut self, target: &XtTarget) -> Flow {
-        match target {
-            XtTarget::Reject => Flow::End(Effect::Reject),
-            XtTarget::Masquerade => Flow::End(Effect::Nat(NatKind::Masquerade, None, None)),
-            XtTarget::Destination(ip, port) => Flow::End(Effect::Nat(NatKind::Destination, *ip, *port)),
-            XtTarget::Source(ip) => Flow::End(Effect::Nat(NatKind::Source, *ip, None)),
-            XtTarget::Harmless(_) => Flow::On,
-            XtTarget::Other(name) => {
-                Flow::End(Effect::Away(format!("the target {name:?} of iptables is not understood")))
-            }
-        }
-    }
-}
-
-fn and(a: Answer, b: Answer) -> Answer {
-    match (a, b) {
-        (Some(false), _) | (_, Some(false)) => Some(false),
-        (Some(true), Some(true)) => Some(true),
-        _ => None,
-    }
-}
-
-fn octets(ip: IpAddr) -> Vec<u8> {
-    match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
     }
 }
 

@@ -1,7 +1,9 @@
-//! One hook: every base chain of every table there, in the order of priorities, on one packet.
+//! One hook: every base chain of every table there, in the kernel's order, on one packet.
 //!
 //! A drop ends the packet. An accept ends its base chain only: the next one may still drop. Chains of type `nat` see the first
 //! packet of a connection, and the first translation of a hook is the one.
+
+use std::cmp::Reverse;
 
 use weft_dataplane::insight::RuleAt;
 use weft_sys::nft::seen::{Chain, Code, Family, NatKind, Rule, TableKey};
@@ -37,7 +39,19 @@ impl Hook {
             (_, hook) => Some(hook as u32),
         }
     }
+
+    /// The priority of translations there (`NF_IP_PRI_NAT_DST`, `NF_IP_PRI_NAT_SRC`); `None` where nothing is translated.
+    pub(crate) fn translation(self) -> Option<i32> {
+        match self {
+            Self::Prerouting | Self::Output => Some(-100),
+            Self::Input | Self::Postrouting => Some(100),
+            Self::Forward | Self::Ingress | Self::Egress => None,
+        }
+    }
 }
+
+/// The families that share the ingress of an interface.
+pub(crate) const INGRESS: &[Family] = &[Family::Netdev, Family::Inet];
 
 /// How a base chain ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +82,11 @@ const MOST: usize = 200_000;
 /// Chains within chains (`NFT_JUMP_STACK_SIZE`).
 const DEEP: usize = 16;
 
-/// The base chains of a hook, in order.
+/// The base chains of a hook, in the order in which the kernel asks them.
+///
+/// By priority; among equals the one that was registered last is the first (`nf_hook_entries_grow`). Chains of type `nat` are
+/// in a list of their own, which one function of the kernel goes through (`nf_nat_register_fn`): at the priority of
+/// translation, whatever theirs is, and among other chains of that priority as old as the first of them.
 pub(crate) fn chains<'a>(
     space: &'a Space,
     families: &[Family],
@@ -86,8 +104,24 @@ pub(crate) fn chains<'a>(
             })
         })
         .collect();
-    found.sort_by_key(|(_, chain)| chain.hook.as_ref().map_or(0, |h| h.priority));
+    let translates = |chain: &Chain| chain.hook.as_ref().is_some_and(|h| h.kind == "nat");
+    let first = found.iter().filter(|(_, c)| translates(c)).map(|(_, c)| c.registered).min();
+    found.sort_by_key(|(_, chain)| {
+        let own = chain.hook.as_ref().map_or(0, |h| h.priority);
+        let among = (own, Reverse(chain.registered));
+        match hook.translation().filter(|_| translates(chain)) {
+            Some(priority) => ((priority, Reverse(first.unwrap_or_default())), among),
+            None => (among, among),
+        }
+    });
     found
+}
+
+/// Whether two chains of one list are in an order that nothing tells: those of iptables-legacy are not dated.
+pub(crate) fn unordered((a, chain_a): (&TableKey, &Chain), (b, chain_b): (&TableKey, &Chain)) -> bool {
+    let priority = |chain: &Chain| chain.hook.as_ref().map(|h| h.priority);
+    let old = |key: &TableKey| key.1.starts_with(text::LEGACY);
+    old(a) != old(b) && priority(chain_a) == priority(chain_b)
 }
 
 /// One base chain on a packet.
@@ -203,6 +237,9 @@ impl Run<'_> {
             },
             other => other,
         };
+        // Of a table that cannot be read, the comment of its one rule says so.
+        let unread = rule.handle == 0 && self.at.table.1.starts_with(text::LEGACY);
+        let why = if unread { rule.comment.clone() } else { why };
         self.doubts.push((text::rule_at(self.at.rules, self.at.table, chain, rule), why, effect));
         Ok(())
     }

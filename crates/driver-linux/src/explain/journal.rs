@@ -1,20 +1,57 @@
 //! The walk in words: hops as they are noted, names that people gave, and the answer at the end.
 
-use weft_dataplane::insight::{Explanation, Hop, HopKind, Verdict};
+use std::net::IpAddr;
+
+use weft_dataplane::insight::{Explanation, Hop, HopKind, RuleAt, Verdict};
 
 use super::{
     facts::Place,
+    packet::Packet,
     walk::{Stop, Walker},
 };
 
+/// Something that the end depends on and that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Doubt {
+    pub(crate) reason: String,
+    /// Which rule; empty where it is none.
+    pub(crate) at: String,
+}
+
+/// Doubts in one line: each reason once, with all the places that have it.
+pub(crate) fn told(doubts: &[Doubt]) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for doubt in doubts {
+        match reasons.iter_mut().find(|(reason, _)| *reason == doubt.reason) {
+            Some((_, places)) if places.contains(&doubt.at.as_str()) => {}
+            Some((_, places)) => places.push(&doubt.at),
+            None => reasons.push((&doubt.reason, vec![&doubt.at])),
+        }
+    }
+    let one = |(reason, places): &(&str, Vec<&str>)| match places.join(", ") {
+        none if none.is_empty() => (*reason).to_owned(),
+        places => format!("{reason} ({places})"),
+    };
+    reasons.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// `rule 7 of inet fw forward`.
+pub(crate) fn at(rule: &RuleAt) -> String {
+    let RuleAt { family, table, chain, .. } = rule;
+    match rule.handle {
+        None | Some(0) => format!("{family} {table} {chain}"),
+        Some(handle) => format!("rule {handle} of {family} {table} {chain}"),
+    }
+}
+
 impl Walker<'_> {
     /// The walk as an answer.
-    pub(crate) fn explained(self, packet: String, stop: Stop) -> Explanation {
+    pub(crate) fn explained(self, packet: String, ends: String, stop: Stop) -> Explanation {
         let (verdict, reason, remedy) = match stop {
             Stop::Dropped(reason, remedy) => (Verdict::Dropped, reason, remedy),
             Stop::Unclear(reason) => (Verdict::Unclear, reason, String::new()),
             Stop::Delivered(_) | Stop::Left(_) if !self.doubts.is_empty() => {
-                (Verdict::Unclear, format!("cannot tell: {}", self.doubts.join("; ")), String::new())
+                (Verdict::Unclear, format!("cannot tell: {}", told(&self.doubts)), String::new())
             }
             Stop::Delivered(place) => {
                 (Verdict::Passes, format!("reaches {}", self.name(place)), String::new())
@@ -25,7 +62,27 @@ impl Walker<'_> {
                 (Verdict::Passes, format!("leaves this host by {name}"), String::new())
             }
         };
-        Explanation { verdict, packet, reason, remedy, hops: self.hops }
+        Explanation { verdict, packet, ends, reason, remedy, hops: self.hops }
+    }
+
+    /// Who speaks to whom, by the names that people gave; empty where neither has one.
+    pub(crate) fn ends(&self, packet: &Packet) -> String {
+        let known = &self.question.known;
+        let named = |ip: &IpAddr| {
+            let container = known.sandboxes.get(known.addresses.get(ip)?)?;
+            let network = known.homes.get(ip).map(|network| format!(".{network}")).unwrap_or_default();
+            Some(format!("{container}{network}"))
+        };
+        let host = self.facts.spaces.get(&Place::Host).and_then(Option::as_ref);
+        let shown = |ip: &IpAddr| {
+            let own = || if host.is_some_and(|h| h.owns(*ip)) { "host".into() } else { ip.to_string() };
+            named(ip).unwrap_or_else(own)
+        };
+        let (from, to) = (&packet.from, &packet.to);
+        if named(from).or(named(to)).is_none() {
+            return String::new();
+        }
+        format!("{} -> {}", shown(from), shown(to))
     }
 
     /// `host`, `container web`.

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_sys::nft::seen::{
-    Chain, Code, Data, Expr, Family, Hooked, Rule, Ruleset, TRANSLATED, TableKey, VERDICT, XtMatch, XtTarget,
+    Chain, Code, Data, Expr, Family, Hooked, Registered, Rule, Ruleset, TRANSLATED, TableKey, VERDICT,
+    XtMatch, XtTarget,
 };
 
 use super::text::LEGACY;
@@ -51,7 +52,10 @@ pub(crate) fn parse(text: &str, v6: bool, rules: &mut Ruleset) {
                 devices: Vec::new(),
                 accepts: policy != "DROP",
             });
-            rules.chains.insert((table.clone(), chain.to_owned()), Chain { hook, rules: Vec::new() });
+            rules.chains.insert(
+                (table.clone(), chain.to_owned()),
+                Chain { hook, registered: Registered::default(), rules: Vec::new() },
+            );
         } else if let Some(rest) = line.strip_prefix("-A ") {
             let words = words(rest);
             let Some(chain) = words.first().and_then(|c| rules.chains.get_mut(&(table.clone(), c.clone())))
@@ -281,7 +285,8 @@ pub(crate) fn unreadable<'a>(
             ];
             let (kind, devices) = ("filter".to_owned(), Vec::new());
             let hook = Some(Hooked { kind, number, priority, devices, accepts: true });
-            let chain_seen = Chain { hook, rules: vec![Rule { handle: 0, comment, exprs }] };
+            let rules_seen = vec![Rule { handle: 0, comment, exprs }];
+            let chain_seen = Chain { hook, registered: Registered::default(), rules: rules_seen };
             rules.chains.insert(((family, format!("{LEGACY}{table}")), chain.to_owned()), chain_seen);
         }
     }

@@ -20,6 +20,7 @@ mod journal;
 mod legacy;
 mod obstacles;
 mod packet;
+mod policies;
 mod read;
 mod sets;
 mod start;
@@ -60,7 +61,8 @@ pub(crate) fn explain(driver: &LinuxDriver, question: &Question) -> Result<Expla
     }
     let (packet, hops) = (start::shown(question), Vec::new());
     let reason = "the way is too long to be followed".to_owned();
-    Ok(Explanation { verdict: Verdict::Unclear, packet, reason, remedy: String::new(), hops })
+    let (ends, remedy) = (String::new(), String::new());
+    Ok(Explanation { verdict: Verdict::Unclear, packet, ends, reason, remedy, hops })
 }
 
 impl Insight for LinuxDriver {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use weft_dataplane::insight::{HopKind, Verdict};
+use weft_dataplane::insight::{HopKind, Idle, Verdict};
 use weft_sys::netlink::{
     detail::Detail,
     lookup::{Lookup, Way},
@@ -34,8 +34,20 @@ impl Walker<'_> {
         {
             errno = libc::EXDEV;
         }
+        if errno == libc::EINVAL && self.blackholed(place, packet)? {
+            let (kind, text, remedy) = why::barred("blackhole", packet.to);
+            return Ok(self.lost(place, kind, text, remedy));
+        }
         let (kind, text, remedy) = why::refused(space, packet, input.map(|l| l.name.as_str()), errno);
         Ok(self.lost(place, kind, text, remedy))
+    }
+
+    /// Whether a route for its destination is of type blackhole, which is refused as what cannot be (`EINVAL`): then it is so
+    /// whoever sends.
+    fn blackholed(&self, place: Place, packet: &Packet) -> Result<bool, Ask> {
+        let (to, mark, service) = (packet.to, packet.mark, packet.service());
+        let anybody = Lookup { to, from: None, input: None, output: None, mark, service };
+        Ok(self.facts.way(place, anybody)? == Way::Refused(libc::EINVAL))
     }
 
     /// Whether `rp_filter` is what refuses a source: strict wants the way back by the same interface, loose any way back.
@@ -62,8 +74,27 @@ impl Walker<'_> {
     }
 
     pub(crate) fn not_running(&mut self, place: Place) -> Stop {
-        let text = "it does not run: it has no network namespace";
-        self.lost(place, HopKind::End, text, "start it: weft start NAME")
+        let Place::Sandbox(id) = place else {
+            return self.unclear(place, HopKind::End, "the host cannot be read");
+        };
+        let (reason, remedy) = why::idle(&self.question.known, id, Idle::Stopped);
+        self.hop(place, HopKind::End, Verdict::Dropped, "it is not running");
+        Stop::Dropped(reason, remedy)
+    }
+
+    /// Why nobody there sends or answers, if it is so. A frozen container's kernel answers what it answers by itself.
+    pub(crate) fn idle(&mut self, place: Place, by_kernel: bool) -> Option<Stop> {
+        let Place::Sandbox(id) = place else { return None };
+        match *self.question.known.idle.get(&id)? {
+            // The namespace may outlive the process, or be there before it.
+            Idle::Stopped => Some(self.not_running(place)),
+            Idle::Paused if by_kernel => None,
+            Idle::Paused => {
+                let (reason, remedy) = why::idle(&self.question.known, id, Idle::Paused);
+                self.hop(place, HopKind::End, Verdict::Dropped, "it is paused: its processes are frozen");
+                Some(Stop::Dropped(reason, remedy))
+            }
+        }
     }
 
     /// A full table of connections takes no new one.

@@ -11,9 +11,9 @@ pub(crate) const DST_NAT: u32 = 32;
 const SEEN_REPLY: u32 = 2;
 const CONFIRMED: u32 = 8;
 
-/// The port that a sender is taken to choose for itself: one of `ip_local_port_range`. Rules that ask for just this one are not
-/// worth a doubt about all those that ask for a range of ports.
-const EPHEMERAL: u16 = 40_000;
+/// The port (of ICMP the identifier) that a sender is taken to choose for itself: one of `ip_local_port_range`. Rules that ask
+/// for just this one are not worth a doubt about all those that ask for a range of ports.
+pub(crate) const EPHEMERAL: u16 = 40_000;
 
 /// A byte, if it is known.
 pub(crate) type Byte = Option<u8>;
@@ -24,6 +24,22 @@ pub(crate) struct Via {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) kind: String,
+}
+
+/// A connection in one direction: as packets of that direction look when they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tuple {
+    pub(crate) from: IpAddr,
+    pub(crate) to: IpAddr,
+    pub(crate) source: Option<u16>,
+    pub(crate) port: Option<u16>,
+}
+
+impl Tuple {
+    /// The other direction, where nothing is translated.
+    pub(crate) fn turned(self) -> Self {
+        Self { from: self.to, to: self.from, source: self.port, port: self.source }
+    }
 }
 
 /// A packet.
@@ -45,17 +61,20 @@ pub(crate) struct Packet {
     pub(crate) answer: bool,
     /// It follows the answer, in a connection that is known by then.
     pub(crate) further: bool,
-    /// First destination and source of the connection.
-    pub(crate) original: (IpAddr, IpAddr, Option<u16>),
+    /// How the connection began.
+    pub(crate) original: Tuple,
+    /// How it is answered, in a connection that is known.
+    pub(crate) answered: Option<Tuple>,
 }
 
 impl Packet {
     pub(crate) fn new(transport: Transport, from: IpAddr, to: IpAddr, port: Option<u16>) -> Self {
+        let source = (transport != Transport::Icmp).then_some(EPHEMERAL);
         Self {
             transport,
             from,
             to,
-            source: (transport != Transport::Icmp).then_some(EPHEMERAL),
+            source,
             port,
             mark: 0,
             input: None,
@@ -64,8 +83,20 @@ impl Packet {
             untracked: false,
             answer: false,
             further: false,
-            original: (from, to, port),
+            original: Tuple { from, to, source, port },
+            answered: None,
         }
+    }
+
+    /// Its own addresses and ports, as they are now.
+    pub(crate) fn own(&self) -> Tuple {
+        Tuple { from: self.from, to: self.to, source: self.source, port: self.port }
+    }
+
+    /// The connection as its record has it, of what began it or of what answers. Translations that the first packet has met
+    /// so far are in the record already.
+    pub(crate) fn tuple(&self, answers: bool) -> Tuple {
+        if answers { self.answered.unwrap_or_else(|| self.own().turned()) } else { self.original }
     }
 
     pub(crate) fn v6(&self) -> bool {
@@ -86,6 +117,11 @@ impl Packet {
     /// What a policy rule may ask for.
     pub(crate) fn service(&self) -> Option<(u8, u16)> {
         self.port.filter(|_| self.transport != Transport::Icmp).map(|port| (self.protocol(), port))
+    }
+
+    /// Whether it has ports.
+    pub(crate) fn service_protocol(&self) -> bool {
+        self.transport != Transport::Icmp
     }
 
     /// `ct state`.
@@ -165,12 +201,7 @@ impl Packet {
     pub(crate) fn transport_header(&self) -> Vec<Byte> {
         let mut bytes: Vec<Byte> = vec![None; 20];
         if self.transport == Transport::Icmp {
-            bytes[0] = Some(match (self.v6(), self.answer) {
-                (false, false) => 8,
-                (false, true) => 0,
-                (true, false) => 128,
-                (true, true) => 129,
-            });
+            bytes[0] = Some(echo(self.v6(), self.answer));
             bytes[1] = Some(0);
             return bytes;
         }
@@ -188,6 +219,16 @@ impl Packet {
             });
         }
         bytes
+    }
+}
+
+/// Type of an echo request, or of its reply.
+pub(crate) fn echo(v6: bool, answer: bool) -> u8 {
+    match (v6, answer) {
+        (false, false) => 8,
+        (false, true) => 0,
+        (true, false) => 128,
+        (true, true) => 129,
     }
 }
 

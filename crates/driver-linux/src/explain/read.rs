@@ -11,7 +11,7 @@ use weft_sys::{
 
 use super::{
     facts::{Place, Space},
-    legacy,
+    legacy, trace,
 };
 use crate::{LinuxError, driver::LinuxDriver};
 
@@ -38,6 +38,8 @@ fn here(route: &mut Socket, netfilter: &mut Socket) -> Result<Space, LinuxError>
         EACH.iter().map(|p| format!("net.ipv4.conf.{}.{p}", name.replace('.', "/"))).collect::<Vec<_>>()
     };
     let names = GLOBAL.iter().map(|n| (*n).to_owned()).chain(links.iter().flat_map(|l| each(&l.name)));
+    // Traces that run decide nothing.
+    space.rules.chains.retain(|(table, _), _| !table.1.starts_with(trace::TABLE));
     // What a kernel does not have decides nothing.
     space.sysctls = names.filter_map(|name| sysctl::read(&name).ok().map(|value| (name, value))).collect();
     space.links = links;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use weft_dataplane::insight::{End, Question, Transport};
+use weft_dataplane::insight::{End, Idle, Question, Transport};
 use weft_sys::netlink::{
     detail::Detail,
     lookup::{Lookup, Way},
@@ -13,6 +13,7 @@ use super::{
     facts::{Ask, Facts, Place, Space},
     packet::Packet,
     walk::Stop,
+    why,
 };
 
 /// Addresses that stand for "somewhere": nobody has them (RFC 5737, RFC 3849).
@@ -83,14 +84,14 @@ fn destination(question: &Question, facts: &Facts, host: &Space) -> Chosen<IpAdd
         End::Sandbox { id, .. } => {
             let place = Place::Sandbox(*id);
             let Some(space) = facts.space(place)? else {
-                let name = question.known.sandboxes.get(id).cloned().unwrap_or_else(|| id.short());
-                let reason = format!("container {name} does not run: it has no address");
-                return Ok(Err(Stop::Dropped(reason, format!("weft start {name}"))));
+                let (reason, remedy) = why::idle(&question.known, *id, Idle::Stopped);
+                return Ok(Err(Stop::Dropped(reason, remedy)));
             };
             own(space).ok_or_else(|| {
+                let name = question.known.sandboxes.get(id).cloned().unwrap_or_else(|| id.short());
                 Stop::Dropped(
-                    "it has no network but lo".into(),
-                    "weft network connect NETWORK CONTAINER".into(),
+                    format!("container {name} is not connected to a network"),
+                    format!("docker network connect NETWORK {name}"),
                 )
             })
         }
@@ -151,7 +152,8 @@ fn host_address(question: &Question, facts: &Facts, host: &Space) -> Result<IpAd
     })
 }
 
-/// The interface behind which the outside is: as it is named, as the routes say, or the first that is no network's.
+/// The interface behind which the outside is: as it is named, on whose subnet the address is (whatever other routes say: that is
+/// where it comes from), as the routes say, or the first that is no network's.
 fn outside<'a>(
     facts: &Facts,
     host: &'a Space,
@@ -161,6 +163,11 @@ fn outside<'a>(
 ) -> Result<Option<&'a Detail>, Ask> {
     if let Some(name) = link {
         return Ok(host.named(name));
+    }
+    let near =
+        |net: &&(u32, IpNet)| !net.1.addr().is_loopback() && address.is_some_and(|ip| net.1.contains(&ip));
+    if let Some((index, _)) = host.addresses.iter().filter(near).max_by_key(|(_, net)| net.prefix_len()) {
+        return Ok(host.link(*index));
     }
     let somewhere = if v6 { IpAddr::from(SOMEWHERE6) } else { IpAddr::from(SOMEWHERE4) };
     let to = address.unwrap_or(somewhere);

@@ -1,45 +1,24 @@
 //! Rules in words close to those of `nft list`, so that people find them there. For reading only: what is shortened here
 //! could not be loaded again.
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+mod load;
+mod value;
+
+use std::collections::BTreeMap;
 
 use weft_dataplane::insight::RuleAt;
 use weft_sys::nft::seen::{
     Code, Data, Expr, NatKind, Rule, Ruleset, Set, TableKey, VERDICT, XtMatch, XtTarget,
 };
 
+use load::{Held, length, load};
+use value::{Kind, hex, states, value};
+
 /// Beginning of the names of tables that stand for those of iptables-legacy; the text of their rules is the comment.
 pub(crate) const LEGACY: &str = "iptables-legacy ";
 
 /// Elements of a set that are shown.
 const SHOWN: usize = 8;
-
-/// What a register holds: how it is called, how its bytes are read, how they were masked.
-#[derive(Clone, Default)]
-struct Held {
-    name: String,
-    kind: Kind,
-    mask: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Kind {
-    #[default]
-    Bytes,
-    Address,
-    Number,
-    /// A word of the host's order.
-    Word,
-    Name,
-    Protocol,
-    Family,
-    State,
-    Status,
-    AddressType,
-}
 
 /// A rule as it is shown.
 pub(crate) fn rule_at(rules: &Ruleset, table: &TableKey, chain: &str, rule: &Rule) -> RuleAt {
@@ -108,13 +87,18 @@ fn word(rules: &Ruleset, table: &TableKey, held: &mut BTreeMap<usize, Held>, exp
             let kind = if let [one] = parts.as_slice() { one.kind } else { Kind::Bytes };
             let shown =
                 set_seen.filter(|s| s.anonymous()).map_or_else(|| format!("@{set}"), |s| elements(s, kind));
+            let joined = names.join(" . ");
+            if let Some(to) = to.filter(|to| *to != VERDICT) {
+                let name = format!("{joined} map {shown}");
+                held.insert(to, Held { name, ..Held::default() });
+                return None;
+            }
             let verb = match (to, inverted) {
-                (Some(VERDICT), _) => "vmap ",
-                (Some(_), _) => "map ",
+                (Some(_), _) => "vmap ",
                 (None, true) => "!= ",
                 (None, false) => "",
             };
-            Some(format!("{} {verb}{shown}", names.join(" . ")))
+            Some(format!("{joined} {verb}{shown}"))
         }
         Expr::Immediate { to, data: Data::Value(value) } => {
             held.insert(*to, Held { name: hex(value), ..Held::default() });
@@ -204,75 +188,6 @@ pub(crate) fn verdict(code: &Code) -> String {
     }
 }
 
-/// Bytes that a load fills.
-fn length(expr: &Expr) -> usize {
-    match expr {
-        Expr::Payload { length, .. } => *length,
-        Expr::Meta { key: 6 | 7 | 17 | 18 | 26 | 27, .. } => 16,
-        _ => 4,
-    }
-}
-
-fn load(expr: &Expr) -> Held {
-    let (name, kind) = match expr {
-        Expr::Meta { key, .. } => match key {
-            1 => ("meta protocol", Kind::Bytes),
-            3 => ("meta mark", Kind::Word),
-            4 => ("iif", Kind::Word),
-            5 => ("oif", Kind::Word),
-            6 => ("iifname", Kind::Name),
-            7 => ("oifname", Kind::Name),
-            10 => ("meta skuid", Kind::Word),
-            15 => ("meta nfproto", Kind::Family),
-            16 => ("meta l4proto", Kind::Protocol),
-            17 => ("meta ibrname", Kind::Name),
-            18 => ("meta obrname", Kind::Name),
-            19 => ("meta pkttype", Kind::Bytes),
-            26 => ("meta iifkind", Kind::Name),
-            27 => ("meta oifkind", Kind::Name),
-            _ => ("meta …", Kind::Bytes),
-        },
-        Expr::Ct { key, .. } => match key {
-            0 => ("ct state", Kind::State),
-            1 => ("ct direction", Kind::Number),
-            2 => ("ct status", Kind::Status),
-            3 => ("ct mark", Kind::Word),
-            8 | 19 | 21 => ("ct original saddr", Kind::Address),
-            9 | 20 | 22 => ("ct original daddr", Kind::Address),
-            12 => ("ct original proto-dst", Kind::Number),
-            _ => ("ct …", Kind::Bytes),
-        },
-        Expr::Fib { flags, result, .. } => match (flags & 1 != 0, result) {
-            (false, 3) => ("fib daddr type", Kind::AddressType),
-            (true, 3) => ("fib saddr type", Kind::AddressType),
-            (true, _) => ("fib saddr . iif oif", Kind::Word),
-            (false, _) => ("fib daddr oif", Kind::Word),
-        },
-        Expr::Payload { base, offset, length, .. } => payload(*base, *offset, *length),
-        _ => ("", Kind::Bytes),
-    };
-    Held { name: name.to_owned(), kind, mask: Vec::new() }
-}
-
-fn payload(base: u32, offset: usize, length: usize) -> (&'static str, Kind) {
-    match (base, offset, length) {
-        (1, 9, 1) => ("ip protocol", Kind::Protocol),
-        (1, 6, 1) => ("ip6 nexthdr", Kind::Protocol),
-        (1, 12, 1..=4) => ("ip saddr", Kind::Address),
-        (1, 16, 1..=4) => ("ip daddr", Kind::Address),
-        (1, 8, 5..=16) => ("ip6 saddr", Kind::Address),
-        (1, 24, 5..=16) => ("ip6 daddr", Kind::Address),
-        (2, 0, 2) => ("th sport", Kind::Number),
-        (2, 2, 2) => ("th dport", Kind::Number),
-        (2, 0, 1) => ("icmp type", Kind::Number),
-        (2, 13, 1) => ("tcp flags", Kind::Number),
-        (0, 12, 2) => ("ether type", Kind::Bytes),
-        (0, ..) => ("ether …", Kind::Bytes),
-        (1, ..) => ("@nh …", Kind::Bytes),
-        _ => ("@th …", Kind::Bytes),
-    }
-}
-
 fn compared(h: &Held, op: u32, want: &[u8]) -> String {
     let sign = ["", "!= ", "< ", "<= ", "> ", ">= "].get(op as usize).copied().unwrap_or_default();
     // "Any of these bits" is a mask and a difference from zero.
@@ -295,70 +210,6 @@ fn compared(h: &Held, op: u32, want: &[u8]) -> String {
         return format!("{}{masked} {sign}\"{shown}{wildcard}\"", h.name);
     }
     format!("{}{masked} {sign}{shown}", h.name)
-}
-
-fn value(kind: Kind, bytes: &[u8]) -> String {
-    let word = || bytes.get(..4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
-    match kind {
-        Kind::Address => address(bytes),
-        Kind::Number => bytes.iter().fold(0u64, |n, b| n << 8 | u64::from(*b)).to_string(),
-        Kind::Word => format!("{:#x}", word()),
-        Kind::Name => {
-            let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-            format!("\"{}\"", String::from_utf8_lossy(&bytes[..end]))
-        }
-        Kind::Protocol => match bytes.first() {
-            Some(1) => "icmp".into(),
-            Some(6) => "tcp".into(),
-            Some(17) => "udp".into(),
-            Some(58) => "ipv6-icmp".into(),
-            Some(132) => "sctp".into(),
-            Some(n) => n.to_string(),
-            None => String::new(),
-        },
-        Kind::Family => match bytes.first() {
-            Some(2) => "ipv4".into(),
-            Some(10) => "ipv6".into(),
-            _ => hex(bytes),
-        },
-        Kind::State => states(word()),
-        Kind::Status => named(word(), &[(2, "seen-reply"), (8, "confirmed"), (16, "snat"), (32, "dnat")]),
-        Kind::AddressType => match word() {
-            1 => "unicast".into(),
-            2 => "local".into(),
-            3 => "broadcast".into(),
-            5 => "multicast".into(),
-            n => n.to_string(),
-        },
-        Kind::Bytes => hex(bytes),
-    }
-}
-
-fn address(bytes: &[u8]) -> String {
-    if bytes.len() <= 4 {
-        let mut octets = [0; 4];
-        octets[..bytes.len()].copy_from_slice(bytes);
-        Ipv4Addr::from(octets).to_string()
-    } else {
-        let mut octets = [0; 16];
-        let length = bytes.len().min(16);
-        octets[..length].copy_from_slice(&bytes[..length]);
-        Ipv6Addr::from(octets).to_string()
-    }
-}
-
-fn states(bits: u32) -> String {
-    named(bits, &[(1, "invalid"), (2, "established"), (4, "related"), (8, "new"), (64, "untracked")])
-}
-
-fn named(bits: u32, names: &[(u32, &str)]) -> String {
-    let known: Vec<&str> = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
-    if known.is_empty() { format!("{bits:#x}") } else { known.join(",") }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-    format!("0x{digits}")
 }
 
 fn elements(set: &Set, kind: Kind) -> String {

@@ -1,7 +1,7 @@
 //! A live trace of one flow, there and back: what the kernel itself reports of each rule (`nftrace`).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -16,7 +16,11 @@ use weft_sys::{
     },
 };
 
-use super::{explain, text};
+use super::{
+    explain,
+    policies::{self, Judged},
+    text,
+};
 use crate::{LinuxError, driver::LinuxDriver};
 
 /// How often who has left is noticed.
@@ -24,7 +28,7 @@ const BREATH: Duration = Duration::from_millis(200);
 /// Rules that came since are looked for at most so often.
 const SECOND: Duration = Duration::from_secs(1);
 /// Beginning of the names of our tables.
-const TABLE: &str = "weft_trace_";
+pub(crate) const TABLE: &str = "weft_trace_";
 /// Packets that are known to be ours; more are forgotten, and what is told of them later is left out.
 const REMEMBERED: usize = 65_536;
 /// Tables of several traces at once have names of their own.
@@ -37,7 +41,7 @@ pub(crate) fn watch(
 ) -> Result<(), LinuxError> {
     let explained = explain(driver, question)?;
     let flows = flows(question, &explained.packet, &explained.hops)?;
-    let mine = |report: &Report| headers(report).is_some_and(|h| belongs(&flows, &h));
+    let mine = |report: &Report| headers(report).filter(|h| belongs(&flows, h));
     let table = format!("{TABLE}{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let mut tracer = Tracer::start(&table, &flows)?;
     let mut names = Names::default();
@@ -45,7 +49,7 @@ pub(crate) fn watch(
     // The headers come with the first report of a hook, which may be one that is not told.
     let mut header: Option<Report> = None;
     // The kernel tells everybody of everybody's traces, and a packet gets another number when it goes through a bridge.
-    let mut seen: BTreeSet<u32> = BTreeSet::new();
+    let mut seen: BTreeMap<u32, Headers> = BTreeMap::new();
     let mut looked = Instant::now();
     loop {
         for mut report in tracer.next(BREATH)? {
@@ -54,15 +58,15 @@ pub(crate) fn watch(
             }
             let ours = report.table == table;
             let word = report.step == Step::Policy || report.handle.is_some();
-            if mine(&report) {
+            if let Some(headers) = mine(&report) {
                 if seen.len() > REMEMBERED {
                     seen.clear();
                 }
-                seen.insert(report.id);
+                seen.insert(report.id, headers);
             }
             if ours && report.handle.is_some() {
                 // The rule that marks it.
-            } else if ours || report.table.starts_with(TABLE) || !seen.contains(&report.id) {
+            } else if ours || report.table.starts_with(TABLE) || !seen.contains_key(&report.id) {
                 // Other people's traces, and what our own table says besides.
                 continue;
             } else if !word {
@@ -74,7 +78,10 @@ pub(crate) fn watch(
                 names.refresh(driver)?;
                 looked = Instant::now();
             }
-            let event = if ours { names.arrival(&report) } else { names.event(&report) };
+            let mut event = if ours { names.arrival(&report) } else { names.event(&report) };
+            if let Some(headers) = seen.get(&report.id).filter(|_| policies::is_policy(&event.rule)) {
+                names.policy(question, &flows, headers, &mut event);
+            }
             if !tell(Some(event)) {
                 return Ok(());
             }
@@ -183,6 +190,16 @@ impl Names {
         }
     }
 
+    /// What of policy it was that decided: the table's rules do not say.
+    fn policy(&self, question: &Question, flows: &[Flow], headers: &Headers, event: &mut TraceEvent) {
+        if matches!(event.verdict.as_str(), "drop" | "return") {
+            let decision =
+                policies::decide(&self.rules, &judged(flows, headers).at(&event.rule.chain, false));
+            let words = policies::words(&question.known, decision);
+            event.rule.comment = format!("{}: {words}", event.rule.comment);
+        }
+    }
+
     /// Our own rule marks the packet: that is where it is first seen.
     fn arrival(&self, report: &Report) -> TraceEvent {
         let event = self.event(report);
@@ -223,6 +240,18 @@ fn belongs(flows: &[Flow], (from, to, protocol, ports): &Headers) -> bool {
             (Some(port), Some((source, destination))) => port == *source || port == *destination,
             (wanted, _) => wanted.is_none(),
         })
+}
+
+/// The connection of a packet: the service's port tells which way it goes, or who it is from.
+fn judged(flows: &[Flow], (from, to, protocol, ports): &Headers) -> Judged {
+    let served = |port: u16| flows.iter().any(|flow| flow.port == Some(port));
+    let answers = match ports {
+        Some((source, destination)) => served(*source) && !served(*destination),
+        None => flows.first().is_some_and(|there| there.from != Some(*from)),
+    };
+    let (from, to) = if answers { (*to, *from) } else { (*from, *to) };
+    let port = ports.map(|(source, destination)| if answers { source } else { destination });
+    Judged { from, to, protocol: *protocol, port, host: None }
 }
 
 /// The packet in words, from its headers; empty when they did not come along.

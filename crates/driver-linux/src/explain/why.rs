@@ -2,10 +2,27 @@
 
 use std::net::IpAddr;
 
-use weft_dataplane::insight::{HopKind, RuleAt, Transport};
+use weft_dataplane::{
+    SandboxId,
+    insight::{HopKind, Idle, Known, RuleAt, Transport},
+};
 
 use super::{eval, facts::Space, packet::Packet, text::LEGACY};
 use crate::TABLE;
+
+/// A container that neither sends nor answers.
+pub(crate) fn idle(known: &Known, id: SandboxId, idle: Idle) -> (String, String) {
+    let name = known.sandboxes.get(&id).cloned().unwrap_or_else(|| id.short());
+    match idle {
+        Idle::Stopped => (format!("container {name} is not running"), format!("docker start {name}")),
+        Idle::Paused => (
+            format!(
+                "container {name} is paused: its processes are frozen; its kernel takes connections, and nobody answers"
+            ),
+            format!("docker unpause {name}"),
+        ),
+    }
+}
 
 /// A refusal of the kernel's routes.
 pub(crate) fn refused(
@@ -18,6 +35,10 @@ pub(crate) fn refused(
     let link = input.unwrap_or("lo");
     let conf = |parameter: &str| space.of_link(packet.v6(), link, parameter).unwrap_or("?").to_owned();
     match errno {
+        libc::EACCES => barred("prohibit", to),
+        libc::EHOSTUNREACH if input.is_none() || packet.v6() || conf("forwarding") == "1" => {
+            barred("unreachable", to)
+        }
         libc::EXDEV => {
             let all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or("?").to_owned();
             let text = format!(
@@ -30,9 +51,13 @@ pub(crate) fn refused(
             );
             (HopKind::Sysctl, text, remedy)
         }
-        libc::EHOSTUNREACH if input.is_some() && !packet.v6() && conf("forwarding") != "1" => {
-            let text =
-                format!("net.ipv4.ip_forward is off for {link}: this host forwards no IPv4 that comes by it");
+        libc::EHOSTUNREACH => {
+            if space.sysctl("net.ipv4.ip_forward") == Some("1") {
+                let name = format!("net.ipv4.conf.{}.forwarding", link.replace('.', "/"));
+                let text = format!("{name} is 0: this host forwards no IPv4 that comes by {link}");
+                return (HopKind::Sysctl, text, format!("sysctl -w {name}=1"));
+            }
+            let text = format!("net.ipv4.ip_forward is 0: this host forwards no IPv4 that comes by {link}");
             (HopKind::Sysctl, text, "sysctl -w net.ipv4.ip_forward=1".into())
         }
         libc::EINVAL if input.is_some() => {
@@ -49,19 +74,28 @@ pub(crate) fn refused(
             (HopKind::Route, text, remedy)
         }
         libc::EINVAL => (HopKind::Route, format!("no packet from {from} can be sent to {to}"), String::new()),
-        libc::EACCES => (HopKind::Route, format!("a route prohibits {to}"), "ip route; ip rule".into()),
         libc::ENETUNREACH | libc::ESRCH => {
             let remedy = "an internal network has no way out; else look at: ip route, ip rule";
             (HopKind::Route, format!("there is no route to {to}"), remedy.into())
-        }
-        libc::EHOSTUNREACH => {
-            (HopKind::Route, format!("a route says that {to} is unreachable"), "ip route; ip rule".into())
         }
         other => {
             let error = std::io::Error::from_raw_os_error(other);
             (HopKind::Route, format!("the routes refuse {to}: {error}"), "ip route; ip rule".into())
         }
     }
+}
+
+/// A route whose type refuses all that it leads to.
+pub(crate) fn barred(kind: &str, to: IpAddr) -> (HopKind, String, String) {
+    let what = match kind {
+        "blackhole" => "drops it without a word",
+        "prohibit" => "refuses it (administratively prohibited)",
+        _ => "refuses it (host unreachable)",
+    };
+    let remedy = format!(
+        "ip route show table all type {kind} shows it; ip route del {kind} … removes it (else: ip rule)"
+    );
+    (HopKind::Route, format!("a route of type {kind} for {to} {what}"), remedy)
 }
 
 /// A rule or policy that drops: the reason in one line, and the remedy.
@@ -104,9 +138,8 @@ fn own(comment: &str) -> &'static str {
 fn foreign(rule: &RuleAt, packet: &Packet) -> String {
     if let Some(table) = rule.table.strip_prefix(LEGACY) {
         let chain = &rule.chain;
-        return format!(
-            "it is not of Weft: iptables-legacy -t {table} -I {chain} 1 … -j ACCEPT lets the packet pass"
-        );
+        let tool = if rule.family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
+        return format!("it is not of Weft: {tool} -t {table} -I {chain} 1 … -j ACCEPT lets the packet pass");
     }
     let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
     let word = if packet.v6() { "ip6" } else { "ip" };

@@ -25,7 +25,7 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Tuple, Verdict, ct_state},
 };
 
-use super::{CLASS4, CLASS6, CLOSED_LINKS, RANGES, TABLE, VERDICTS};
+use super::{CLASS4, CLASS6, CLOSED_LINKS, OF_NO_CONNECTION, RANGES, TABLE, VERDICTS};
 use crate::publish::number;
 
 /// A chain, its hook if it has one, and its rules: what for, how.
@@ -167,7 +167,7 @@ pub(super) fn forwarded() -> Vec<Chain> {
                 Expr::Map(set.name, SCRATCH, FROM),
                 Expr::Cmp(FROM, false, OUTSIDE.to_ne_bytes().to_vec()),
             ];
-            forward.rule("of no connection", &[family(v6), invalid, drop_it()]);
+            forward.rule(OF_NO_CONNECTION, &[family(v6), invalid, drop_it()]);
         }
         lookups(&mut forward, &classes(v6));
         for end in [FROM, TO] {

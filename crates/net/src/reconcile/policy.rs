@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use weft_base::chain;
-use weft_dataplane::{Count, PolicyCounters, insight::DropCounter};
+use weft_dataplane::{Count, Flow, PolicyCounters, insight::DropCounter};
 use weft_model::PolicyId;
 
 use super::{Net, data_plane};
@@ -35,6 +35,11 @@ impl Net {
     pub async fn policy_counters(&self) -> Result<BTreeMap<PolicyId, Count>, NetError> {
         let seen = self.ask(|driver| driver.policy_counters()).await?;
         Ok(self.0.ledger.lock().counts(&seen.flows))
+    }
+
+    /// Which policy decides which flow, as of the last run.
+    pub(crate) fn deciding(&self) -> BTreeMap<Flow, PolicyId> {
+        self.0.ledger.lock().deciding()
     }
 
     /// What was dropped by policy, by link: by policies, and because nothing allowed it.

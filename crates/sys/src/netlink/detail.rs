@@ -63,6 +63,9 @@ pub struct Detail {
     pub peer_elsewhere: bool,
     /// As a port of a bridge.
     pub port: Option<BridgePort>,
+    /// A bridge that shows what it forwards to the IP hooks by itself (`nf_call_iptables`, `nf_call_ip6tables`), whatever the
+    /// namespace's parameters say: of IPv4, of IPv6.
+    pub filtered: (bool, bool),
     /// Counters.
     pub passed: Passed,
 }
@@ -109,10 +112,14 @@ fn decode(body: &[u8]) -> Option<Detail> {
         let byte = |kind| find(data, kind).and_then(|b| b.first().copied()).unwrap_or_default();
         BridgePort { state: byte(1), isolated: byte(33) != 0, hairpin: byte(4) != 0 }
     });
+    let kind = find(info, 1).and_then(as_text).unwrap_or_default();
+    let bridge = find(info, 2).filter(|_| kind == "bridge").unwrap_or_default();
+    // IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES.
+    let calls = |attribute| find(bridge, attribute).and_then(|b| b.first()).is_some_and(|b| *b != 0);
     Some(Detail {
         index: ne32(&body[4..])?,
         name: as_text(find(a, 3)?)?.to_owned(),
-        kind: find(info, 1).and_then(as_text).unwrap_or_default().to_owned(),
+        kind: kind.to_owned(),
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
         mtu: find(a, 4).and_then(ne32).unwrap_or_default(),
@@ -121,6 +128,7 @@ fn decode(body: &[u8]) -> Option<Detail> {
         peer: find(a, 5).and_then(ne32),
         peer_elsewhere: find(a, 37).is_some(),
         port,
+        filtered: (calls(36), calls(37)),
         passed: find(a, 23).and_then(passed).unwrap_or_default(),
     })
 }
@@ -144,7 +152,7 @@ fn decode_address(body: &[u8]) -> Option<(u32, IpNet)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{Family, Socket};
+    use crate::netlink::{Family, Socket, attr::Attrs};
 
     #[test]
     fn loopback_is_seen() {
@@ -156,15 +164,18 @@ mod tests {
 
     #[test]
     fn fuzz_links_and_addresses() {
-        let attrs = super::super::attr::Attrs::new();
+        let attrs = Attrs::new();
         let info = attrs.clone().text(1, "veth").text(4, "bridge").nest(5, &attrs.clone().u8(1, 3).u8(33, 1));
         let attrs = attrs.bytes(1, &[2; 6]).text(3, "wfp0").ne32(4, 1500).ne32(10, 4).nest(18, &info);
         let link = [&[0; 16], attrs.bytes(23, &[1; 200]).as_bytes()].concat();
         let seen = decode(&link).unwrap();
         assert_eq!((seen.name.as_str(), seen.port.unwrap().isolated), ("wfp0", true));
+        let bridge = Attrs::new().text(1, "bridge").nest(2, &Attrs::new().u8(36, 1));
+        let bridge = [&[0; 16], Attrs::new().text(3, "br0").nest(18, &bridge).as_bytes()].concat();
+        assert_eq!(decode(&bridge).unwrap().filtered, (true, false));
         let address = [&[2, 24, 0, 0, 7, 0, 0, 0][..], &[8, 0, 2, 0, 10, 0, 0, 1]].concat();
         assert_eq!(decode_address(&address), Some((7, "10.0.0.1/24".parse().unwrap())));
-        weft_testkit::fuzz::run("netlink-links", &[link, address], &[], |bytes| {
+        weft_testkit::fuzz::run("netlink-links", &[link, bridge, address], &[], |bytes| {
             let _ = (decode(bytes), decode_address(bytes));
         });
     }

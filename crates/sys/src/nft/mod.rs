@@ -74,6 +74,8 @@ pub struct Batch {
     table: String,
     messages: Vec<Message>,
     sets: u32,
+    /// User data of base chains.
+    stamp: Option<Vec<u8>>,
 }
 
 /// A request on the `inet` family.
@@ -87,7 +89,7 @@ impl Batch {
     /// Nothing to do yet.
     #[must_use]
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), messages: Vec::new(), sets: 0 }
+        Self { table: table.to_owned(), messages: Vec::new(), sets: 0, stamp: None }
     }
 
     fn push(&mut self, kind: u16, flags: u16, attrs: &Attrs, what: String) {
@@ -131,6 +133,12 @@ impl Batch {
         }
     }
 
+    /// Base chains that follow say in their comment which table was the last when they came ([`seen::last_table`]): of chains
+    /// that come anew in a table that stays, nothing else tells how old they are ([`seen::Registered`]).
+    pub fn stamp(&mut self, last_table: u64) {
+        self.stamp = Some(seen::stamp(last_table));
+    }
+
     /// Takes all elements of a set away.
     pub fn flush_set(&mut self, set: &Set) {
         let attrs = Attrs::new().text(1, &self.table).text(2, set.name);
@@ -143,6 +151,8 @@ impl Batch {
         if let Some(hook) = hook {
             let point = Attrs::new().be32(1, hook.point as u32).be32(2, hook.priority.cast_unsigned());
             attrs = attrs.nest(4, &point).be32(5, 1).text(7, hook.kind);
+            // NFTA_CHAIN_USERDATA, which kernels before 5.9 ignore.
+            attrs = self.stamp.iter().fold(attrs, |attrs, stamp| attrs.bytes(12, stamp));
         }
         self.push(NEWCHAIN, NLM_F_CREATE, &attrs, format!("add chain {name}"));
     }

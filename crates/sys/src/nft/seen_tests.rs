@@ -30,12 +30,55 @@ table netdev n {
 }
 "#;
 
+/// Tables that `nft` makes in the calling thread's namespace.
+fn load(text: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut nft.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "{text}");
+}
+
+#[test]
+fn chains_are_dated_and_sleeping_tables_have_none() {
+    let chain = |name: &str, comment: &str| {
+        format!("chain {name} {{\n type filter hook input priority 0; {comment}\n }}")
+    };
+    let table = |name: &str, body: String| format!("table ip {name} {{\n {body}\n }}\n");
+    let of = |all: &Ruleset, table: &str, chain: &str| {
+        all.chains[&((Family::Ip, table.to_owned()), chain.to_owned())].clone()
+    };
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        load(&table("a", chain("old", "")));
+        load(&table("b", chain("c", "")));
+        load(&table("sleeping", format!("flags dormant;\n {}", chain("c", ""))));
+        let mut socket = Socket::open(Protocol::Netfilter).unwrap();
+        let last = last_table(&mut socket).unwrap();
+        let mut batch = crate::nft::Batch::new("ours");
+        batch.add_table();
+        batch.stamp(last);
+        let hook = crate::nft::Hook { kind: "filter", point: crate::nft::HookPoint::Input, priority: 0 };
+        batch.add_chain("c", Some(hook));
+        socket.transact(&batch.finish()).unwrap();
+        load(&table("a", chain("new", &format!("comment \"after table handle {last}\";"))));
+        let all = ruleset(&mut socket).unwrap();
+        assert_eq!(of(&all, "sleeping", "c").hook, None, "its table is dormant");
+        let dates = [("a", "old"), ("b", "c"), ("sleeping", "c"), ("a", "new")];
+        let dates: Vec<Registered> = dates.iter().map(|(t, c)| of(&all, t, c).registered).collect();
+        assert!(dates.is_sorted_by(|a, b| a < b), "{dates:?}");
+        let ours = &all.chains[&((Family::Inet, "ours".to_owned()), "c".to_owned())];
+        assert!(
+            ours.registered.table > last && !ours.registered.later,
+            "its table is younger than what it says"
+        );
+    })
+    .join()
+    .unwrap();
+}
+
 fn answers() -> (Ruleset, Vec<Vec<u8>>) {
     std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-        std::io::Write::write_all(&mut nft.stdin.take().unwrap(), RULES.as_bytes()).unwrap();
-        assert!(nft.wait().unwrap().success());
+        load(RULES);
         let mut socket = Socket::open(Protocol::Netfilter).unwrap();
         let all = ruleset(&mut socket).unwrap();
         let mut bodies = Vec::new();
@@ -88,7 +131,13 @@ fn fuzz_nft_dumps() {
         &bodies,
         &["meta", "lookup", "nat", "match", "conntrack"],
         |bytes| {
-            let _ = (decode_chain(bytes), decode_rule(bytes), decode_set(bytes), decode_elements(bytes));
+            let _ = (
+                decode_table(bytes),
+                decode_chain(bytes),
+                decode_rule(bytes),
+                decode_set(bytes),
+                decode_elements(bytes),
+            );
             for (name, revision) in
                 [("conntrack", 3), ("tcp", 0), ("udp", 0), ("addrtype", 1), ("comment", 0)]
             {

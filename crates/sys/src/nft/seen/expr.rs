@@ -2,7 +2,7 @@
 //! numbers four of sixteen bytes from 1, and sixteen of four bytes from 8, over the same memory.
 
 use super::{
-    length, text, word,
+    decode::{length, text, word},
     xt::{XtMatch, XtTarget},
 };
 use crate::netlink::attr;

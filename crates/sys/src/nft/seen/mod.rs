@@ -4,6 +4,7 @@
 //! What this does not know is kept by its name ([`Expr::Other`]), never guessed. The bytes are foreign: the decoders never
 //! panic, and leave out what is malformed. Source: `linux/netfilter/nf_tables.h`.
 
+mod decode;
 mod expr;
 mod xt;
 
@@ -14,12 +15,13 @@ use netlink_packet_core::NLM_F_DUMP;
 pub use expr::{Code, Data, Expr, NatKind, VERDICT};
 pub use xt::{TRANSLATED, XtMatch, XtTarget};
 
-use super::SUBSYSTEM;
-use crate::netlink::{
-    Channel, Message, NetlinkError,
-    attr::{self, Attrs},
-};
+use decode::{decode_chain, decode_elements, decode_rule, decode_set, decode_table};
+pub(super) use decode::{split, stamp};
 
+use super::SUBSYSTEM;
+use crate::netlink::{Channel, Message, NetlinkError, attr::Attrs};
+
+const GETTABLE: u16 = 1;
 const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
 const GETSET: u16 = 10;
@@ -100,11 +102,27 @@ pub struct Hooked {
     pub accepts: bool,
 }
 
+/// When a base chain was registered: later ones have greater values. Tables are numbered as they come, chains within their
+/// table, and a chain of ours that came anew in a table that stayed says which tables were there already
+/// ([`super::Batch::add_chain`]). Others' chains that were added to an older table are taken for as old as it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Registered {
+    /// The table's number, or the greatest that was there.
+    pub table: u64,
+    /// It came after everything that this table has had then.
+    pub later: bool,
+    /// The chain's number in its table.
+    pub chain: u64,
+}
+
 /// A chain with its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// Where it hooks in; `None` for one that is jumped to.
     pub hook: Option<Hooked>,
+    /// Among base chains of the same hook and priority the kernel asks the one first that was registered last
+    /// (`nf_hook_entries_grow`).
+    pub registered: Registered,
     /// In order.
     pub rules: Vec<Rule>,
 }
@@ -185,16 +203,45 @@ fn dump(kind: u16, family: u8, attrs: &Attrs, what: &str) -> Message {
     Message { kind: SUBSYSTEM | kind, flags: NLM_F_DUMP, body, tolerate: &[], what: what.to_owned() }
 }
 
+/// What is known of a table itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Table {
+    handle: u64,
+    /// `NFT_TABLE_F_DORMANT`: its chains are not hooked in.
+    dormant: bool,
+}
+
+/// The number of the table that came last, of those that are there; 0 when there is none.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn last_table(channel: &mut dyn Channel) -> Result<u64, NetlinkError> {
+    let answers = channel.query(&dump(GETTABLE, 0, &Attrs::new(), "list tables"))?;
+    let tables = answers.iter().filter_map(|(_, body)| decode_table(body));
+    Ok(tables.map(|(_, table)| table.handle).max().unwrap_or_default())
+}
+
 /// Reads everything. What others remove while it is read is left out.
 ///
 /// # Errors
 /// As the kernel answers.
 pub fn ruleset(channel: &mut dyn Channel) -> Result<Ruleset, NetlinkError> {
     let mut all = Ruleset::default();
+    let tables: BTreeMap<TableKey, Table> = channel
+        .query(&dump(GETTABLE, 0, &Attrs::new(), "list tables"))?
+        .iter()
+        .filter_map(|(_, body)| decode_table(body))
+        .collect();
     for (_, body) in channel.query(&dump(GETCHAIN, 0, &Attrs::new(), "list chains"))? {
-        if let Some((key, chain)) = decode_chain(&body) {
-            all.chains.insert(key, chain);
+        let Some((key, mut chain)) = decode_chain(&body) else { continue };
+        let table = tables.get(&key.0).copied().unwrap_or_default();
+        if chain.registered.table < table.handle {
+            (chain.registered.table, chain.registered.later) = (table.handle, false);
         }
+        if table.dormant {
+            chain.hook = None;
+        }
+        all.chains.insert(key, chain);
     }
     for (_, body) in channel.query(&dump(GETRULE, 0, &Attrs::new(), "list rules"))? {
         if let Some((key, rule)) = decode_rule(&body)
@@ -234,83 +281,6 @@ pub fn ruleset_of(channel: &mut dyn Channel, table: &str) -> Result<Vec<(String,
     };
     let rules = answers.iter().filter_map(|(_, body)| decode_rule(body));
     Ok(rules.filter(|(((_, of), _), _)| of == table).map(|((_, chain), rule)| (chain, rule)).collect())
-}
-
-/// Family and attributes of an answer.
-pub(super) fn split(body: &[u8]) -> Option<(Family, &[u8])> {
-    Some((Family::of(*body.first()?)?, body.get(4..)?))
-}
-
-fn text(attributes: &[u8], kind: u16) -> Option<String> {
-    attr::find(attributes, kind).and_then(attr::as_text).map(str::to_owned)
-}
-
-fn word(attributes: &[u8], kind: u16) -> Option<u32> {
-    attr::find(attributes, kind).and_then(attr::as_be32)
-}
-
-fn length(attributes: &[u8], kind: u16) -> Option<usize> {
-    word(attributes, kind).and_then(|n| usize::try_from(n).ok())
-}
-
-fn decode_chain(body: &[u8]) -> Option<((TableKey, String), Chain)> {
-    let (family, attributes) = split(body)?;
-    let hook = attr::find(attributes, 4).and_then(|hook| {
-        let devices = attr::find(hook, 4).map(attr::read).into_iter().flatten();
-        let mut devices: Vec<String> =
-            devices.filter_map(|(_, name)| attr::as_text(name).map(str::to_owned)).collect();
-        devices.extend(text(hook, 3).filter(|d| !d.is_empty() && !devices.contains(d)));
-        Some(Hooked {
-            kind: text(attributes, 7).unwrap_or_default(),
-            number: word(hook, 1)?,
-            priority: word(hook, 2)?.cast_signed(),
-            devices,
-            accepts: word(attributes, 5) != Some(0),
-        })
-    });
-    Some((((family, text(attributes, 1)?), text(attributes, 3)?), Chain { hook, rules: Vec::new() }))
-}
-
-fn decode_rule(body: &[u8]) -> Option<((TableKey, String), Rule)> {
-    let (family, attributes) = split(body)?;
-    let handle = attr::find(attributes, 3)?.get(..8)?.try_into().ok().map(u64::from_be_bytes)?;
-    let comment = attr::find(attributes, 7).and_then(super::dump::comment).unwrap_or_default();
-    let exprs = attr::find(attributes, 4).map(attr::read).into_iter().flatten();
-    let exprs = exprs.map(|(_, expr)| Expr::decode(expr)).collect();
-    Some((((family, text(attributes, 1)?), text(attributes, 2)?), Rule { handle, comment, exprs }))
-}
-
-fn decode_set(body: &[u8]) -> Option<((TableKey, String), Set)> {
-    let (family, attributes) = split(body)?;
-    // NFTA_SET_DESC, NFTA_SET_DESC_CONCAT, a list of NFTA_SET_FIELD_LEN.
-    let concat = attr::find(attributes, 9).and_then(|desc| attr::find(desc, 2)).map(attr::read);
-    let fields = concat.into_iter().flatten().filter_map(|(_, field)| length(field, 1)).collect();
-    let set = Set {
-        flags: word(attributes, 3).unwrap_or_default(),
-        key_length: length(attributes, 5)?,
-        key_type: word(attributes, 4).unwrap_or_default(),
-        fields,
-        elements: Vec::new(),
-    };
-    Some((((family, text(attributes, 1)?), text(attributes, 2)?), set))
-}
-
-fn decode_elements(body: &[u8]) -> Vec<Element> {
-    let list = body.get(4..).and_then(|attributes| attr::find(attributes, 3)).unwrap_or_default();
-    attr::read(list).filter_map(|(_, element)| decode_element(element)).collect()
-}
-
-fn decode_element(attributes: &[u8]) -> Option<Element> {
-    let flags = word(attributes, 3).unwrap_or_default();
-    let value = |kind| attr::find(attributes, kind).and_then(|key| attr::find(key, 1)).map(<[u8]>::to_vec);
-    let catch_all = flags & 2 != 0;
-    Some(Element {
-        key: value(1).or(catch_all.then(Vec::new))?,
-        key_end: value(10),
-        data: attr::find(attributes, 2).and_then(Data::decode),
-        end: flags & 1 != 0,
-        catch_all,
-    })
 }
 
 #[cfg(test)]

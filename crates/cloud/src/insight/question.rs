@@ -1,0 +1,171 @@
+//! What people mean by a question: words become ends, and what is known of names goes along.
+
+use std::net::IpAddr;
+
+use weft_model::{ContainerId, NetworkKind, NetworkMode, Port, PortOwner, PortSpec, RunState};
+use weft_net::{
+    bridge_link,
+    seen::{End, Idle, Known, Question, Transport},
+};
+use weft_store::Stored;
+
+use super::ExplainDraft;
+use crate::{Action, Caller, Cloud, CloudError, Result};
+
+impl Cloud {
+    pub(super) async fn question(&self, caller: &Caller, draft: &ExplainDraft) -> Result<Question> {
+        caller.authorise(Action::Host, caller.project)?;
+        let transport = match (draft.protocol.as_str(), draft.port) {
+            ("tcp", _) | ("", Some(_)) => Transport::Tcp,
+            ("udp", _) => Transport::Udp,
+            ("sctp", _) => Transport::Sctp,
+            ("icmp", None) | ("", None) => Transport::Icmp,
+            ("icmp", Some(_)) => return Err(CloudError::Invalid("icmp has no ports".into())),
+            (other, _) => return Err(CloudError::Invalid(format!("invalid proto: {other}"))),
+        };
+        let ports = self.0.ports.list_shared().await?;
+        let known = self.known(&ports).await?;
+        let mine = |end: &End| match end {
+            End::Sandbox { id, .. } => of(&ports, *id).map(|p| p.spec.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let from = self.end(caller, &draft.from, &known, &[], &ports).await?;
+        let peer: Vec<PortSpec> = mine(&from);
+        let mut to = self.end(caller, &draft.to, &known, &peer, &ports).await?;
+        if let End::Sandbox { id, address: address @ None } = &mut to {
+            *address = nearest(&mine(&End::Sandbox { id: *id, address: None }), &peer);
+        }
+        Ok(Question { from, to, transport, port: draft.port, known })
+    }
+
+    async fn known(&self, ports: &[Stored<Port>]) -> Result<Known> {
+        let mut known = Known { policies: self.policy_words().await?, ..Known::default() };
+        let networks = self.0.networks.list_shared().await?;
+        for network in networks.iter().filter(|n| n.spec.kind == NetworkKind::Bridge) {
+            known.networks.insert(bridge_link(&network.spec), network.spec.name.to_string());
+        }
+        for container in self.0.containers.list_shared().await?.iter() {
+            let id = container.spec.id;
+            known.sandboxes.insert(id, container.spec.name.to_string());
+            let idle = match container.status.state {
+                RunState::Running => None,
+                RunState::Paused => Some(Idle::Paused),
+                _ => Some(Idle::Stopped),
+            };
+            known.idle.extend(idle.map(|idle| (id, idle)));
+        }
+        for port in ports {
+            let PortOwner::Container(owner) = port.spec.owner;
+            known.addresses.extend(port.spec.addresses.iter().map(|a| (a.ip, owner)));
+            if let Some(network) = networks.iter().find(|n| n.spec.id == port.spec.network) {
+                let name = || network.spec.name.to_string();
+                known.homes.extend(port.spec.addresses.iter().map(|a| (a.ip, name())));
+            }
+        }
+        Ok(known)
+    }
+
+    /// What people mean by a word. `peer`: the ports of who sends, whose names count.
+    async fn end(
+        &self,
+        caller: &Caller,
+        text: &str,
+        known: &Known,
+        peer: &[PortSpec],
+        ports: &[Stored<Port>],
+    ) -> Result<End> {
+        if text == "host" {
+            return Ok(End::Host { address: None });
+        }
+        if let Some(rest) = text.strip_prefix("outside") {
+            let at = rest.strip_prefix('@').map(|at| at.parse::<IpAddr>().map_err(|_| at.to_owned()));
+            match at {
+                None if rest.is_empty() => return Ok(End::Outside { link: None, address: None }),
+                Some(Ok(ip)) => return Ok(End::Outside { link: None, address: Some(ip) }),
+                Some(Err(link)) if !link.is_empty() => {
+                    return Ok(End::Outside { link: Some(link), address: None });
+                }
+                _ => {}
+            }
+        }
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return self.end_of(ip, known).await;
+        }
+        match self.container_find(caller, text).await {
+            Ok(found) => {
+                let runs = known.idle.get(&found.spec.id) != Some(&Idle::Stopped);
+                Ok(sandbox(found.spec.id, found.spec.network, runs))
+            }
+            Err(CloudError::NotFound { .. }) => {
+                let shared = |p: &&Stored<Port>| peer.iter().any(|mine| mine.network == p.spec.network);
+                if let Some(named) = ports.iter().filter(shared).find(|p| has_name(p, text)) {
+                    return Ok(End::Sandbox { id: owner(named), address: None });
+                }
+                let found = self.on_network(caller, text, ports).await?;
+                found.ok_or_else(|| CloudError::not_found(crate::Kind::Container, text))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `NAME.NETWORK`, as the resolver takes it: a container by its address there. Both may have dots in them.
+    async fn on_network(&self, caller: &Caller, text: &str, ports: &[Stored<Port>]) -> Result<Option<End>> {
+        for (at, _) in text.match_indices('.') {
+            let (name, network) = (&text[..at], &text[at + 1..]);
+            let Ok(network) = self.network_find(caller, network).await else { continue };
+            let there = ports.iter().filter(|p| p.spec.network == network.spec.id);
+            let container = self.container_find(caller, name).await.ok().map(|c| c.spec.id);
+            let mut fitting = there.filter(|p| Some(owner(p)) == container || has_name(p, name));
+            if let Some(port) = fitting.next() {
+                let address = port.spec.addresses.iter().map(|a| a.ip).min_by_key(IpAddr::is_ipv6);
+                return Ok(Some(End::Sandbox { id: owner(port), address }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn end_of(&self, ip: IpAddr, known: &Known) -> Result<End> {
+        if let Some(id) = known.addresses.get(&ip) {
+            return Ok(End::Sandbox { id: *id, address: Some(ip) });
+        }
+        let figures = self.0.parts.net.figures().await?;
+        let own = figures.links.values().any(|l| l.addresses.iter().any(|net| net.addr() == ip));
+        if own || ip.is_loopback() {
+            return Ok(End::Host { address: Some(ip) });
+        }
+        Ok(End::Outside { link: None, address: Some(ip) })
+    }
+}
+
+/// Names are as the resolver has them: in any case.
+fn has_name(port: &Port, name: &str) -> bool {
+    port.spec.names.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+fn owner(port: &Port) -> ContainerId {
+    let PortOwner::Container(owner) = port.spec.owner;
+    owner
+}
+
+/// Whose stack a container has: its own when it does not run, which is what is told then.
+fn sandbox(id: ContainerId, mode: NetworkMode, runs: bool) -> End {
+    match mode {
+        _ if !runs => End::Sandbox { id, address: None },
+        NetworkMode::Host => End::Host { address: None },
+        NetworkMode::Container(other) => End::Sandbox { id: other, address: None },
+        NetworkMode::Attached | NetworkMode::None => End::Sandbox { id, address: None },
+    }
+}
+
+fn of(ports: &[Stored<Port>], id: ContainerId) -> impl Iterator<Item = &Stored<Port>> {
+    ports.iter().filter(move |p| p.spec.owner == PortOwner::Container(id))
+}
+
+/// The address by which one would be reached: on a network that both are on, else where its way out is; IPv4 first.
+fn nearest(ports: &[PortSpec], peer: &[PortSpec]) -> Option<IpAddr> {
+    let rank = |p: &&PortSpec| {
+        (!peer.iter().any(|mine| mine.network == p.network), !p.default_route, p.ifname.clone())
+    };
+    let port = ports.iter().min_by_key(rank)?;
+    port.addresses.iter().map(|a| a.ip).min_by_key(IpAddr::is_ipv6)
+}
