@@ -132,7 +132,7 @@ fn a_full_network_gets_a_second_subnet() {
     on(&host, "three", &["--network", "tiny"]);
     let text = host.ok(&["exec", "three", "ip", "-o", "-6", "addr"]);
     assert!(text.contains("fd00:65::4/64"), "{text}");
-    assert!(addresses(&host, "three").contains("10.65.0.129/24"), "{}", addresses(&host, "three"));
+    assert!(addresses(&host, "three").contains("10.65.0.128/24"), "{}", addresses(&host, "three"));
     let told = host.refused(&["network", "inspect", "nope"]);
     assert!(told.contains("weft: Error response from daemon: network nope not found"), "{told}");
     host.ok(&["rm", "-f", "one", "two", "three"]);
