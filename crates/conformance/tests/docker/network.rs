@@ -239,7 +239,7 @@ cases! {
         says(&["-d", "none"], "plugin \"none\" not found");
         says(&["-d", "null"], "only one instance of \"null\" network is allowed");
         says(&["-o", "com.docker.network.bridge.name=lo"], "existing interface lo is not a bridge");
-        t.docker(["network", "create", " "]).exits(1).says("invalid name: ");
+        t.docker(["network", "create", " "]).exits(1).says("invalid name:");
         t.docker(["network", "connect", "nosuch", "nosuch"]).exits(1).says("No such container: nosuch");
         let c = t.sleeper("h", ["--network", "host"]);
         t.docker(["network", "disconnect", "host", &c]).exits(1)
