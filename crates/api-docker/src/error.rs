@@ -54,19 +54,9 @@ pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 impl From<CloudError> for ApiError {
     fn from(error: CloudError) -> Self {
         let status = match &error {
-            CloudError::NotFound { .. } | CloudError::Missing(_) => StatusCode::NOT_FOUND,
-            CloudError::NameInUse { .. } | CloudError::InUse { .. } | CloudError::Conflict(_) => {
-                StatusCode::CONFLICT
-            }
-            CloudError::Ambiguous { .. } | CloudError::Invalid(_) | CloudError::Unsupported(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            CloudError::StartFailed { code: 126 | 127, .. } => StatusCode::BAD_REQUEST,
-            CloudError::NotModified => StatusCode::NOT_MODIFIED,
-            CloudError::Forbidden(_) => StatusCode::FORBIDDEN,
-            CloudError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            CloudError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            CloudError::StartFailed { .. } | CloudError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // To dockerd, what it does not have is a wrong word in the request.
+            CloudError::Unsupported(_) => StatusCode::BAD_REQUEST,
+            other => weft_api_kit::status_of(other),
         };
         Self { status, message: error.to_string() }
     }

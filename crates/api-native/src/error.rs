@@ -24,22 +24,7 @@ pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl From<CloudError> for ApiError {
     fn from(error: CloudError) -> Self {
-        let status = match &error {
-            CloudError::NotFound { .. } | CloudError::Missing(_) => StatusCode::NOT_FOUND,
-            CloudError::NameInUse { .. } | CloudError::InUse { .. } | CloudError::Conflict(_) => {
-                StatusCode::CONFLICT
-            }
-            CloudError::Ambiguous { .. } | CloudError::Invalid(_) | CloudError::StartFailed { .. } => {
-                StatusCode::BAD_REQUEST
-            }
-            CloudError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
-            CloudError::NotModified => StatusCode::NOT_MODIFIED,
-            CloudError::Forbidden(_) => StatusCode::FORBIDDEN,
-            CloudError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            CloudError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            CloudError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self { status, message: error.to_string() }
+        Self { status: weft_api_kit::status_of(&error), message: error.to_string() }
     }
 }
 

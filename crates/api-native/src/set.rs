@@ -1,9 +1,9 @@
-//! `POST /v1/networks/{name}/set`: larger and further subnets for a network in use.
+//! `POST /v1/networks/{name}/set`: larger and further subnets, and other ranges, for a network in use.
 //!
 //! ```json
-//! {"subnet": "10.1.0.0/23", "add": [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "range": "", "reserved": {"a": "10.9.0.9"}}]}
+//! {"subnet": "10.1.0.0/23", "ranges": ["10.1.1.0/24"], "add": [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.254", "range": "", "reserved": {"a": "10.9.0.9"}}]}
 //! ```
-//! Both parts are optional; the answer is the network as `GET /v1/networks/{name}` shows it.
+//! All parts are optional; each range is for the subnet around it. The answer is the network as `GET /v1/networks/{name}` shows it.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ struct Body {
     #[serde(default)]
     subnet: Option<String>,
     #[serde(default)]
+    ranges: Vec<String>,
+    #[serde(default)]
     add: Vec<Subnet>,
 }
 
@@ -47,7 +49,7 @@ impl From<Body> for NetworkChange {
     fn from(body: Body) -> Self {
         let draft =
             |s: Subnet| IpamDraft { subnet: s.subnet, range: s.range, gateway: s.gateway, aux: s.reserved };
-        Self { subnet: body.subnet, add: body.add.into_iter().map(draft).collect() }
+        Self { subnet: body.subnet, ranges: body.ranges, add: body.add.into_iter().map(draft).collect() }
     }
 }
 

@@ -56,7 +56,7 @@ impl Context {
             }
             if let Err(error) = done {
                 failures += 1;
-                output::note(format!("{error:#}"));
+                output::fault(&error);
             }
         }
         if failures > 0 { Err(exit(1)) } else { Ok(()) }

@@ -1,24 +1,22 @@
 //! Use cases around networks; the ports of containers on them are in `ports`.
 
+mod ensure;
 mod limits;
 mod ports;
 mod set;
 mod settings;
 
+pub use ensure::ensure_networks;
 pub use limits::{LimitChange, LimitView};
 
 use std::{collections::HashMap, sync::Arc};
 
-use ipnet::IpNet;
-use weft_base::{Clock, SystemClock, chain};
+use weft_base::chain;
 use weft_model::{
     ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkSpec, Port, PortOwner,
-    default_project,
 };
-use weft_net::{
-    ErrorClass, NetError, NetworkDraft, Pools, PredefinedConfig, ensure_predefined, in_use, resolve_network,
-};
-use weft_store::{Conflict, IndexKey, Kv, StoreError, Stored, Table, Txn};
+use weft_net::{ErrorClass, NetError, NetworkDraft, check_bridge_name, resolve_network, warn_of_routes};
+use weft_store::{Conflict, IndexKey, StoreError, Stored, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 
@@ -41,53 +39,6 @@ pub(crate) fn error(error: NetError) -> CloudError {
         ErrorClass::Unsupported => CloudError::Unsupported(text),
         ErrorClass::Internal => CloudError::Internal(text),
     }
-}
-
-/// Writes the networks that are always there, new or as configuration now wants them. `routes`: where the host routes to.
-pub async fn ensure_networks(
-    kv: &Arc<dyn Kv>,
-    config: &PredefinedConfig,
-    pools: &Pools,
-    routes: Vec<IpNet>,
-) -> Result<()> {
-    let table = Table::<Network>::new(Arc::clone(kv));
-    let existing = table.list().await?;
-    let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
-    let wanted = ensure_predefined(config, &specs, &in_use(routes), pools)?;
-    for gone in existing.iter().filter(|n| n.spec.predefined && wanted.iter().all(|w| w.id != n.spec.id)) {
-        unwanted(kv, gone).await?;
-    }
-    for spec in wanted {
-        match existing.iter().find(|n| n.spec.id == spec.id) {
-            Some(known) if known.spec == spec => {}
-            Some(known) => {
-                let mut network = Network::clone(known);
-                network.spec = spec;
-                network.meta.generation += 1;
-                table.replace(&network, known.revision).await?;
-            }
-            None => {
-                let id = spec.id;
-                let network = Network::new(default_project(), SystemClock.now(), Labels::new(), spec);
-                let index = IndexKey::of::<Network>(&network.spec.name);
-                Txn::new(kv).claim(&index, &id).create(&network).commit().await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes back the default bridge, which configuration no longer wants, unless a container is on it.
-async fn unwanted(kv: &Arc<dyn Kv>, network: &Stored<Network>) -> Result<()> {
-    let (id, name) = (network.spec.id, &network.spec.name);
-    let ports = Table::<Port>::new(Arc::clone(kv)).list().await?;
-    if ports.iter().any(|port| port.spec.network == id) {
-        tracing::warn!(network = %name, "it is not wanted any more and stays, since containers are on it");
-        return Ok(());
-    }
-    let index = IndexKey::of::<Network>(name);
-    Txn::new(kv).release(&index, &id).delete_at::<Network>(&id, network.revision).commit().await?;
-    Ok(())
 }
 
 impl Cloud {
@@ -119,13 +70,13 @@ impl Cloud {
         self.0.networks.get(&id).await?.ok_or_else(|| CloudError::not_found(Kind::Network, id.to_string()))
     }
 
-    /// Makes a network.
+    /// Makes a network; also answers what is to be said of it.
     pub async fn network_create(
         &self,
         caller: &Caller,
         mut draft: NetworkDraft,
         labels: Labels,
-    ) -> Result<Arc<Network>> {
+    ) -> Result<(Arc<Network>, Vec<String>)> {
         caller.authorise(Action::Write, caller.project)?;
         if draft.bridge.is_some() || !draft.parent.link.is_empty() {
             caller.authorise(Action::Host, caller.project)?;
@@ -145,6 +96,7 @@ impl Cloud {
             self.network_settings(caller, &draft.config_from).await?;
         }
         if let Some(bridge) = draft.bridge.as_ref().filter(|_| !draft.config_only) {
+            check_bridge_name(bridge)?;
             draft.foreign = self.0.parts.net.foreign_bridge(bridge).await?;
         }
         let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
@@ -152,6 +104,7 @@ impl Cloud {
         let mut spec = resolve_network(&draft, &specs, &routes, &self.0.parts.pools)?;
         spec.limit = limits::asked(&draft.options, &labels, spec.kind)?;
         self.0.parts.net.uplink_possible(&spec).await?;
+        let warnings = warn_of_routes(&spec, &routes);
         let id = spec.id;
         let network = Network::new(caller.project, self.now(), labels, spec);
         let index = IndexKey::of::<Network>(&network.spec.name);
@@ -165,7 +118,7 @@ impl Cloud {
             return Err(failed.into());
         }
         self.network_event(&network, "create", None);
-        Ok(Arc::new(network))
+        Ok((Arc::new(network), warnings))
     }
 
     fn network_event(&self, network: &Network, action: &str, container: Option<ContainerId>) {

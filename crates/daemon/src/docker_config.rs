@@ -34,6 +34,7 @@ pub fn apply(config: &mut Config, value: &Value) -> Result<(), ConfigError> {
         one(config, key, value)?;
     }
     agree(config)?;
+    name_idle(config);
     secure(config)
 }
 
@@ -45,15 +46,38 @@ fn agree(config: &Config) -> Result<(), ConfigError> {
         let why = "You specified -b & --bip, mutually exclusive options. Please specify only one";
         return Err(ConfigError::Value { key: "bridge".into(), why: why.into() });
     }
-    for (key, gateway, v4) in
-        [("default-gateway", network.gateway, true), ("default-gateway-v6", network.gateway_v6, false)]
-    {
-        if gateway.is_some_and(|g| g.is_ipv4() != v4) {
-            let why = "an address of the other family is expected".to_owned();
+    let address = |net: Option<IpNet>| net.map(|net| net.addr());
+    for (key, written, v4) in [
+        ("bip", address(network.bip), true),
+        ("bip6", address(network.bip6), false),
+        ("fixed-cidr", address(network.fixed_cidr), true),
+        ("fixed-cidr-v6", address(network.fixed_cidr_v6), false),
+        ("default-gateway", network.gateway, true),
+        ("default-gateway-v6", network.gateway_v6, false),
+    ] {
+        if written.is_some_and(|ip| ip.is_ipv4() != v4) {
+            let why = match key {
+                // dockerd's words.
+                "bip" => "bridge has no IPv4 address configured".to_owned(),
+                _ => format!("an IPv{} address is expected", if v4 { 4 } else { 6 }),
+            };
             return Err(ConfigError::Value { key: key.into(), why });
         }
     }
     Ok(())
+}
+
+/// What is said of a family that the default bridge does not have: nothing comes of it, as with dockerd.
+fn name_idle(config: &mut Config) {
+    let network = &config.network;
+    let said = [
+        ("bip6", network.bip6.is_some()),
+        ("fixed-cidr-v6", network.fixed_cidr_v6.is_some()),
+        ("default-gateway-v6", network.gateway_v6.is_some()),
+    ];
+    for (key, _) in said.into_iter().filter(|(_, said)| *said && !network.ipv6) {
+        config.ignored.push((key.to_owned(), "the default bridge has no IPv6 without \"ipv6\": true"));
+    }
 }
 
 fn take<T: DeserializeOwned>(key: &str, value: &Value) -> Result<T, ConfigError> {
@@ -363,6 +387,14 @@ mod tests {
         assert_eq!(config.listen, [("docker".to_owned(), "unix:///x.sock".to_owned())]);
         assert_eq!(config.ignored[0].0, "storage-driver");
         assert!(config.wants_passed);
+
+        let named = |value: Value| {
+            let mut config = Config::default();
+            apply(&mut config, &value).unwrap();
+            config.ignored.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(named(json!({"fixed-cidr-v6": "fd00::/64"})), ["fixed-cidr-v6"]);
+        assert!(named(json!({"fixed-cidr-v6": "fd00::/64", "ipv6": true})).is_empty());
     }
 
     #[test]
@@ -393,6 +425,10 @@ mod tests {
             (json!({"bip": "x"}), "bip"),
             (json!({"bip": "10.0.0.1/24", "bridge": "br0"}), "bridge"),
             (json!({"default-gateway": "fd00::1"}), "default-gateway"),
+            (json!({"bip": "fd00::1/64"}), "bip: bridge has no IPv4 address configured"),
+            (json!({"ipv6": true, "bip6": "10.0.0.1/24"}), "bip6"),
+            (json!({"fixed-cidr": "fd00::/64"}), "fixed-cidr"),
+            (json!({"ipv6": true, "fixed-cidr-v6": "10.0.0.0/24"}), "fixed-cidr-v6"),
             (json!({"live-restore": "no"}), "live-restore"),
             (json!({"shutdown-timeout": "1"}), "shutdown-timeout"),
             (json!({"log-level": "loud"}), "log-level"),

@@ -289,7 +289,9 @@ async fn domains(
         LinuxDriver::new(config.run.join("netns"), config.network.ip_forward)
             .context("opening the data plane")?,
     );
-    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools, driver.routes()?)
+    // A sandbox lives as long as its container, with or without a daemon, and not over a restart of the host.
+    let runs = |container| driver.sandbox_path(container).exists();
+    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools, driver.routes()?, &runs)
         .await
         .context("preparing the default networks")?;
     let net_config = NetConfig {

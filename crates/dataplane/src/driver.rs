@@ -49,10 +49,10 @@ pub trait Driver: Send + Sync {
     /// Digest of the rules that `desired` needs, as [`Observed::rules`] would give it.
     fn rules_digest(&self, desired: &Desired) -> String;
 
-    /// The addresses of a bridge that is not ours; `None` where nothing of that name is, or what is there is ours or no bridge.
+    /// The addresses of a bridge that is not ours; `None` where nothing of that name is, or what is there is ours.
     ///
     /// # Errors
-    /// [`DriverError::Observe`].
+    /// [`DriverError::NoBridge`]; [`DriverError::Observe`].
     fn foreign_bridge(&self, _name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {
         Ok(None)
     }

@@ -145,6 +145,12 @@ pub enum DriverError {
         /// Its name.
         name: String,
     },
+    /// What was to be used as a bridge is none.
+    #[error("existing interface {name} is not a bridge")]
+    NoBridge {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl DriverError {

@@ -289,7 +289,10 @@ impl Driver for LinuxDriver {
 
     fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {
         let found = links::foreign_bridge(&mut self.route.lock(), name);
-        found.map_err(|error| DriverError::observe(format_args!("bridge {name}"), error))
+        found.map_err(|error| match error {
+            LinuxError::NoBridge { name } => DriverError::NoBridge { name },
+            error => DriverError::observe(format_args!("bridge {name}"), error),
+        })
     }
 
     fn routes(&self) -> Result<Vec<IpNet>, DriverError> {

@@ -44,6 +44,12 @@ pub enum LinuxError {
         /// Its name.
         name: String,
     },
+    /// What was to be used as a bridge is none.
+    #[error("existing interface {name} is not a bridge")]
+    NoBridge {
+        /// Its name.
+        name: String,
+    },
     /// A bridge that was to be used as it is cannot be.
     #[error("bridge {name} {why}")]
     Borrowed {

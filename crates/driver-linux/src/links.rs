@@ -93,12 +93,13 @@ pub fn bridge_addresses(name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
     }
 }
 
-/// The same, but `None` for what is ours or no bridge, too.
+/// The same, but `None` for what is ours, too.
 pub(crate) fn foreign_bridge(socket: &mut Socket, name: &str) -> Result<Option<Vec<IpNet>>, LinuxError> {
     match link::get(socket, name)? {
         Some(found) if found.kind == Kind::Bridge && mark::as_segment(&found).is_none() => {
             Ok(Some(address::list(socket, found.index)?))
         }
+        Some(found) if found.kind != Kind::Bridge => Err(LinuxError::NoBridge { name: name.to_owned() }),
         _ => Ok(None),
     }
 }

@@ -1,12 +1,16 @@
 //! Small values that the tests of this crate are made of.
 
+use std::{io, net::SocketAddr};
+
 use weft_base::{FreeName, Name, Timestamp};
 use weft_model::{
     Attachment, Confinement, ContainerId, ContainerSpec, DnsConfig, HostBinding, ImageBinding, Isolation,
     Labels, LogConfig, MacAddr, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Object, PortAddress,
-    PortId, PortOwner, PortSpec, ProcessSpec, Resources, RestartPolicy, RunRequest, SubnetSpec, Want,
-    default_project,
+    PortId, PortOwner, PortRange, PortSpec, ProcessSpec, Protocol, PublishSpec, Resources, RestartPolicy,
+    RunRequest, SubnetSpec, Want, default_project,
 };
+
+use crate::{Hints, HostSockets, PortContext, WildcardV6};
 
 /// A subnet people chose, with its first address (second of a /31) as gateway.
 pub fn subnet(cidr: &str) -> SubnetSpec {
@@ -134,4 +138,49 @@ pub fn attachment(network: &NetworkSpec) -> Attachment {
 /// A record of `spec`.
 pub fn object<S, T: Default>(spec: S) -> Object<S, T> {
     Object::new(default_project(), Timestamp::from_unix(0, 0).unwrap(), Labels::new(), spec)
+}
+
+struct Free;
+impl HostSockets for Free {
+    fn probe(&self, _: Protocol, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `run` beside these networks and ports, on a host whose ports are all free.
+pub fn in_context<T>(nets: &[&NetworkSpec], old: &[PortSpec], run: impl FnOnce(&PortContext<'_>) -> T) -> T {
+    let existing: Vec<&PortSpec> = old.iter().collect();
+    run(&PortContext {
+        networks: nets,
+        existing: &existing,
+        hints: &Hints::default(),
+        sockets: &Free,
+        name_of: &|_| None,
+        publish_ip: None,
+        wildcard_v6: WildcardV6::WhenAddressed,
+    })
+}
+
+/// A wish for a published port.
+pub fn publish(container_port: u16, host: Option<u16>) -> PublishSpec {
+    let host_port = host.map(|p| PortRange { start: p, end: p });
+    PublishSpec { protocol: Protocol::Tcp, container_port, host_ip: String::new(), host_port }
+}
+
+/// `ifname network address mac [default] [publish…]`, one port a line.
+pub fn show(ports: &[PortSpec], nets: &[&NetworkSpec]) -> Vec<String> {
+    let line = |p: &PortSpec| {
+        let net = nets.iter().find(|n| n.id == p.network).unwrap().name.as_str();
+        let ips: Vec<_> = p.addresses.iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect();
+        let mut line = format!("{} {net} {}", p.ifname, ips.join(","));
+        if p.default_route {
+            line += " default";
+        }
+        for b in &p.publish {
+            line += &format!(" {}->{}", SocketAddr::new(b.host_ip, b.host_port), b.container_port);
+            line += &if b.more > 0 { format!("+{}", b.more) } else { String::new() };
+        }
+        line
+    };
+    ports.iter().map(line).collect()
 }

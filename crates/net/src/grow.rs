@@ -1,19 +1,29 @@
-//! A network in use gets a larger subnet, or one more. Pure: a spec and its ports in, both as they will be out.
+//! A network in use gets a larger subnet, one more, or another range. Pure: a spec and its ports in, both as they will be out.
 //!
 //! What is given out stays: a subnet only grows around itself, gateways and addresses are as they were, and ports get the
-//! new prefix. Unlike a subnet of a new network, which is people's own choice, none of what is new may be where the host routes
-//! to: containers that run would lose the way there.
+//! new prefix. A family that comes with a subnet is given to the ports that are there, and what they publish is published in
+//! it, too.
+//!
+//! A subnet may lie inside a wider route of the host, as at the making of a network. Swallowing such a route is refused here,
+//! and there only warned of (as dockerd, which takes what people choose): a network is removed again, growth is not.
 
 use ipnet::IpNet;
-use weft_model::{NetworkKind, NetworkSpec, PortSpec, SubnetSpec};
+use weft_model::{ContainerSpec, NetworkKind, NetworkSpec, PortOwner, PortSpec, SubnetSpec};
 
-use crate::{IpamDraft, NetError, ipam, resolve::Wish, subnets};
+use crate::{
+    Family, Ipam, IpamDraft, NetError, PortContext, ipam,
+    resolve::Wish,
+    subnets,
+    uplink::{elect_uplink, publish},
+};
 
 /// What is to be different.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkChange {
     /// CIDR that the subnet inside it grows to.
     pub subnet: Option<String>,
+    /// Ranges that automatic addresses come from, each for the subnet around it as it will be. The whole subnet stands for none.
+    pub ranges: Vec<String>,
     /// Further subnets.
     pub add: Vec<IpamDraft>,
 }
@@ -29,14 +39,16 @@ pub fn grow_network(
     host_routes: &[IpNet],
 ) -> Result<NetworkSpec, NetError> {
     may_change(network)?;
-    if change.subnet.is_none() && change.add.is_empty() {
-        return Err(NetError::Invalid("nothing to change: a subnet is needed".into()));
+    if change == &NetworkChange::default() {
+        return Err(NetError::Invalid("nothing to change: a subnet or range is needed".into()));
     }
     let mut grown = network.clone();
     let mut faults = Vec::new();
     let wished = IpamDraft { subnet: change.subnet.clone().unwrap_or_default(), ..IpamDraft::default() };
     let larger = Wish::parse(&wished, &mut faults);
     let further: Vec<Wish> = change.add.iter().map(|draft| Wish::parse(draft, &mut faults)).collect();
+    let ranged = |range: &String| IpamDraft { range: range.clone(), ..IpamDraft::default() };
+    let ranges: Vec<Wish> = change.ranges.iter().map(|r| Wish::parse(&ranged(r), &mut faults)).collect();
     for wish in &further {
         wish.check(&mut faults);
         if wish.subnet.is_none() && faults.is_empty() {
@@ -63,6 +75,9 @@ pub fn grow_network(
         grown.ipv6 |= cidr.network().is_ipv6();
         grown.subnets.push(subnet);
     }
+    for range in ranges.iter().filter_map(|wish| wish.range) {
+        confine(&mut grown, range)?;
+    }
     match grown.mtu {
         Some(mtu) if grown.ipv6 && mtu < 1280 => {
             Err(NetError::Invalid(format!("invalid MTU {mtu}: IPv6 needs 1280 (RFC 8200)")))
@@ -71,23 +86,72 @@ pub fn grow_network(
     }
 }
 
-/// The ports whose addresses are in a subnet that grew, as they will be.
-#[must_use]
-pub fn regrow_ports<'p>(
+/// The ports that change with the network, as they will be: those with an address in a subnet that grew, those that get an
+/// address of a family that is new to them, and their containers' uplinks where these publish in it. In `context` the
+/// network is as it will be.
+///
+/// # Errors
+/// Too few addresses; a host port that cannot be had in the new family.
+pub fn regrow_ports(
     network: &NetworkSpec,
-    ports: impl IntoIterator<Item = &'p PortSpec>,
-) -> Vec<PortSpec> {
-    let changed = |port: &PortSpec| {
-        let mut port = port.clone();
-        let mut differs = false;
+    containers: &[&ContainerSpec],
+    context: &PortContext<'_>,
+) -> Result<Vec<PortSpec>, NetError> {
+    let cursors = &context.hints.shared().addresses;
+    let mut ipam = Ipam::new(network, context.existing.iter().copied());
+    let mut changed: Vec<PortSpec> = Vec::new();
+    let mut richer: Vec<PortOwner> = Vec::new();
+    for old in context.existing.iter().filter(|port| port.network == network.id) {
+        let mut port = PortSpec::clone(old);
         for address in &mut port.addresses {
-            let prefix = prefix_of(network, address.ip).unwrap_or(address.prefix);
-            differs |= prefix != address.prefix;
-            address.prefix = prefix;
+            address.prefix = prefix_of(network, address.ip).unwrap_or(address.prefix);
         }
-        differs.then_some(port)
-    };
-    ports.into_iter().filter(|port| port.network == network.id).filter_map(changed).collect()
+        for family in [Family::V4, Family::V6].into_iter().filter(|f| lacks(network, old, *f)) {
+            let given = ipam.next(family, cursors.last(network.id, family))?;
+            cursors.note(network.id, given.ip);
+            // Before those that are of no subnet, such as link-local ones.
+            let own = port.addresses.iter().take_while(|a| prefix_of(network, a.ip).is_some()).count();
+            port.addresses.insert(own, given);
+            richer.push(port.owner);
+        }
+        if port != **old {
+            changed.push(port);
+        }
+    }
+    for container in containers.iter().filter(|c| richer.contains(&PortOwner::Container(c.id))) {
+        republish(container, &mut changed, context)?;
+    }
+    Ok(changed)
+}
+
+/// Whether the network has addresses of a family for a port that has none.
+fn lacks(network: &NetworkSpec, port: &PortSpec, family: Family) -> bool {
+    let offered = network.subnets.iter().any(|s| Family::of(s.cidr.addr()) == family);
+    let has = |a: &weft_model::PortAddress| Family::of(a.ip) == family && prefix_of(network, a.ip).is_some();
+    let leased = port.dhcp.is_some() && family == Family::V4;
+    offered && !leased && !port.addresses.iter().any(has)
+}
+
+/// Fits what a container publishes to the addresses that its ports will have.
+fn republish(
+    container: &ContainerSpec,
+    changed: &mut Vec<PortSpec>,
+    context: &PortContext<'_>,
+) -> Result<(), NetError> {
+    let mine = context.existing.iter().filter(|p| p.owner == PortOwner::Container(container.id));
+    let before: Vec<PortSpec> = mine
+        .map(|port| {
+            changed.iter().find(|c| c.id == port.id).map_or_else(|| PortSpec::clone(port), Clone::clone)
+        })
+        .collect();
+    let mut after = before.clone();
+    elect_uplink(container, context.networks, &mut after);
+    publish(container, &mut after, context)?;
+    for port in after.into_iter().filter(|port| !before.contains(port)) {
+        changed.retain(|c| c.id != port.id);
+        changed.push(port);
+    }
+    Ok(())
 }
 
 /// Length of the prefix of the network's subnet that an address is in.
@@ -129,7 +193,24 @@ fn enlarge(network: &mut NetworkSpec, cidr: IpNet) -> Result<(), NetError> {
     if let Some(ip) = kept.into_iter().find(|ip| !ipam::usable(cidr, *ip)) {
         return Err(NetError::GatewayInUse { ip });
     }
+    // A range that people chose stays: it is theirs to widen.
     *subnet = SubnetSpec { cidr, explicit: true, ..subnet.clone() };
+    Ok(())
+}
+
+/// Gives the subnet around `range` this range.
+fn confine(network: &mut NetworkSpec, range: IpNet) -> Result<(), NetError> {
+    let invalid = |why: &str| Err(NetError::Invalid(format!("invalid ip-range {range}: {why}")));
+    let Some(subnet) = network.subnets.iter_mut().find(|s| s.cidr.contains(&range)) else {
+        return invalid("no subnet of the network contains it");
+    };
+    let kept = |ip: &std::net::IpAddr| {
+        subnet.gateway == Some(*ip) || subnet.router == Some(*ip) || subnet.reserved.values().any(|r| r == ip)
+    };
+    if ipam::first(subnet.cidr, range, kept).is_none() {
+        return invalid("no container could have an address in it");
+    }
+    subnet.range = Some(range).filter(|range| *range != subnet.cidr);
     Ok(())
 }
 
@@ -140,8 +221,10 @@ fn free(
     host_routes: &[IpNet],
 ) -> Result<(), NetError> {
     subnets::check_free(cidr, network.id, existing)?;
-    match host_routes.iter().find(|route| route.prefix_len() > 0 && overlap(**route, cidr)) {
-        Some(route) => Err(NetError::OverlapsHost { wanted: cidr, route: *route }),
+    // What the network lies on already is not new.
+    let known = |route: &IpNet| network.subnets.iter().any(|s| s.cidr.contains(route));
+    match subnets::swallowed(cidr, host_routes).find(|route| !known(route)) {
+        Some(route) => Err(NetError::OverlapsHost { wanted: cidr, route }),
         None => Ok(()),
     }
 }

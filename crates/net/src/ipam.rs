@@ -81,6 +81,7 @@ impl<'a> Ipam<'a> {
             .collect();
         for subnet in &network.subnets {
             used.extend(subnet.gateway);
+            used.extend(subnet.router);
             used.extend(subnet.reserved.values());
         }
         Self { network, used }
@@ -139,6 +140,14 @@ impl<'a> Ipam<'a> {
         let gateway = subnet.router.or(subnet.gateway).map(|gateway| if on_link { any() } else { gateway });
         let gateway = gateway.filter(|_| !self.network.isolation.internal);
         PortAddress { ip, prefix: subnet.cidr.prefix_len(), gateway }
+    }
+
+    /// An address that is given out already, as the network's subnets now want it; `None` where they have no place for it.
+    pub(crate) fn again(network: &NetworkSpec, ip: IpAddr) -> Option<PortAddress> {
+        let subnet = network.subnets.iter().find(|s| s.cidr.contains(&ip))?;
+        let mut ipam = Ipam::new(network, []);
+        let free = Bounds::of(subnet.cidr, subnet.cidr).contains(ip) && ipam.used.insert(ip);
+        free.then(|| ipam.address(subnet, ip))
     }
 
     fn free_in(&self, bounds: Bounds, after: Option<IpAddr>) -> Option<IpAddr> {

@@ -30,6 +30,7 @@ mod ports;
 mod predefined;
 mod publish;
 mod reconcile;
+mod refit;
 mod report;
 mod resolve;
 mod routes;
@@ -37,6 +38,7 @@ mod stats;
 mod subnets;
 mod turn;
 mod types;
+mod uplink;
 
 #[cfg(test)]
 mod fixtures;
@@ -48,14 +50,17 @@ pub use insight::{Watch, port_link};
 pub use ipam::{Cursors, Family, Ipam};
 pub use plan::{Compiled, DEFAULT_MTU, HostDefaults, bridge_link, compile};
 pub use pools::Pools;
-pub use ports::{PortContext, build_ports, connect_port, disconnect_ports, elect_uplink};
+pub use ports::{PortContext, build_ports, connect_port};
 pub use predefined::{DEFAULT_BRIDGE_LINK, ensure_predefined};
 pub use publish::{HostPorts, HostSockets, KernelSockets, WildcardV6};
 pub use reconcile::{Net, NetConfig};
-pub use resolve::resolve_network;
+pub use refit::{Refit, refit_default_bridge};
+pub use resolve::{check_bridge_name, resolve_network};
 pub use routes::in_use;
 pub use stats::{Counters, interface_counters, parse_net_dev};
+pub use subnets::warn_of_routes;
 pub use turn::{Hints, Hold, Turn};
 pub use types::{IpamDraft, NetworkDraft, ParentDraft, PredefinedConfig};
+pub use uplink::disconnect_ports;
 /// The words in which the data plane is looked into.
 pub use weft_dataplane::insight as seen;

@@ -166,9 +166,13 @@ fn vlan(link: &str) -> Result<(&str, u16), String> {
     }
 }
 
-/// The driver's refusal, in Docker's words: a parent that is not there is read as the name of a VLAN.
-pub(crate) fn refusal(fault: &ParentFault) -> NetError {
+/// The driver's refusal of the parent `wanted`, in Docker's words: one that is not there is read as the name of a VLAN.
+pub(crate) fn refusal(fault: &ParentFault, wanted: Option<&str>) -> NetError {
     match fault {
+        // What the VLAN was to be of. The words are to the letter.
+        ParentFault::Missing { link } if wanted.is_some_and(|wanted| wanted != link) => {
+            invalid(format!("-o parent interface does was not found on the host: {link}"))
+        }
         ParentFault::Missing { link } => invalid(vlan(link).err().unwrap_or_else(|| fault.to_string())),
         ParentFault::Busy { .. } => NetError::ParentTaken { text: fault.to_string() },
         ParentFault::Loopback { .. } => invalid(fault.to_string()),

@@ -62,6 +62,14 @@ fn parents_are_shared_where_the_kernel_can() {
 }
 
 #[test]
+fn a_vlan_of_nothing_is_told_in_dockers_words() {
+    let told =
+        |link: &str, wanted| refusal(&ParentFault::Missing { link: link.into() }, Some(wanted)).to_string();
+    assert_eq!(told("nope", "nope.10"), "-o parent interface does was not found on the host: nope");
+    assert_eq!(told("nope", "nope"), "invalid subinterface vlan name nope, example formatting is eth0.10");
+}
+
+#[test]
 fn names_of_vlans() {
     let check = |link: &str, expected: Result<(&str, u16), &str>| {
         assert_eq!(vlan(link).map_err(|e| e.clone()), expected.map_err(str::to_owned), "{link}");

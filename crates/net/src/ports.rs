@@ -1,18 +1,17 @@
-//! From a container's wishes to its ports: addresses, Ethernet addresses, interface names, names, default
-//! route and published host ports, all decided here and written once.
-//!
-//! One port of a container carries its default route and its published ports: the *uplink*, the port with
-//! the highest gateway priority on a network that has a way out, ties going to the network whose name sorts
-//! first (as libnetwork). When networks come and go while the container runs, [`elect_uplink`] moves both.
+//! From a container's wishes to its ports: addresses, Ethernet addresses, interface names and names, all decided here
+//! and written once. Which of them has the default route and the published ports, `uplink` decides.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use weft_model::{
-    Attachment, ContainerId, ContainerSpec, DhcpWish, GatewayMode, MacAddr, NetworkKind, NetworkSpec,
-    PortAddress, PortId, PortOwner, PortSpec, PublishBinding, PublishSpec,
+    Attachment, ContainerId, ContainerSpec, DhcpWish, MacAddr, NetworkKind, NetworkSpec, PortAddress, PortId,
+    PortOwner, PortSpec,
 };
 
-use crate::{Cursors, Family, Hints, HostPorts, HostSockets, Ipam, NetError, WildcardV6, publish::listen_at};
+use crate::{
+    Cursors, Family, Hints, HostSockets, Ipam, NetError, WildcardV6,
+    uplink::{elect_uplink, publish},
+};
 
 /// What building ports looks at besides the container. References only; made anew for each transaction.
 pub struct PortContext<'a> {
@@ -64,11 +63,8 @@ pub fn connect_port(
     let Some(port) = build_port(container, attachment, ports, context)? else { return Ok(None) };
     let mut all = ports.to_vec();
     all.push(port);
-    let published = all.iter().any(|p| !p.publish.is_empty());
     elect_uplink(container, context.networks, &mut all);
-    if !published {
-        publish(container, &mut all, context)?;
-    }
+    publish(container, &mut all, context)?;
     if let Some(port) = all.last() {
         note_automatic(port, std::slice::from_ref(attachment), context);
     }
@@ -85,7 +81,7 @@ fn note_automatic(port: &PortSpec, wishes: &[Attachment], context: &PortContext<
     }
 }
 
-fn find_network<'a>(
+pub(crate) fn find_network<'a>(
     id: weft_model::NetworkId,
     networks: &[&'a NetworkSpec],
 ) -> Result<&'a NetworkSpec, NetError> {
@@ -254,142 +250,6 @@ fn links(attachment: &Attachment) -> Vec<(String, String)> {
         (last.to_owned(), target.trim_start_matches('/').to_owned())
     };
     attachment.links.iter().map(one).collect()
-}
-
-/// The ports that stay when a container leaves a network; what was published moves to the new uplink.
-#[must_use]
-pub fn disconnect_ports(
-    container: &ContainerSpec,
-    network: weft_model::NetworkId,
-    networks: &[&NetworkSpec],
-    ports: &[PortSpec],
-) -> Vec<PortSpec> {
-    let (gone, mut rest): (Vec<_>, Vec<_>) = ports.iter().cloned().partition(|p| p.network == network);
-    if let Some(first) = rest.first_mut() {
-        first.publish.extend(gone.into_iter().flat_map(|p| p.publish));
-    }
-    elect_uplink(container, networks, &mut rest);
-    rest
-}
-
-/// Gives default route and published ports to the port that should have them; `true` when something moved.
-pub fn elect_uplink(container: &ContainerSpec, networks: &[&NetworkSpec], ports: &mut [PortSpec]) -> bool {
-    let rank = |port: &PortSpec| {
-        let network = networks.iter().find(|n| n.id == port.network)?;
-        let priority = container.attachments.iter().find(|a| a.network == port.network);
-        let priority = priority.map_or(0, |a| a.gateway_priority);
-        let leased = network.dhcp && !network.isolation.internal;
-        let way_out = leased || port.addresses.iter().any(|a| a.gateway.is_some());
-        way_out.then(|| (std::cmp::Reverse(priority), network.name.clone()))
-    };
-    let ranked = ports.iter().enumerate().filter_map(|(i, p)| Some((rank(p)?, i)));
-    let uplink = ranked.min().map(|(_, i)| i);
-    let mut published = Vec::new();
-    let mut moved = false;
-    for (i, port) in ports.iter_mut().enumerate() {
-        let is = uplink == Some(i);
-        moved |= port.default_route != is;
-        port.default_route = is;
-        if !is {
-            published.append(&mut port.publish);
-        }
-    }
-    if let Some(port) = uplink.and_then(|i| ports.get_mut(i)) {
-        port.publish.append(&mut published);
-    }
-    moved
-}
-
-fn publish(
-    container: &ContainerSpec,
-    ports: &mut [PortSpec],
-    context: &PortContext<'_>,
-) -> Result<(), NetError> {
-    let Some(port) = ports.iter_mut().find(|p| p.default_route) else { return Ok(()) };
-    let network = find_network(port.network, context.networks)?;
-    // Where addresses are the LAN's, so are the containers.
-    if network.kind != NetworkKind::Bridge || network.dhcp {
-        return Ok(());
-    }
-    let default = network.host_binding.address.or(context.publish_ip);
-    let has = |v4: bool| port.addresses.iter().any(|a| a.ip.is_ipv4() == v4 && a.gateway.is_some());
-    let v6 = has(false) && context.wildcard_v6 == WildcardV6::WhenAddressed;
-    let existing = context.existing.iter().copied();
-    let mut chooser = HostPorts::new(
-        existing,
-        context.sockets,
-        context.hints.shared().dynamic,
-        &context.hints.shared().host_port,
-    )
-    .naming(context.name_of);
-    for wish in wishes(container) {
-        let failed = |source| NetError::Publish {
-            container: container.name.to_string(),
-            port: port.id,
-            source: Box::new(source),
-        };
-        let at = listen_at(&wish, default, (has(true), v6)).map_err(failed)?;
-        let at = listen_by_mode(network, &wish, v6, at, &mut port.publish);
-        if at.is_empty() {
-            continue;
-        }
-        port.publish.extend(chooser.allocate(container.id, &wish, &at).map_err(failed)?);
-    }
-    port.publish = PublishBinding::rows(std::mem::take(&mut port.publish));
-    Ok(())
-}
-
-/// Where a wish listens on the host. In routed families it does not: what is published is reached at the container itself, and
-/// bound without a host port.
-fn listen_by_mode(
-    network: &NetworkSpec,
-    wish: &PublishSpec,
-    v6: bool,
-    mut at: Vec<IpAddr>,
-    bound: &mut Vec<PublishBinding>,
-) -> Vec<IpAddr> {
-    if let (true, true, Some(ip)) = (wish.host_ip.is_empty(), v6, network.host_binding.address_v6) {
-        at.retain(IpAddr::is_ipv4);
-        at.push(ip);
-    }
-    let (routed, at): (Vec<_>, Vec<_>) =
-        at.into_iter().partition(|ip| network.gateways.of(*ip) == GatewayMode::Routed);
-    bound.extend(routed.into_iter().map(|ip| PublishBinding {
-        protocol: wish.protocol,
-        host_ip: if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() },
-        host_port: 0,
-        container_port: wish.container_port,
-        more: 0,
-    }));
-    at
-}
-
-/// Explicit wishes first (fixed ports before ranges before any), then, with `publish_all`, every exposed
-/// port that none of them names.
-fn wishes(container: &ContainerSpec) -> Vec<PublishSpec> {
-    let mut wishes = container.publish.clone();
-    wishes.sort_by_key(|w| match w.host_port {
-        Some(range) if range.start == range.end => 0,
-        Some(_) => 1,
-        None => 2,
-    });
-    if container.publish_all {
-        for text in &container.exposed {
-            let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-            let (Ok(container_port), Ok(protocol)) = (port.parse::<u16>(), protocol.parse()) else {
-                continue;
-            };
-            if !wishes.iter().any(|w| w.container_port == container_port && w.protocol == protocol) {
-                wishes.push(PublishSpec {
-                    protocol,
-                    container_port,
-                    host_ip: String::new(),
-                    host_port: None,
-                });
-            }
-        }
-    }
-    wishes
 }
 
 #[cfg(test)]

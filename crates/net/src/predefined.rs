@@ -111,9 +111,17 @@ fn default_bridge(
         avoid.push(cidr);
         Ok(cidr)
     };
+    for bip in config.bip.iter().chain(&config.bip6) {
+        // The kernel would take it; its answers would then come from either link.
+        if host_routes.contains(&IpNet::from(bip.addr())) {
+            return Err(NetError::Invalid(format!(
+                "bip {bip}: another interface of this host has that address"
+            )));
+        }
+    }
     let v4 = choose(Family::V4, config.bip.map(|b| b.trunc()))?;
     let mut subnets = vec![first_subnet(config, v4)?];
-    if config.ipv6 || config.fixed_cidr_v6.is_some() || config.bip6.is_some() {
+    if config.ipv6 {
         let wanted = config.bip6.or(config.fixed_cidr_v6);
         let mut second = subnet(choose(Family::V6, wanted.map(|c| c.trunc()))?, wanted.is_some());
         if let Some(bip6) = config.bip6 {
@@ -170,7 +178,8 @@ fn inside(subnet: &SubnetSpec) -> Result<(), NetError> {
 
 /// The default routes that configuration wants, kept from being given to anybody.
 fn route_by(subnets: &mut [SubnetSpec], gateways: &[IpAddr]) -> Result<(), NetError> {
-    for gateway in gateways {
+    let v6 = subnets.iter().any(|s| s.cidr.network().is_ipv6());
+    for gateway in gateways.iter().filter(|gateway| gateway.is_ipv4() || v6) {
         let outside =
             || NetError::Invalid(format!("default-gateway {gateway} is not in the bridge's subnet"));
         let subnet = subnets.iter_mut().find(|s| s.cidr.contains(gateway)).ok_or_else(outside)?;
@@ -194,7 +203,7 @@ fn borrow(config: &PredefinedConfig, name: &str, addresses: &[IpNet]) -> Result<
     let missing = |family| NetError::Invalid(format!("bridge {name} has no {family} address"));
     let v4 = of(true).ok_or_else(|| missing("IPv4"))?;
     let mut subnets = vec![first_subnet(&PredefinedConfig { bip: Some(v4), ..config.clone() }, v4.trunc())?];
-    if config.ipv6 || config.fixed_cidr_v6.is_some() {
+    if config.ipv6 {
         let v6 = of(false).ok_or_else(|| missing("IPv6"))?;
         let mut second = subnet(v6.trunc(), true);
         (second.gateway, second.explicit_gateway) = (Some(v6.addr()), true);
@@ -265,6 +274,24 @@ mod tests {
         let back = ensure_predefined(&PredefinedConfig::default(), &[spec], &[], &pools).unwrap();
         let back = back.iter().find(|n| n.name.as_str() == "bridge").unwrap();
         assert_eq!((back.bridge.as_deref(), back.borrowed), (Some(DEFAULT_BRIDGE_LINK), false));
+
+        // As dockerd: what is said of IPv6 makes none.
+        let six = PredefinedConfig {
+            fixed_cidr_v6: Some("fd00:9::/64".parse().unwrap()),
+            default_gateways: vec!["fd00:9::9".parse().unwrap()],
+            ..PredefinedConfig::default()
+        };
+        let four = &ensure_predefined(&six, &[], &[], &pools).unwrap()[2];
+        assert_eq!((four.ipv6, four.subnets.len()), (false, 1));
+        let both = PredefinedConfig { ipv6: true, ..six };
+        let both = &ensure_predefined(&both, &[], &[], &pools).unwrap()[2];
+        assert_eq!(both.subnets[1].cidr.to_string(), "fd00:9::/64");
+
+        let config =
+            PredefinedConfig { bip: Some("10.20.30.1/24".parse().unwrap()), ..PredefinedConfig::default() };
+        let used = ["10.20.30.1/32".parse().unwrap()];
+        let told = ensure_predefined(&config, &[], &used, &pools).unwrap_err().to_string();
+        assert_eq!(told, "bip 10.20.30.1/24: another interface of this host has that address");
 
         let none = PredefinedConfig { default_bridge: false, ..PredefinedConfig::default() };
         assert_eq!(ensure_predefined(&none, &[], &[], &pools).unwrap().len(), 2);

@@ -272,7 +272,7 @@ impl Net {
         let asked = tokio::task::spawn_blocking(move || driver.refuses_uplink(&segment)).await;
         match asked {
             Ok(None) => Ok(()),
-            Ok(Some(fault)) => Err(crate::parent::refusal(&fault)),
+            Ok(Some(fault)) => Err(crate::parent::refusal(&fault, parent.link.as_deref())),
             Err(_) => Err(NetError::DataPlane("the driver panicked".into())),
         }
     }

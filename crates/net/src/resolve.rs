@@ -94,7 +94,7 @@ fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
         |reason: &str| NetError::Unsupported { driver: driver.to_owned(), reason: reason.to_owned() };
     match driver {
         "" | "default" | "bridge" => Ok(NetworkKind::Bridge),
-        "host" | "null" | "none" => Err(NetError::OnlyOne { driver: driver.to_owned() }),
+        "host" | "null" => Err(NetError::OnlyOne { driver: driver.to_owned() }),
         "macvlan" => Ok(NetworkKind::Macvlan),
         "ipvlan" => Ok(NetworkKind::Ipvlan),
         "overlay" | "routed" => Err(unsupported("networks over several hosts are not built yet")),
@@ -102,18 +102,23 @@ fn kind_of(driver: &str) -> Result<NetworkKind, NetError> {
     }
 }
 
+/// Refuses what the kernel takes for no name of a link, before it is asked about it.
+///
+/// # Errors
+/// It is none.
+pub fn check_bridge_name(name: &str) -> Result<(), NetError> {
+    let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
+    if name.is_empty() || name.len() > LINK_NAME || !name.chars().all(fits) || name.starts_with('.') {
+        return Err(NetError::Invalid(format!(
+            "invalid bridge name {name:?}: a link's name has 1 to {LINK_NAME} printable characters without / : %"
+        )));
+    }
+    Ok(())
+}
+
 fn check_links(draft: &NetworkDraft, id: NetworkId, existing: &[&NetworkSpec]) -> Result<(), NetError> {
     if let Some(bridge) = &draft.bridge {
-        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':' | '%');
-        if bridge.is_empty()
-            || bridge.len() > LINK_NAME
-            || !bridge.chars().all(fits)
-            || bridge.starts_with('.')
-        {
-            return Err(NetError::Invalid(format!(
-                "invalid bridge name {bridge:?}: a link's name has 1 to {LINK_NAME} printable characters without / : %"
-            )));
-        }
+        check_bridge_name(bridge)?;
         if let Some(other) = existing.iter().find(|n| n.bridge.as_ref() == Some(bridge)) {
             return Err(NetError::SameBridge { id, bridge: bridge.clone(), other: other.id });
         }
@@ -163,10 +168,10 @@ fn resolve_subnets(
     }
     let settle = |wish: &Wish, cidr: IpNet| {
         let subnet = subnets::place(wish.settle(cidr)?, &draft.gateways);
-        Ok::<_, NetError>(match &draft.foreign {
+        match &draft.foreign {
             Some(addresses) => subnets::adopt(subnet, bridge, addresses),
-            None => subnet,
-        })
+            None => Ok(subnet),
+        }
     };
     let mut taken: Vec<IpNet> = existing.iter().flat_map(|n| n.claimed().map(|s| s.cidr)).collect();
     for cidr in wishes.iter().filter_map(|w| w.subnet) {
@@ -204,7 +209,7 @@ fn overlap(a: IpNet, b: IpNet) -> bool {
 #[derive(Default)]
 pub(crate) struct Wish {
     pub(crate) subnet: Option<IpNet>,
-    range: Option<IpNet>,
+    pub(crate) range: Option<IpNet>,
     gateway: Option<IpAddr>,
     aux: std::collections::BTreeMap<String, IpAddr>,
 }

@@ -152,6 +152,9 @@ fn bridges_of_others_say_which_subnets_there_are() {
     check("10.6.0.0/24", "", &[], "10.6.0.0/24 via nobody beyond");
     // The bridge's own subnet is the larger one: containers cannot take it for their gateway.
     check("10.5.0.0/25", "", &["10.5.0.5/24"], "10.5.0.0/25 via nobody beyond br0=10.5.0.5");
+    let elsewhere = "bridge IPv4 (10.5.0.5) does not match requested configuration 10.6.0.0/24";
+    assert_eq!(on("10.6.0.0/24", "", &["fe80::5/64", "10.5.0.5/24"]).unwrap_err(), elsewhere);
+    check("10.6.0.0/24", "", &["fd00:5::5/64"], "10.6.0.0/24 via nobody beyond");
     assert_eq!(on("", "", &[]).unwrap_err(), "bridge br0 has no IPv4 address: the network needs a subnet");
 }
 

@@ -29,9 +29,27 @@ pub(crate) fn place(mut subnet: SubnetSpec, gateways: &Gateways) -> SubnetSpec {
 }
 
 /// On a bridge of somebody else's: its own address there is the gateway, unless people name another; then it is kept from
-/// being given to anybody. A bridge without an address there is no gateway.
-pub(crate) fn adopt(mut subnet: SubnetSpec, bridge: &str, addresses: &[IpNet]) -> SubnetSpec {
+/// being given to anybody. A bridge without an address of the family is no gateway; one whose addresses are elsewhere is no
+/// place for the subnet, unless people know of a gateway there.
+pub(crate) fn adopt(
+    mut subnet: SubnetSpec,
+    bridge: &str,
+    addresses: &[IpNet],
+) -> Result<SubnetSpec, NetError> {
     let own: Vec<&IpNet> = addresses.iter().filter(|a| subnet.cidr.contains(&a.addr())).collect();
+    if own.is_empty() && subnet.gateway.is_some() && !subnet.explicit_gateway {
+        let v4 = subnet.cidr.network().is_ipv4();
+        let local = |net: &IpNet| matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local());
+        if let Some(elsewhere) = addresses.iter().find(|a| a.addr().is_ipv4() == v4 && !local(a)) {
+            // dockerd's words.
+            return Err(NetError::Refused(format!(
+                "bridge IPv{} ({}) does not match requested configuration {}",
+                if v4 { 4 } else { 6 },
+                elsewhere.addr(),
+                subnet.cidr
+            )));
+        }
+    }
     let whole = own.iter().find(|a| a.trunc() == subnet.cidr).map(|a| a.addr());
     if !subnet.explicit_gateway {
         subnet.gateway = whole;
@@ -41,7 +59,7 @@ pub(crate) fn adopt(mut subnet: SubnetSpec, bridge: &str, addresses: &[IpNet]) -
         let name = if nth == 0 { bridge.to_owned() } else { format!("{bridge}.{nth}") };
         subnet.reserved.insert(name, address.addr());
     }
-    subnet
+    Ok(subnet)
 }
 
 /// The subnets that a bridge of somebody else's has where nobody says others.
@@ -93,4 +111,24 @@ pub(crate) fn check_free(cidr: IpNet, me: NetworkId, existing: &[&NetworkSpec]) 
         Some(other) => Err(NetError::Overlap { wanted: cidr, other: other.id }),
         None => Ok(()),
     }
+}
+
+/// The host's routes to what lies in a subnet: the host would look for it on the network's bridge.
+pub(crate) fn swallowed<'r>(cidr: IpNet, host_routes: &'r [IpNet]) -> impl Iterator<Item = IpNet> + 'r {
+    host_routes.iter().copied().filter(move |route| route.prefix_len() > 0 && cidr.contains(route))
+}
+
+/// What is to be said of subnets that people chose on top of the host's routes.
+#[must_use]
+pub fn warn_of_routes(network: &NetworkSpec, host_routes: &[IpNet]) -> Vec<String> {
+    // Where the bridge is another's or the LAN's, the routes are its own.
+    if network.borrowed || network.parent.is_some() {
+        return Vec::new();
+    }
+    let told = |cidr: IpNet| {
+        swallowed(cidr, host_routes).next().map(|route| {
+            format!("subnet {cidr} covers the host's route to {route}: what is there is out of its reach")
+        })
+    };
+    network.subnets.iter().filter(|s| s.explicit).filter_map(|s| told(s.cidr)).collect()
 }

@@ -15,8 +15,8 @@
 use std::sync::{Arc, atomic::AtomicU32};
 
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
-use weft_model::{PortId, PortRange, PortSpec};
+use tokio::sync::{Notify, OwnedMutexGuard};
+use weft_model::{NetworkId, PortId, PortRange, PortSpec};
 
 use crate::Cursors;
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// Where random host ports come from.
     pub(crate) dynamic: PortRange,
     pending: Mutex<Vec<PortSpec>>,
+    /// Told when some of them are not pending any more.
+    written: Notify,
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -50,6 +52,7 @@ impl Shared {
             host_port: AtomicU32::new(0),
             dynamic,
             pending: Mutex::default(),
+            written: Notify::new(),
             turn,
         }
     }
@@ -84,8 +87,23 @@ impl Hints {
         Turn { shared: Arc::clone(&self.0), pending, _guard: guard }
     }
 
+    /// The same, and until nothing that was chosen on a network is unwritten: who changes the network then has all its
+    /// ports before him. Nobody chooses meanwhile, so the wait is as long as the commits under way.
+    pub async fn quiet_turn(&self, network: NetworkId) -> Turn {
+        let mut turn = self.turn().await;
+        loop {
+            // Before the look, so that no end is missed after it.
+            let written = self.0.written.notified();
+            turn.pending = self.0.pending.lock().clone();
+            if turn.pending.iter().all(|port| port.network != network) {
+                return turn;
+            }
+            written.await;
+        }
+    }
+
     /// Forgets a network that is gone.
-    pub fn forget(&self, network: weft_model::NetworkId) {
+    pub fn forget(&self, network: NetworkId) {
         self.0.addresses.forget(network);
     }
 }
@@ -123,5 +141,32 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.shared.pending.lock().retain(|p| !self.ids.contains(&p.id));
+        self.shared.written.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fixtures::{network, port, subnet};
+
+    #[tokio::test]
+    async fn a_quiet_turn_waits_for_what_was_chosen_on_its_network() {
+        let (web, other) = (network("web", vec![subnet("10.1.0.0/24")]), network("other", vec![]));
+        let hints = Hints::default();
+        let hold = hints.turn().await.hold(&[port(&web, &["10.1.0.2"])]);
+        let elsewhere = hints.turn().await.hold(&[port(&other, &[])]);
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, hints.quiet_turn(web.id)).await.is_err(), "unwritten");
+        let me = hints.clone();
+        let waiting = tokio::spawn(async move { me.quiet_turn(web.id).await.pending().len() });
+        tokio::time::sleep(soon).await;
+        assert!(!waiting.is_finished());
+        drop(hold);
+        let pending = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+        assert_eq!(pending.unwrap().unwrap(), 1, "another network's is no hindrance");
+        drop(elsewhere);
     }
 }

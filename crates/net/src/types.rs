@@ -125,11 +125,11 @@ pub struct PredefinedConfig {
     pub bip: Option<IpNet>,
     /// Range of automatic addresses on it.
     pub fixed_cidr: Option<IpNet>,
-    /// Its IPv6 address and subnet.
+    /// Its IPv6 address and subnet, where it has IPv6.
     pub bip6: Option<IpNet>,
     /// IPv6 on it.
     pub ipv6: bool,
-    /// Its IPv6 subnet; from the pools when absent.
+    /// Its IPv6 subnet, where it has IPv6; from the pools when absent.
     pub fixed_cidr_v6: Option<IpNet>,
     /// A bridge of somebody else's to use instead of one of ours, with its addresses.
     pub bridge: Option<(String, Vec<IpNet>)>,

@@ -12,18 +12,19 @@ const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 /// Name of the interface in the container.
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
 
-fn address(text: &str) -> Result<Option<IpAddr>> {
+/// `kind`: what the address is called in the refusal.
+fn address(kind: &str, text: &str) -> Result<Option<IpAddr>> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid IP address: {text}")))
+    text.parse().map(Some).map_err(|_| ApiError::bad_request(format!("invalid {kind} address: {text}")))
 }
 
 /// Wishes for one network; also the body of `POST /networks/{id}/connect`.
 pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<DraftEndpoint> {
     let ipam = wishes.ipam_config.clone().unwrap_or_default();
-    let ipv4 = address(&ipam.ipv4_address)?;
-    let ipv6 = address(&ipam.ipv6_address)?;
+    let ipv4 = address("IPv4", &ipam.ipv4_address)?;
+    let ipv6 = address("IPv6", &ipam.ipv6_address)?;
     if ipv4.is_some_and(|ip| ip.is_ipv6()) {
         return Err(ApiError::bad_request(format!("invalid IPv4 address: {}", ipam.ipv4_address)));
     }
@@ -40,7 +41,7 @@ pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<Draft
         link_local: ipam
             .link_local_ips
             .iter()
-            .filter_map(|ip| address(ip).transpose())
+            .filter_map(|ip| address("link local IP", ip).transpose())
             .collect::<Result<_>>()?,
         mac: super::parse::parse_optional(&wishes.mac_address)?,
         gateway_priority: wishes.gw_priority.unwrap_or_default(),

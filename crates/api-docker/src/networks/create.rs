@@ -26,6 +26,6 @@ pub(super) async fn create(
         None => body,
     };
     let (draft, labels) = body.over(&face.facts.network_options).draft(version)?;
-    let network = face.cloud.network_create(&caller, draft, labels).await?;
-    respond::json(StatusCode::CREATED, &json!({"Id": network.spec.id, "Warning": ""}))
+    let (network, warnings) = face.cloud.network_create(&caller, draft, labels).await?;
+    respond::json(StatusCode::CREATED, &json!({"Id": network.spec.id, "Warning": warnings.join("\n")}))
 }

@@ -151,7 +151,11 @@ impl CreateBody {
 
     /// In the model's words.
     pub(super) fn draft(self, version: ApiVersion) -> Result<(NetworkDraft, Labels)> {
-        if self.ingress || self.scope == "swarm" {
+        if self.scope == "swarm" {
+            let text = "cannot create a swarm scoped network when swarm is not active";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, text));
+        }
+        if self.ingress || !matches!(self.scope.as_str(), "" | "local") && !self.config_only {
             return Err(crate::swarm::not_a_manager());
         }
         if self.config_only && !self.scope.is_empty() {
@@ -163,7 +167,7 @@ impl CreateBody {
         let config_from = self.config_from.map(|c| c.network).unwrap_or_default();
         let parent = super::parent::draft(&self.driver, &self.options);
         let name = FreeName::new(self.name.as_str())
-            .map_err(|_| ApiError::bad_request(format!("invalid network name: {:?}", self.name)))?;
+            .map_err(|_| ApiError::bad_request(format!("invalid name: {}", self.name)))?;
         let draft = NetworkDraft {
             name,
             config_only: self.config_only,

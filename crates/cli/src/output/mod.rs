@@ -41,6 +41,11 @@ pub fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
 }
 
+/// Says on standard error what went wrong with one of several things; the others go on.
+pub fn fault(error: &anyhow::Error) {
+    note(format!("weft: {error:#}"));
+}
+
 /// Whether a person reads standard output.
 #[must_use]
 pub fn to_terminal() -> bool {

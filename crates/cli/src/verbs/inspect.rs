@@ -41,7 +41,7 @@ pub async fn show(context: &Context, kind: Option<&str>, size: bool, names: &[St
             Ok(value) => found.push(value),
             Err(error) => {
                 failures += 1;
-                output::note(format!("{error:#}"));
+                output::fault(&error);
             }
         }
     }

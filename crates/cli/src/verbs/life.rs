@@ -122,7 +122,7 @@ pub async fn wait(context: &Context, args: NamesArgs) -> anyhow::Result<()> {
             Ok(code) => output::line(code.to_string())?,
             Err(error) => {
                 failures += 1;
-                output::note(format!("{error:#}"));
+                output::fault(&error);
             }
         }
     }

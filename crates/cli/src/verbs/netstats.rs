@@ -79,7 +79,7 @@ pub async fn inspect(context: &Context, names: &[String]) -> anyhow::Result<()> 
             }
             Err(error) => {
                 failures += 1;
-                output::note(format!("{error:#}"));
+                output::fault(&error);
             }
         }
     }

@@ -7,7 +7,8 @@ use crate::{client::segment, context::Context, failure::usage, output};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  weft network set web --subnet 10.9.0.0/23\n  \
-    weft network set web --add-subnet 10.10.0.0/24 --gateway 10.10.0.254")]
+    weft network set web --add-subnet 10.10.0.0/24 --gateway 10.10.0.254\n  \
+    weft network set web --subnet 10.9.0.0/23 --ip-range 10.9.1.0/24")]
 pub struct SetArgs {
     /// Larger subnet that one of the network's grows to
     #[arg(long, value_name = "CIDR")]
@@ -18,7 +19,7 @@ pub struct SetArgs {
     /// Gateway of a further subnet
     #[arg(long, value_name = "IP")]
     gateway: Vec<String>,
-    /// Range of a further subnet that containers get addresses from
+    /// Range that containers get addresses from, of a further subnet or of one that is there
     #[arg(long, value_name = "CIDR")]
     ip_range: Vec<String>,
     /// The network
@@ -34,22 +35,30 @@ pub async fn set(context: &Context, args: SetArgs) -> anyhow::Result<()> {
 }
 
 fn body(args: &SetArgs) -> anyhow::Result<Value> {
-    if args.subnet.is_none() && args.add_subnet.is_empty() {
-        return Err(usage("--subnet or --add-subnet is needed"));
+    if args.subnet.is_none() && args.add_subnet.is_empty() && args.ip_range.is_empty() {
+        return Err(usage("--subnet, --add-subnet or --ip-range is needed"));
     }
     let mut add: Vec<Value> = args.add_subnet.iter().map(|cidr| json!({"subnet": cidr})).collect();
-    for (key, words) in [("gateway", &args.gateway), ("range", &args.ip_range)] {
-        for word in words {
-            let fits = |one: &&mut Value| one.get(key).is_none() && holds(one, word);
-            let one = add.iter_mut().find(fits);
-            one.ok_or_else(|| usage(format!("no --add-subnet for {key} {word}")))?[key] = json!(word);
+    for gateway in &args.gateway {
+        let one = fitting(&mut add, "gateway", gateway);
+        one.ok_or_else(|| usage(format!("no --add-subnet for gateway {gateway}")))?["gateway"] =
+            json!(gateway);
+    }
+    let mut ranges = Vec::new();
+    for range in &args.ip_range {
+        match fitting(&mut add, "range", range) {
+            Some(one) => one["range"] = json!(range),
+            // The network knows its subnets.
+            None => ranges.push(range),
         }
     }
-    Ok(json!({"subnet": args.subnet, "add": add}))
+    Ok(json!({"subnet": args.subnet, "ranges": ranges, "add": add}))
 }
 
-fn holds(one: &Value, word: &str) -> bool {
-    super::network::within(one["subnet"].as_str().unwrap_or_default(), word)
+/// The further subnet that a word is in, and that has no other for it.
+fn fitting<'a>(add: &'a mut [Value], key: &str, word: &str) -> Option<&'a mut Value> {
+    let holds = |one: &Value| super::network::within(one["subnet"].as_str().unwrap_or_default(), word);
+    add.iter_mut().find(|one| one.get(key).is_none() && holds(one))
 }
 
 #[cfg(test)]
@@ -69,10 +78,17 @@ mod tests {
 
     #[test]
     fn gateways_go_to_their_subnets() {
-        assert_eq!(made("web --subnet 10.1.0.0/16").unwrap(), json!({"subnet": "10.1.0.0/16", "add": []}));
+        assert_eq!(
+            made("web --subnet 10.1.0.0/16").unwrap(),
+            json!({"subnet": "10.1.0.0/16", "ranges": [], "add": []})
+        );
+        assert_eq!(
+            made("web --ip-range 10.9.1.0/25 --add-subnet 10.1.0.0/24 --ip-range 10.1.0.128/25").unwrap(),
+            json!({"subnet": null, "ranges": ["10.9.1.0/25"], "add": [{"subnet": "10.1.0.0/24", "range": "10.1.0.128/25"}]})
+        );
         assert_eq!(
             made("web --add-subnet 10.1.0.0/24 --add-subnet fd00::/64 --gateway fd00::9").unwrap(),
-            json!({"subnet": null, "add": [{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64", "gateway": "fd00::9"}]})
+            json!({"subnet": null, "ranges": [], "add": [{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64", "gateway": "fd00::9"}]})
         );
         for line in [
             "web",

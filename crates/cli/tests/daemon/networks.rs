@@ -121,11 +121,20 @@ fn a_full_network_gets_a_second_subnet() {
     assert!(addresses(&host, "two").contains("10.65.0.65/24"), "{}", addresses(&host, "two"));
     reaches(&host, "two", "one");
     reaches(&host, "one", "two");
-    // IPv6 for a network that had none: for who comes now.
-    host.ok(&["network", "set", "tiny", "--add-subnet", "fd00:65::/64"]);
+    // IPv6 for a network that had none: for who is there, with a way out, and for who comes.
+    host.ok(&["network", "set", "tiny", "--add-subnet", "fd00:65::/64", "--ip-range", "10.65.0.128/26"]);
+    for name in ["one", "two"] {
+        let text = host.ok(&["exec", name, "ip", "-o", "-6", "addr"]);
+        assert!(text.contains("fd00:65::"), "{text}");
+        let text = host.ok(&["exec", name, "ip", "-6", "route"]);
+        assert!(text.contains("default via fd00:65::1"), "{text}");
+    }
     on(&host, "three", &["--network", "tiny"]);
     let text = host.ok(&["exec", "three", "ip", "-o", "-6", "addr"]);
-    assert!(text.contains("fd00:65::2/64"), "{text}");
+    assert!(text.contains("fd00:65::4/64"), "{text}");
+    assert!(addresses(&host, "three").contains("10.65.0.128/24"), "{}", addresses(&host, "three"));
+    let told = host.refused(&["network", "inspect", "nope"]);
+    assert!(told.contains("weft: Error response from daemon: network nope not found"), "{told}");
     host.ok(&["rm", "-f", "one", "two", "three"]);
 }
 
@@ -199,4 +208,30 @@ fn configuration_gives_networks_ipv6_and_docker_says_no() {
     on(&host, "two", &["--network", "both"]);
     host.ok(&["exec", "one", "sh", "-c", "ip -6 route | grep default; ping -6 -c1 -W3 two"]);
     host.ok(&["rm", "-f", "one", "two"]);
+}
+
+#[test]
+fn another_bip_reaches_containers_or_waits() {
+    let bip = |host: &mut Host, bip: &str| {
+        host.daemon.kill9().unwrap();
+        host.daemon.reconfigure(|config| {
+            config.insert("bip".into(), bip.into());
+        });
+        host.daemon.boot(&host.sandbox).unwrap();
+    };
+    let mut host = Host::start(plain());
+    bip(&mut host, "10.67.0.1/24");
+    on(&host, "one", &[]);
+    assert!(addresses(&host, "one").contains("10.67.0.2/24"));
+    bip(&mut host, "10.67.0.254/16");
+    assert!(addresses(&host, "one").contains("10.67.0.2/16"), "{}", addresses(&host, "one"));
+    assert!(host.ok(&["exec", "one", "ip", "route"]).contains("default via 10.67.0.254"));
+    reaches(&host, "one", "10.67.0.254");
+    // No place for it there: it is not cut off.
+    bip(&mut host, "10.68.0.1/24");
+    assert_eq!(pools(&host, "bridge"), ["10.67.0.0/16"]);
+    reaches(&host, "one", "10.67.0.254");
+    host.ok(&["rm", "-f", "one"]);
+    bip(&mut host, "10.68.0.1/24");
+    assert_eq!(pools(&host, "bridge"), ["10.68.0.0/24"]);
 }

@@ -9,6 +9,9 @@ impl Cloud {
     /// The container that `text` means to `caller`. An id wins over a name, a name over a prefix of an id.
     pub async fn container_find(&self, caller: &Caller, text: &str) -> Result<Stored<Container>> {
         let missing = || CloudError::not_found(Kind::Container, text);
+        if text.is_empty() {
+            return Err(CloudError::Invalid("invalid name or ID supplied: \"\"".into()));
+        }
         let table = &self.0.containers;
         if let Ok(id) = text.parse::<ContainerId>()
             && let Some(found) = table.get(&id).await?
@@ -27,7 +30,7 @@ impl Cloud {
             let found = self.link_find(caller, name).await?;
             return found.map(|(child, ..)| child).ok_or_else(missing);
         }
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }
         let all = table.list_shared().await?;

@@ -3,11 +3,11 @@
 //! Addresses and listening ports are chosen in a turn that one request has at a time; what is written compares
 //! generations, and is decided anew when somebody was faster.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use weft_model::{
     Attachment, Container, ContainerId, ContainerSpec, Labels, Network, NetworkId, NetworkKind, NetworkMode,
-    NetworkSpec, Port, PortId, PortOwner, PortSpec, RunState,
+    NetworkSpec, Port, PortId, PortOwner, PortSpec, PublishSpec, RunState,
 };
 use weft_net::{
     KernelSockets, NetError, PortContext, Turn, WildcardV6, build_ports, connect_port, disconnect_ports,
@@ -16,6 +16,8 @@ use weft_store::{Stored, Txn};
 
 use super::unless_raced;
 use crate::{Action, Caller, Cloud, CloudError, DraftEndpoint, Kind, Result};
+
+const HOST_ONLY: &str = "container cannot be disconnected from host network or connected to host network";
 
 impl Cloud {
     /// Attaches a container, running or not, to a further network.
@@ -26,14 +28,13 @@ impl Cloud {
         container: &str,
         wishes: DraftEndpoint,
     ) -> Result<()> {
-        let network = self.network_find(caller, network).await?;
+        // The container first, as dockerd: of two that are not there, it is the one that is named.
         let found = self.container_find(caller, container).await?;
+        let network = self.network_find(caller, network).await?;
         caller.authorise(Action::Write, found.meta.project)?;
         let shown = network.spec.name.to_string();
         let conflict = match network.spec.kind {
-            NetworkKind::Host => {
-                Some("container cannot be disconnected from host network or connected to host network")
-            }
+            NetworkKind::Host => Some(HOST_ONLY),
             NetworkKind::None => Some(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode",
             ),
@@ -148,6 +149,9 @@ impl Cloud {
             }
             Err(error) => return Err(error),
         };
+        if (network.spec.kind, found.spec.network) == (NetworkKind::Host, NetworkMode::Host) {
+            return Err(CloudError::Forbidden(HOST_ONLY.into()));
+        }
         if found.spec.attachments.iter().all(|a| a.network != network.spec.id) {
             return Err(CloudError::Forbidden(format!(
                 "container {} is not connected to network {}",
@@ -178,6 +182,7 @@ impl Cloud {
         found: &Stored<Container>,
         network: NetworkId,
     ) -> Result<Option<(Vec<PortId>, Vec<PortId>)>> {
+        let turn = self.0.hints.turn().await;
         let mut container = Container::clone(found);
         container.spec.attachments.retain(|a| a.network != network);
         if container.spec.attachments.is_empty() {
@@ -191,10 +196,10 @@ impl Cloud {
             txn = txn.delete::<Port>(&port.spec.id);
             gone.push(port.spec.id);
         }
-        let networks = self.0.networks.list_shared().await?;
-        let specs: Vec<&NetworkSpec> = networks.iter().map(|n| &n.spec).collect();
         let mine: Vec<PortSpec> = ports.iter().map(|p| p.spec.clone()).collect();
-        let rest = disconnect_ports(&container.spec, network, &specs, &mine);
+        let gathered = self.gather().await?;
+        let rest =
+            gathered.with(self, &turn, &[], |now| disconnect_ports(&container.spec, network, now, &mine));
         let kept: Vec<Stored<Port>> = ports.into_iter().filter(|p| p.spec.network != network).collect();
         let (txn, changed) = self.write_ports(txn, &container, &kept, rest);
         Ok(unless_raced(txn.commit().await)?.map(|_| (gone, changed)))
@@ -251,7 +256,7 @@ impl Cloud {
         Ok(())
     }
 
-    async fn gather(&self) -> Result<Gathered> {
+    pub(super) async fn gather(&self) -> Result<Gathered> {
         Ok(Gathered {
             networks: self.0.networks.list_shared().await?,
             ports: self.0.ports.list_shared().await?,
@@ -313,20 +318,38 @@ impl Cloud {
     }
 
     /// What is said of published ports that no network of the container can publish: its interfaces are on the LAN
-    /// themselves.
-    pub(crate) async fn unpublished(&self, container: &ContainerSpec) -> Result<Option<String>> {
+    /// themselves, or have no address of the host address's family.
+    pub(crate) async fn unpublished(&self, container: &ContainerSpec) -> Result<Vec<String>> {
         if container.publish.is_empty() && !container.publish_all {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let networks = self.0.networks.list_shared().await?;
-        let kind = |a: &Attachment| {
-            let network = networks.iter().find(|n| n.spec.id == a.network)?;
-            let parent = network.spec.parent.as_ref().map(|p| p.branch.kind());
-            parent.or_else(|| network.spec.dhcp.then_some("dhcp"))
+        let mine = container.attachments.iter();
+        let mine: Vec<&NetworkSpec> =
+            mine.filter_map(|a| networks.iter().map(|n| &n.spec).find(|n| n.id == a.network)).collect();
+        let kind = |n: &&NetworkSpec| {
+            let parent = n.parent.as_ref().map(|p| p.branch.kind());
+            parent.or_else(|| n.dhcp.then_some("dhcp"))
         };
-        let kinds: Option<Vec<&str>> = container.attachments.iter().map(kind).collect();
-        let first = kinds.and_then(|kinds| kinds.first().copied());
-        Ok(first.map(|kind| format!("Published ports are discarded when using {kind} network mode")))
+        let kinds: Option<Vec<&str>> = mine.iter().map(kind).collect();
+        if let Some(kind) = kinds.and_then(|kinds| kinds.first().copied()) {
+            return Ok(vec![format!("Published ports are discarded when using {kind} network mode")]);
+        }
+        let serves = |ip: IpAddr| {
+            mine.iter().any(|n| n.subnets.iter().any(|s| s.cidr.addr().is_ipv4() == ip.is_ipv4()))
+        };
+        let lost = |wish: &PublishSpec| {
+            let ip: IpAddr = wish.host_ip.trim_matches(['[', ']']).parse().ok()?;
+            let family = if ip.is_ipv4() { 4 } else { 6 };
+            (!mine.is_empty() && !serves(ip)).then(|| {
+                format!(
+                    "Port {}/{} is not published at {ip}: no network of the container has IPv{family}",
+                    wish.container_port,
+                    wish.protocol.as_str()
+                )
+            })
+        };
+        Ok(container.publish.iter().filter_map(lost).collect())
     }
 
     /// A renamed container answers to its new name on its networks.
@@ -346,15 +369,15 @@ impl Cloud {
 }
 
 /// What building ports looks at, taken at one moment.
-struct Gathered {
-    networks: Arc<[Stored<Network>]>,
-    ports: Arc<[Stored<Port>]>,
-    containers: Arc<[Stored<Container>]>,
+pub(super) struct Gathered {
+    pub(super) networks: Arc<[Stored<Network>]>,
+    pub(super) ports: Arc<[Stored<Port>]>,
+    pub(super) containers: Arc<[Stored<Container>]>,
 }
 
 impl Gathered {
     /// Hands all of it, less the ports in `without`, to the port builder.
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         cloud: &Cloud,
         turn: &Turn,

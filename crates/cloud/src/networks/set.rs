@@ -1,19 +1,19 @@
-//! Changing a network that is in use: larger and further subnets, with containers going on.
+//! Changing a network that is in use: larger and further subnets and other ranges, with containers going on.
 //!
-//! The network and the ports whose prefix changes are written in one transaction, in a turn at choosing addresses: what
+//! The network and the ports that change with it are written in one transaction, in a turn at choosing addresses: what
 //! is chosen after it, is chosen from the new subnets. What the data plane cannot do is taken back.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
 
-use weft_model::{Network, Port, PortId, PortSpec};
-use weft_net::{NetworkChange, Turn, grow_network, regrow_ports};
+use weft_model::{ContainerId, ContainerSpec, Network, NetworkSpec, Port, PortId, PortOwner, PortSpec};
+use weft_net::{NetworkChange, PortContext, grow_network, regrow_ports};
 use weft_store::{Stored, Txn};
 
 use super::{NetworkView, unless_raced};
 use crate::{Action, Caller, Cloud, Result};
 
 impl Cloud {
-    /// Grows a subnet of a network, or adds some.
+    /// Grows a subnet of a network, adds some, or gives some another range.
     pub async fn network_set(
         &self,
         caller: &Caller,
@@ -36,6 +36,7 @@ impl Cloud {
             self.network_unset(&found, &ports).await;
             return Err(failed.into());
         }
+        self.names_again(&ports).await?;
         self.network_event(&found, "update", None);
         self.network_view(caller, &id.to_string()).await
     }
@@ -49,18 +50,23 @@ impl Cloud {
     ) -> Result<Option<(Stored<Network>, Vec<Stored<Port>>)>> {
         let found = self.network_find(caller, name).await?;
         caller.authorise(Action::Write, found.meta.project)?;
-        let Some(_turn) = self.quiet_turn(&found).await else { return Ok(None) };
-        let existing = self.0.networks.list_shared().await?;
-        let specs: Vec<_> = existing.iter().map(|n| &n.spec).collect();
+        let turn = self.0.hints.quiet_turn(found.spec.id).await;
+        let gathered = self.gather().await?;
+        let specs: Vec<&NetworkSpec> = gathered.networks.iter().map(|n| &n.spec).collect();
         let routes = self.0.parts.net.host_routes().await?;
         let mut network = Network::clone(&found);
         network.spec = grow_network(&found.spec, change, &specs, &routes)?;
         network.meta.generation += 1;
+        let networks: Vec<&NetworkSpec> =
+            specs.into_iter().map(|n| if n.id == found.spec.id { &network.spec } else { n }).collect();
+        let containers: Vec<&ContainerSpec> = gathered.containers.iter().map(|c| &c.spec).collect();
+        let changed = gathered.with(self, &turn, &[], |now| {
+            regrow_ports(&network.spec, &containers, &PortContext { networks: &networks, ..*now })
+        })?;
         let mut txn = Txn::new(self.kv()).update(&network, found.revision);
-        let ports = self.0.ports.list_shared().await?;
         let mut touched = Vec::new();
-        for spec in regrow_ports(&network.spec, ports.iter().map(|p| &p.spec)) {
-            let Some(old) = ports.iter().find(|p| p.spec.id == spec.id) else { continue };
+        for spec in changed {
+            let Some(old) = gathered.ports.iter().find(|p| p.spec.id == spec.id) else { continue };
             let mut port = Port::clone(old);
             port.spec = spec;
             port.meta.generation += 1;
@@ -70,15 +76,20 @@ impl Cloud {
         Ok(unless_raced(txn.commit().await)?.map(|_| (found, touched)))
     }
 
-    /// A turn in which no address of the network is chosen and not yet written: such a port would have the old prefix.
-    async fn quiet_turn(&self, network: &Network) -> Option<Turn> {
-        let turn = self.0.hints.turn().await;
-        if turn.pending().iter().all(|port| port.network != network.spec.id) {
-            return Some(turn);
+    /// Containers whose addresses changed find them in their `/etc/hosts`.
+    async fn names_again(&self, ports: &[Stored<Port>]) -> Result<()> {
+        let owner = |port: &Stored<Port>| {
+            let PortOwner::Container(owner) = port.spec.owner;
+            owner
+        };
+        let owners: BTreeSet<ContainerId> = ports.iter().map(owner).collect();
+        for id in owners {
+            let found = self.0.containers.get(&id).await?;
+            if found.is_some_and(|c| c.status.state.is_alive()) {
+                self.engine().refresh_names(id).await?;
+            }
         }
-        drop(turn);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        None
+        Ok(())
     }
 
     /// Writes what was there before a change that could not be made.
@@ -92,7 +103,9 @@ impl Cloud {
         let mut failed = back.await.err();
         for old in ports {
             let back = self.0.ports.update(&old.spec.id, |port| {
-                port.spec = PortSpec { addresses: old.spec.addresses.clone(), ..port.spec.clone() };
+                let (addresses, publish) = (old.spec.addresses.clone(), old.spec.publish.clone());
+                let default_route = old.spec.default_route;
+                port.spec = PortSpec { addresses, publish, default_route, ..port.spec.clone() };
                 port.meta.generation += 1;
                 true
             });

@@ -100,6 +100,7 @@ cases! {
             t.docker(["network", "inspect", &n]).exits(1);
         };
         says(&["-o", "parent=nosuch9"], "invalid subinterface vlan name nosuch9, example formatting is eth0.10");
+        says(&["-o", "parent=nosuch9.10"], "-o parent interface does was not found on the host: nosuch9");
         says(&["-o", "parent=a.b.c"], "required interface name format is: name.vlan_id, ex. eth0.10 for vlan 10, instead received a.b.c");
         says(&["-o", "parent=eth0.x"], "unable to parse a valid vlan id from: x (ex. eth0.10 for vlan 10)");
         says(&["-o", "parent=eth0.5000"], "vlan id must be between 1-4094, received: 5000");

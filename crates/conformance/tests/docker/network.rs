@@ -229,6 +229,22 @@ cases! {
         t.docker(["run", "--rm", "--network", &n, "--ip6", "fd00:77:7::7", IMG, "ip", "-o", "-6", "addr"]).ok().has("fd00:77:7::7/64");
     }
     fn unknown_driver(t) { let n = t.net("n"); t.docker(["network", "create", "-d", "nosuch", &n]).exits(1).says("nosuch"); }
+    fn refusals_in_dockers_words(t) {
+        let n = t.net("n");
+        let says = |options: &[&str], text: &str| {
+            t.docker([&["network", "create"][..], options, &[&n]].concat()).exits(1).says(text);
+        };
+        says(&["--scope", "foo"], "This node is not a swarm manager.");
+        says(&["--scope", "swarm"], "cannot create a swarm scoped network when swarm is not active");
+        says(&["-d", "none"], "plugin \"none\" not found");
+        says(&["-d", "null"], "only one instance of \"null\" network is allowed");
+        says(&["-o", "com.docker.network.bridge.name=lo"], "existing interface lo is not a bridge");
+        t.docker(["network", "create", " "]).exits(1).says("invalid name:");
+        t.docker(["network", "connect", "nosuch", "nosuch"]).exits(1).says("No such container: nosuch");
+        let c = t.sleeper("h", ["--network", "host"]);
+        t.docker(["network", "disconnect", "host", &c]).exits(1)
+            .says("container cannot be disconnected from host network or connected to host network");
+    }
     fn prune(t) [alone = "removes unused networks"] {
         let (gone, kept) = (t.net("gone"), t.net("kept"));
         t.docker(["network", "create", &gone]).ok();

@@ -56,7 +56,7 @@ pub async fn rmi(context: &Context, args: RmiArgs) -> anyhow::Result<()> {
             }
             Err(error) => {
                 failures += 1;
-                output::note(format!("{error:#}"));
+                output::fault(&error);
             }
         }
     }

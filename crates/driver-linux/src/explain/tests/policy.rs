@@ -100,8 +100,9 @@ fn where_nothing_is_allowed_the_default_of_the_network_is_named() {
 fn the_host_is_an_end_of_its_own() {
     let [a, ..] = CLASSES;
     let host_alone = || with_policy(&[(entry(a, HOST, 6, Some((80, 80))), false)], 0);
-    let to_host =
-        |world: World| world.between(container(A), End::Address("10.1.0.1".parse().unwrap())).explained();
+    let to_host = |world: World| {
+        world.between(container(A), End::Host { address: Some("10.1.0.1".parse().unwrap()) }).explained()
+    };
     let seen = to_host(host_alone());
     assert_eq!(seen.verdict, Dropped, "{seen:#?}");
     assert!(seen.reason.starts_with("denied by policy abababababab"), "{}", seen.reason);
