@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{HOST4, HOST6, Host, LAN4, LAN6, connect, connect_from, ip, serve_tcp, spawn};
-use weft_dataplane::{Driver, Open, Step};
+use weft_dataplane::{Driver, DriverError, Open, Step};
 use weft_model::{
     GatewayMode::{self, Isolated, NatUnprotected, Routed},
     NetworkId, PortId,
@@ -214,7 +214,8 @@ fn a_bridge_of_others_is_used_and_left_as_it_is() {
     run("ip", &["addr", "add", "10.1.0.5/24", "dev", "br0"]);
     run("ip", &["link", "set", "br0", "up"]);
     assert_eq!(host.driver().foreign_bridge("br0").unwrap(), Some(vec!["10.1.0.5/24".parse().unwrap()]));
-    assert_eq!(host.driver().foreign_bridge("eth0").unwrap(), None, "no bridge");
+    let refused = host.driver().foreign_bridge("eth0");
+    assert!(matches!(refused, Err(DriverError::NoBridge { .. })), "{refused:?}");
     assert_eq!(host.driver().foreign_bridge("br9").unwrap(), None, "not there");
     assert!(host.driver().routes().unwrap().contains(&"10.1.0.0/24".parse().unwrap()));
     let before = (run("ip", &["-o", "addr", "show", "dev", "br0"]), sysctl("net.ipv6.conf.br0.accept_ra"));

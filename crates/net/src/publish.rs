@@ -219,7 +219,8 @@ pub(crate) fn listen_at(
     let all6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     if !written.is_empty() {
         let ip: IpAddr = written.parse().map_err(|_| PublishError::BadAddress(wish.host_ip.clone()))?;
-        return Ok(vec![ip]);
+        // `::ffff:192.0.2.1` is the IPv4 address (RFC 4291, 2.5.5.2), as Go reads it.
+        return Ok(vec![ip.to_canonical()]);
     }
     Ok(match default {
         Some(ip) => vec![ip],
@@ -330,5 +331,16 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let at = socket.local_addr().unwrap();
         assert_eq!(KernelSockets.probe(Protocol::Udp, at).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_address_is_listened_at_as_go_reads_it() {
+        let at = |host_ip: &str| {
+            listen_at(&PublishSpec { host_ip: host_ip.into(), ..wish(None) }, None, (true, true))
+        };
+        assert_eq!(at("::ffff:192.0.2.1").unwrap(), [ip("192.0.2.1")]);
+        assert_eq!(at("[fd00::1]").unwrap(), [ip("fd00::1")]);
+        assert_eq!(at("").unwrap(), [ip("0.0.0.0"), ip("::")]);
+        assert!(at("nonsense").is_err());
     }
 }

@@ -52,7 +52,7 @@ fn the_default_bridge() {
     };
     let keys = json!({
         "bip": "10.77.0.1/24", "fixed-cidr": "10.77.0.128/26", "mtu": 1321, "icc": false, "ip-masq": false,
-        "default-gateway": "10.77.0.254", "bip6": "fd77::1/64", "default-gateway-v6": "fd77::fe",
+        "default-gateway": "10.77.0.254", "ipv6": true, "bip6": "fd77::1/64", "default-gateway-v6": "fd77::fe",
         "ip": "127.0.0.1", "default-address-pools": [{"base": "10.99.0.0/16", "size": 26}],
         "host-gateway-ip": "192.0.2.7", "ip-forward": false,
         "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1234"}}

@@ -340,6 +340,7 @@ impl Cloud {
         };
         let lost = |wish: &PublishSpec| {
             let ip: IpAddr = wish.host_ip.trim_matches(['[', ']']).parse().ok()?;
+            let ip = ip.to_canonical();
             let family = if ip.is_ipv4() { 4 } else { 6 };
             (!mine.is_empty() && !serves(ip)).then(|| {
                 format!(

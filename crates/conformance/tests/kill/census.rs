@@ -27,7 +27,7 @@ impl Census {
         );
         sets.insert("address", lines(sandbox, &["ip", "-br", "-4", "addr"], spaced));
         sets.insert("route", lines(sandbox, &["ip", "route"], spaced));
-        sets.insert("rule", lines(sandbox, &["nft", "-s", "list", "ruleset"], spaced));
+        sets.insert("rule", lines(sandbox, &["nft", "-s", "list", "ruleset"], rule));
         let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", sandbox.init_pid())).unwrap();
         let points = mounts.lines().map(|line| line.split(' ').nth(4).unwrap());
         sets.insert("mount", points.filter(|point| ours(&home, point)).map(str::to_owned).collect());
@@ -67,6 +67,11 @@ fn ours(home: &Path, point: &str) -> bool {
 fn spaced(line: &str) -> Option<String> {
     let words = line.split_whitespace().filter(|word| !["UP", "DOWN", "UNKNOWN", "linkdown"].contains(word));
     Some(words.collect::<Vec<_>>().join(" "))
+}
+
+/// The same of a rule set, without what says when a chain was made.
+fn rule(line: &str) -> Option<String> {
+    spaced(line).filter(|line| !line.starts_with("comment \"after table handle "))
 }
 
 /// `wf12@if3` without the index of the other end.
