@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use weft_model::{
-    Labels, Network, NetworkKind, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec, PortRange,
-    Selector,
+    Labels, Network, NetworkKind, NetworkMode, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec,
+    PortRange, Selector,
 };
 use weft_store::{Stored, Table};
 
@@ -94,8 +94,9 @@ impl Cloud {
         }
         self.0.parts.net.policy_possible().await?;
         let missing = self.missing(&[&from, &to]).await?;
-        let warnings = missing.iter().map(|name| format!("{name} is not there: the policy holds once it is"));
-        let warnings = warnings.collect();
+        let mut warnings: Vec<String> =
+            missing.iter().map(|name| format!("{name} is not there: the policy holds once it is")).collect();
+        warnings.extend(self.out_of_reach(&[&from, &to]).await?);
         let spec = PolicySpec { id: PolicyId::new(), from, to, protocol, ports, action: draft.action };
         let same = |p: &PolicySpec| PolicySpec { id: spec.id, ..p.clone() } == spec;
         if let Some(other) = self.policies().list_shared().await?.iter().find(|p| same(&p.spec)) {
@@ -108,6 +109,20 @@ impl Cloud {
             return Err(failed.into());
         }
         Ok((Arc::new(policy), warnings))
+    }
+
+    /// What is said of containers that have no network of their own: policy does not see them.
+    async fn out_of_reach(&self, selectors: &[&Selector]) -> Result<Vec<String>> {
+        let containers = self.0.containers.list_shared().await?;
+        let named = |name: &str| containers.iter().find(|c| c.spec.name.as_str() == name);
+        let said = selectors.iter().filter_map(|selector| match selector {
+            Selector::Name(name) if named(name)?.spec.network != NetworkMode::Attached => Some(format!(
+                "{selector} is on no bridge network of its own (its network is the host's, another container's or none): the \
+                 policy does not hold for it"
+            )),
+            _ => None,
+        });
+        Ok(said.collect())
     }
 
     /// Selectors of a network or a container that is not there.

@@ -196,7 +196,7 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "fixed-cidr" => network.fixed_cidr = optional(key, value)?,
         "fixed-cidr-v6" => network.fixed_cidr_v6 = optional(key, value)?,
         "default-address-pools" => network.pools = pools(key, value)?,
-        "mtu" => network.mtu = Some(take::<u32>(key, value)?).filter(|m| *m > 0),
+        "mtu" => network.mtu = mtu(key, value)?,
         "icc" => network.icc = take(key, value)?,
         "ip-masq" => network.ip_masq = take(key, value)?,
         "ipv6" => network.ipv6 = take(key, value)?,
@@ -227,6 +227,18 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// As `network create -o com.docker.network.driver.mtu` has it; 0 is none.
+fn mtu(key: &str, value: &Value) -> Result<Option<u32>, ConfigError> {
+    match take::<u32>(key, value)? {
+        0 => Ok(None),
+        mtu @ 68..=65_535 => Ok(Some(mtu)),
+        mtu => Err(ConfigError::Value {
+            key: key.to_owned(),
+            why: format!("invalid MTU {mtu}: 68 to 65535 are possible"),
+        }),
+    }
 }
 
 fn optional<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -269,7 +281,15 @@ fn containers(config: &mut Config, key: &str, value: &Value) -> Result<bool, Con
             let text = |v: Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
             defaults.log_opts = options.into_iter().map(|(k, v)| (k, text(v))).collect();
         }
-        "dns" => defaults.dns = take(key, value)?,
+        "dns" => {
+            defaults.dns = take(key, value)?;
+            if let Some(bad) = defaults.dns.iter().find(|ip| ip.parse::<IpAddr>().is_err()) {
+                return Err(ConfigError::Value {
+                    key: key.to_owned(),
+                    why: format!("{bad} is not an ip address"),
+                });
+            }
+        }
         "dns-search" => defaults.dns_search = take(key, value)?,
         "dns-opts" | "dns-opt" => defaults.dns_options = take(key, value)?,
         "default-ulimits" => {

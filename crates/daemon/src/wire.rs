@@ -19,7 +19,7 @@ use weft_image::{
 use weft_model::{
     DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, SeccompChoice, Ulimit, default_project,
 };
-use weft_net::{DEFAULT_MTU, HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
+use weft_net::{HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
 use weft_store::{Embedded, Kv, Options, Table};
 
 use crate::{
@@ -296,7 +296,6 @@ async fn domains(
         .context("preparing the default networks")?;
     let net_config = NetConfig {
         host: HostDefaults {
-            mtu: config.network.mtu.unwrap_or(DEFAULT_MTU),
             users: engine_config.userns_remap.as_ref().map(userns::id_maps),
             publish_policy: config.network.publish_policy,
         },

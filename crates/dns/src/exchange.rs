@@ -11,7 +11,7 @@ use std::{
 
 use hickory_proto::op::ResponseCode;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::{TcpSocket, UdpSocket},
 };
 use weft_model::ContainerId;
@@ -99,7 +99,13 @@ async fn over_udp(sent: &[u8], server: &Server, from: &From) -> io::Result<Vec<u
     socket.connect(server.reached_by(&socket)?).await?;
     socket.send(sent).await?;
     loop {
-        socket.readable().await?;
+        // A refusal (ICMP: port unreachable) makes a socket ready with an error and without anything to read.
+        if socket.ready(Interest::READABLE | Interest::ERROR).await?.is_error() {
+            if let Some(error) = socket.take_error()? {
+                return Err(error);
+            }
+            let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
         let taken = ROOM.with_borrow_mut(|room| {
             let size = socket.try_recv(room)?;
             Ok(matches(sent, &room[..size]).then(|| room[..size].to_vec()))

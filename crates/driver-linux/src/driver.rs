@@ -165,16 +165,19 @@ impl LinuxDriver {
                 }
             }
         };
-        let mut anchor = self.anchor.lock();
-        if anchor.is_none() {
-            *anchor = Anchor::cast();
-        }
-        drop(anchor);
+        self.cast_anchor();
         if !before_was {
             // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.
             return forget::sweep(&mut socket, segments, publishes);
         }
         forget::forget(&mut socket, &without(&before, publishes), &without(publishes, &before))
+    }
+
+    fn cast_anchor(&self) {
+        let mut anchor = self.anchor.lock();
+        if anchor.is_none() {
+            *anchor = Anchor::cast();
+        }
     }
 
     fn let_through(&self, segment: &Segment) -> Result<(), LinuxError> {
@@ -300,7 +303,13 @@ impl Driver for LinuxDriver {
     }
 
     fn observe(&self) -> Result<Observed, DriverError> {
-        observe::observe(self).map_err(|error| DriverError::observe("links, rules and sandboxes", error))
+        let observed = observe::observe(self)
+            .map_err(|error| DriverError::observe("links, rules and sandboxes", error))?;
+        if observed.rules.is_some() {
+            // An earlier daemon's, perhaps, whose anchor went with it.
+            self.cast_anchor();
+        }
+        Ok(observed)
     }
 
     fn policy_counters(&self) -> Result<PolicyCounters, DriverError> {

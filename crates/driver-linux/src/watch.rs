@@ -22,6 +22,8 @@ use crate::{LinuxError, TABLE, left::Left, policy, publish};
 
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
+/// From the end of a pause to the second look after a call.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Between two calls once [`CALLS`] are used up; one more is allowed each time so much has passed.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// Calls in quick succession.
@@ -56,6 +58,9 @@ impl Watcher {
                         if events.iter().any(|event| concerns_us(event, &left, &mut route)) {
                             changed();
                             thread::sleep(pace.pause(Instant::now()));
+                            // What comes while a link is being mended is not heard (`left`): a second look finds it.
+                            thread::sleep(SECOND_LOOK);
+                            changed();
                         }
                     }
                     Ok(None) => return,

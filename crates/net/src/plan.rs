@@ -36,20 +36,12 @@ pub struct Compiled {
 pub const DEFAULT_MTU: u32 = 1500;
 
 /// What holds for all of this host where records do not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostDefaults {
-    /// MTU of networks, in bytes.
-    pub mtu: u32,
     /// Ids of containers' user namespaces; `None` leaves them in the host's.
     pub users: Option<IdMaps>,
     /// Who from outside reaches published ports.
     pub publish_policy: PublishPolicy,
-}
-
-impl Default for HostDefaults {
-    fn default() -> Self {
-        Self { mtu: DEFAULT_MTU, users: None, publish_policy: PublishPolicy::default() }
-    }
 }
 
 /// Compiles all records of this host.
@@ -59,7 +51,6 @@ pub fn compile<'a>(
     containers: impl IntoIterator<Item = &'a Container>,
     host: &HostDefaults,
 ) -> Compiled {
-    let default_mtu = host.mtu;
     let ports: Vec<&Port> = ports.into_iter().filter(|p| p.meta.deleting.is_none()).collect();
     let networks: HashMap<NetworkId, &NetworkSpec> = networks
         .into_iter()
@@ -70,7 +61,7 @@ pub fn compile<'a>(
         .collect();
     let mut out = Compiled::default();
     out.desired.publish_policy = host.publish_policy;
-    out.desired.segments = networks.values().map(|n| (n.id, segment(n, default_mtu, &ports))).collect();
+    out.desired.segments = networks.values().map(|n| (n.id, segment(n, &ports))).collect();
     let containers: Vec<&Container> = containers.into_iter().collect();
     out.desired.sandboxes = sandboxes(&containers, &ports);
     if let Some(maps) = &host.users {
@@ -79,7 +70,7 @@ pub fn compile<'a>(
     let routes = default_routes(&ports);
     let mut taken = Taken::default();
     for port in &ports {
-        match plug(port, &networks, &out.desired, &routes, default_mtu) {
+        match plug(port, &networks, &out.desired, &routes) {
             Ok(plug) => admit(port, plug, &mut taken, &mut out),
             Err(why) => {
                 out.faults.insert(port.spec.id, why);
@@ -131,7 +122,7 @@ pub fn bridge_link(network: &NetworkSpec) -> String {
     network.bridge.clone().unwrap_or_else(|| link_name('b', &network.id))
 }
 
-fn segment(network: &NetworkSpec, default_mtu: u32, ports: &[&Port]) -> Segment {
+fn segment(network: &NetworkSpec, ports: &[&Port]) -> Segment {
     if let Some(parent) = &network.parent {
         return crate::parent::segment(network, parent, ports);
     }
@@ -141,7 +132,7 @@ fn segment(network: &NetworkSpec, default_mtu: u32, ports: &[&Port]) -> Segment 
         link: bridge_link(network),
         mac: MacAddr([0x02, 0x42, b[0], b[1], b[2], b[3]]),
         addresses: network.subnets.iter().filter(|s| !s.remote_gateway).filter_map(gateway).collect(),
-        mtu: network.mtu.unwrap_or(default_mtu),
+        mtu: network.mtu.unwrap_or(DEFAULT_MTU),
         internal: network.isolation.internal,
         inter_container: network.isolation.inter_container,
         masquerade: network.isolation.masquerade,
@@ -219,7 +210,6 @@ fn plug(
     networks: &HashMap<NetworkId, &NetworkSpec>,
     desired: &Desired,
     routes: &HashMap<(ContainerId, bool), PortId>,
-    default_mtu: u32,
 ) -> Result<Plug, String> {
     let spec = &port.spec;
     let network = networks.get(&spec.network).ok_or_else(|| format!("network {} not found", spec.network))?;
@@ -244,7 +234,7 @@ fn plug(
         ifname: spec.ifname.clone(),
         mac: spec.mac,
         addresses,
-        mtu: network.mtu.unwrap_or(if network.parent.is_some() { 0 } else { default_mtu }),
+        mtu: network.mtu.unwrap_or(if network.parent.is_some() { 0 } else { DEFAULT_MTU }),
         gateways: gateways.map(|via| Gateway { via, metric: 0 }).collect(),
         sysctls: spec.sysctls.clone(),
         isolated: !network.isolation.inter_container,

@@ -111,6 +111,9 @@ pub async fn policy(context: &Context, args: PolicyArgs) -> anyhow::Result<()> {
         }
         PolicyCommand::Ls(args) => listing::ls(context, &args, &native.get("/v1/policies").fetch().await?),
         PolicyCommand::Rm { policies } => {
+            if policies.iter().any(String::is_empty) {
+                anyhow::bail!("invalid policy: a policy is named by its id or the beginning of it");
+            }
             let act = |id: &str| {
                 let call = native.delete(format!("/v1/policies/{}", segment(id)));
                 async move { call.done().await }
