@@ -112,3 +112,18 @@ fn connections_live_through_the_loss_of_all_tables() {
     host.converge();
     assert_eq!(listed(&["list", "tables"]), "", "what kept them goes with the last of ours");
 }
+
+/// The table that an earlier daemon laid stays; what keeps connections over its loss went with that daemon.
+#[test]
+fn the_next_daemon_keeps_them_too() {
+    let (mut host, _a) = furnished();
+    assert!(listed(&["list", "tables"]).contains("weft-keep"));
+    let none = weft_driver_linux::LinuxDriver::new(host.dir.path().join("other"), true).unwrap();
+    host.converger = weft_dataplane::Converger::new(none);
+    assert!(!listed(&["list", "tables"]).contains("weft-keep"), "it ends with its daemon");
+    let driver = weft_driver_linux::LinuxDriver::new(host.dir.path().join("netns"), true).unwrap();
+    host.converger = weft_dataplane::Converger::new(driver);
+    let outcome = host.converge();
+    assert_eq!(outcome.done, [], "all is as the last one left it");
+    assert!(listed(&["list", "tables"]).contains("weft-keep"));
+}

@@ -102,7 +102,8 @@ fn damage_to_links_is_heard_at_once_and_mended() {
         let observed = host.driver().observe().unwrap();
         assert_ne!(host.driver().plan(&host.desired, &observed), [], "{damage}: seen");
         let (done, passes) = mend(&mut host, &heard, damage);
-        assert!((1..=3).contains(&passes), "{damage}: heard {passes} times");
+        // Three times at most, each with its second look.
+        assert!((1..=6).contains(&passes), "{damage}: heard {passes} times");
         host.assert_settled();
         reaches();
         let inside = |s: &Step| matches!(s, Step::ConfigurePort { .. } | Step::CreatePort { .. });
