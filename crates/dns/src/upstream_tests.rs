@@ -106,6 +106,15 @@ async fn silent_refusing_and_failing_servers_are_followed_by_the_next() {
     assert!(upstream.figures.silent.load(Relaxed) >= 2 && upstream.figures.latency.read().sum > 0.0);
 }
 
+/// A host that is there and has no server says so (ICMP: port unreachable).
+#[tokio::test]
+async fn a_refusal_is_heard_and_not_waited_for() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let good = udp_server(|q| vec![answer(q, 0)]).await;
+    let asked = timeout(Duration::from_secs(10), ask(&[nobody, good], 60_000)).await;
+    assert_eq!(asked.expect("long before the server's own time is over").unwrap(), answer(&QUERY, 0));
+}
+
 #[tokio::test]
 async fn a_dead_first_server_costs_one_wait_and_comes_back_unasked() {
     let alive = Arc::new(std::sync::atomic::AtomicBool::new(false));
