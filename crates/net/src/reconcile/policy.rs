@@ -6,7 +6,7 @@ use weft_base::chain;
 use weft_dataplane::{Count, Flow, PolicyCounters, insight::DropCounter};
 use weft_model::PolicyId;
 
-use super::{Net, data_plane};
+use super::{Net, ready::data_plane};
 use crate::{NetError, policy::Decided};
 
 impl Net {
