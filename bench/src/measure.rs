@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(150);
 /// The TCP listener for wrk, in the sandbox's own network namespace.
 const TCP: &str = "127.0.0.1:2375";
 /// What the daemon's directory in its sandbox is called.
-pub const NAME: &str = "subject";
+const NAME: &str = "subject";
 /// Size of the image of the load and save rows.
 const BALLAST: u64 = 210 << 20;
 
@@ -171,7 +171,10 @@ fn one(row: &'static Row, beds: &mut [Bed], samples: usize) -> Result<Measured> 
             let Ok(numbers) = samples else { continue };
             std::thread::sleep(PAUSE);
             match (row.sample)(bed) {
-                Ok(number) => numbers.push(number),
+                Ok(number) => {
+                    eprintln!("  {}: {number:.3}", bed.daemon.subject().name());
+                    numbers.push(number);
+                }
                 Err(error) => *samples = Err(format!("{error:#}")),
             }
         }

@@ -104,7 +104,7 @@ fn fifty(bed: &mut Bed) -> Result<f64> {
 }
 
 /// A second daemon of the same kind in a sandbox of its own, with no data at all.
-fn fresh(bed: &Bed) -> Result<(Daemon, Sandbox)> {
+pub(crate) fn fresh(bed: &Bed) -> Result<(Daemon, Sandbox)> {
     let sandbox = Sandbox::new()?;
     let daemon = Daemon::start(&sandbox, bed.daemon.subject(), "fresh", DaemonOptions::default())?;
     Ok((daemon, sandbox))

@@ -1,6 +1,6 @@
 //! A load generator for resolvers: one socket, a fixed number of questions outstanding, each answered one followed by
-//! the next. Batches of messages a system call, so that it is not the generator that is measured; and it never sleeps, so
-//! that nobody pays for waking it.
+//! the next. Many messages are one call and one way through the kernel, so that it is not the generator that is measured;
+//! and it never sleeps, so that nobody pays for waking it.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
@@ -8,12 +8,14 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg, setsockopt, sockopt::UdpGroSegment,
+};
 
 /// A question without an answer counts as lost after this.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Largest answer that is looked at.
-const LARGEST: usize = 512;
+/// Most bytes that are received as one.
+const ROOM: usize = 65_536;
 
 /// What came of it.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ fn query(name: &str) -> Vec<u8> {
 pub fn ask(server: SocketAddr, name: &str, outstanding: usize, time: Duration) -> Result<Told> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.connect(server)?;
+    setsockopt(&socket, UdpGroSegment, &true).context("answers as one")?;
+    let mut room = vec![0; ROOM];
     let mut packets = vec![query(name); outstanding];
     let mut sent = vec![Instant::now(); outstanding];
     let mut round = vec![0u8; outstanding];
@@ -59,7 +63,7 @@ pub fn ask(server: SocketAddr, name: &str, outstanding: usize, time: Duration) -
         }
         send(&socket, &packets, &due)?;
         due.clear();
-        let seen = receive(&socket, outstanding, |answer| {
+        let seen = receive(&socket, &mut room, |answer| {
             let slot = usize::from(answer[1]);
             if slot < outstanding && answer[0] == round[slot] && answer[2] & 0x80 != 0 {
                 ensure!(answer[3] & 0x0f == 0 && answer[7] > 0, "{name} is not resolved: {answer:?}");
@@ -82,44 +86,46 @@ pub fn ask(server: SocketAddr, name: &str, outstanding: usize, time: Duration) -
     Ok(Told { answers, took, p99: Duration::from_nanos((*p99).into()), lost })
 }
 
+/// Questions of one size leave as one datagram that the kernel cuts (`UDP_SEGMENT`, udp(7)).
 fn send(socket: &UdpSocket, packets: &[Vec<u8>], due: &[usize]) -> Result<()> {
-    if let [one] = due {
-        socket.send(&packets[*one])?;
-        return Ok(());
-    }
-    if due.is_empty() {
-        return Ok(());
-    }
-    let slices: Vec<[IoSlice<'_>; 1]> = due.iter().map(|slot| [IoSlice::new(&packets[*slot])]).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(slices.len(), None);
-    let nowhere = vec![None; slices.len()];
-    let done = sendmmsg(socket.as_raw_fd(), &mut headers, slices.iter(), nowhere, [], MsgFlags::empty())?;
-    let count = done.count();
-    ensure!(count == due.len(), "{count} of {} questions were sent", due.len());
+    let Some(first) = due.first() else { return Ok(()) };
+    let size = u16::try_from(packets[*first].len())?;
+    let slices: Vec<IoSlice<'_>> = due.iter().map(|slot| IoSlice::new(&packets[*slot])).collect();
+    let cut = [ControlMessage::UdpGsoSegments(&size)];
+    let cut = if due.len() > 1 { &cut[..] } else { &[] };
+    sendmsg::<()>(socket.as_raw_fd(), &slices, cut, MsgFlags::empty(), None).context("sending questions")?;
     Ok(())
 }
 
-/// Waits for at least one message and takes what is there; answers how many.
-fn receive(socket: &UdpSocket, most: usize, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<usize> {
-    let mut room = vec![[0u8; LARGEST]; most];
-    let sizes: Vec<usize> = {
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            room.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
-        let mut headers = MultiHeaders::<SockaddrIn>::preallocate(most, None);
-        wait(socket)?;
-        let flags = MsgFlags::MSG_DONTWAIT;
-        match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
-            Ok(messages) => messages.map(|message| message.bytes).collect(),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => Vec::new(),
-            Err(error) => return Err(error).context("receiving answers"),
-        }
-    };
-    for (buffer, size) in room.iter().zip(&sizes) {
-        if *size >= 12 {
-            each(&buffer[..*size])?;
+/// Waits for at least one message and takes what is there; answers how many. Answers that the server gave as one come as
+/// one (`UDP_GRO`).
+fn receive(socket: &UdpSocket, room: &mut [u8], mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<usize> {
+    wait(socket)?;
+    let mut seen = 0;
+    loop {
+        let (size, piece) = {
+            let mut slices = [IoSliceMut::new(room)];
+            let mut space = nix::cmsg_space!(i32);
+            let flags = MsgFlags::MSG_DONTWAIT;
+            match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+                Ok(message) => {
+                    let pieces = message.cmsgs()?.find_map(|told| match told {
+                        ControlMessageOwned::UdpGroSegments(size) => usize::try_from(size).ok(),
+                        _ => None,
+                    });
+                    (message.bytes, pieces.unwrap_or(message.bytes))
+                }
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(seen),
+                Err(error) => return Err(error).context("receiving answers"),
+            }
+        };
+        for answer in room[..size].chunks(piece.max(1)) {
+            seen += 1;
+            if answer.len() >= 12 {
+                each(answer)?;
+            }
         }
     }
-    Ok(sizes.len())
 }
 
 /// Looks until there is an answer, or the patience ends.

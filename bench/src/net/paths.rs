@@ -1,20 +1,21 @@
 //! Throughput (iperf3, cubic, one core each for sender and receiver) and round trips, over Weft's paths and over those
-//! made by hand, one after the other in each sample; told is their ratio.
+//! made by hand, in turns; told is their ratio.
 
-use std::net::UdpSocket;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use super::hand::{Hand, LEFT, PORT, RIGHT};
 use super::rig::{HERE, Netns, THERE, need};
+use super::trips::{self, Path};
+use super::turns::ratio;
 use crate::measure::Bed;
 
 /// Seconds of one stream.
-const SECONDS: &str = "2";
-/// Round trips of one sample.
-const TRIPS: usize = 20_000;
+const SECONDS: &str = "1";
+/// Streams of one sample, of each side.
+pub(super) const STREAMS: usize = 6;
 
 /// Two containers on a network, and the hand-made pair is made anew for each sample's run.
 pub fn pair(bed: &mut Bed) -> Result<()> {
@@ -77,8 +78,8 @@ pub(super) fn stream(client: &Netns, server: &Netns, to: &str, streams: usize) -
 pub fn bridge(bed: &Bed, streams: usize) -> Result<f64> {
     let (left, right) = (Netns::of(bed, "left")?, Netns::of(bed, "right")?);
     let hand = Hand::new()?;
-    let reference = stream(&hand.left, &hand.right, RIGHT, streams)?;
-    Ok(stream(&left, &right, &address(bed, "right")?, streams)? / reference)
+    let to = address(bed, "right")?;
+    ratio(STREAMS, || stream(&left, &right, &to, streams), || stream(&hand.left, &hand.right, RIGHT, streams))
 }
 
 /// From the other side of the sandbox's `eth0`, which is this program's own namespace.
@@ -90,58 +91,30 @@ fn outside() -> Netns {
 pub fn inward(bed: &mut Bed) -> Result<f64> {
     let right = Netns::of(bed, "right")?;
     let hand = Hand::new()?;
-    let reference = stream(&outside(), &hand.right, &hand.sandbox.address().to_string(), 1)?;
-    Ok(stream(&outside(), &right, &bed.sandbox.address().to_string(), 1)? / reference)
+    let (ours, theirs) = (bed.sandbox.address().to_string(), hand.sandbox.address().to_string());
+    ratio(STREAMS, || stream(&outside(), &right, &ours, 1), || stream(&outside(), &hand.right, &theirs, 1))
 }
 
 /// The masqueraded way out.
 pub fn outward(bed: &mut Bed) -> Result<f64> {
     let right = Netns::of(bed, "right")?;
     let hand = Hand::new()?;
-    let reference = stream(&hand.right, &outside(), &hand.sandbox.outside_address().to_string(), 1)?;
-    let gateway = bed.sandbox.outside_address().to_string();
     // The way out of a sandbox ends at its own wire; nothing beyond is needed.
-    Ok(stream(&right, &outside(), &gateway, 1)? / reference)
+    let ours = bed.sandbox.outside_address().to_string();
+    let theirs = hand.sandbox.outside_address().to_string();
+    ratio(STREAMS, || stream(&right, &outside(), &ours, 1), || stream(&hand.right, &outside(), &theirs, 1))
 }
 
 /// 64 bytes there and back, both ends on one core.
 pub fn round_trip(bed: &mut Bed) -> Result<f64> {
-    let (left, right) = (Netns::of(bed, "left")?, Netns::of(bed, "right")?);
     let hand = Hand::new()?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    // Short turns: a slow moment of the machine hits both.
-    for _ in 0..5 {
-        theirs.push(trips(&hand.left, &hand.right, LEFT, RIGHT)?);
-        ours.push(trips(&left, &right, "0.0.0.0", &address(bed, "right")?)?);
-    }
-    Ok(crate::measure::median(ours) / crate::measure::median(theirs))
+    let ours = ours(bed)?;
+    let theirs = Path::new(&hand.left, &hand.right, LEFT, RIGHT)?;
+    ratio(trips::TURNS, || ours.turn(), || theirs.turn())
 }
 
-/// Seconds of one round trip.
-pub(super) fn trips(from: &Netns, to: &Netns, source: &str, target: &str) -> Result<f64> {
-    let echo = to.run(THERE, || Ok(UdpSocket::bind(("0.0.0.0", PORT))?))?;
-    echo.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let server = std::thread::spawn(move || {
-        let _ = super::rig::pin(nix::unistd::Pid::from_raw(0), THERE);
-        let mut buffer = [0u8; 64];
-        while let Ok((size, peer)) = echo.recv_from(&mut buffer) {
-            if echo.send_to(&buffer[..size], peer).is_err() {
-                break;
-            }
-        }
-    });
-    let took = from.run(THERE, || {
-        let socket = UdpSocket::bind((source, 0))?;
-        socket.connect((target, PORT))?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-        let mut buffer = [7u8; 64];
-        let begun = Instant::now();
-        for _ in 0..TRIPS {
-            socket.send(&buffer)?;
-            socket.recv(&mut buffer)?;
-        }
-        Ok(begun.elapsed())
-    });
-    server.join().ok().context("the echo panicked")?;
-    Ok(took?.as_secs_f64() / f64::from(u32::try_from(TRIPS)?))
+/// Round trips between the containers.
+pub(super) fn ours(bed: &Bed) -> Result<Path> {
+    let (left, right) = (Netns::of(bed, "left")?, Netns::of(bed, "right")?);
+    Path::new(&left, &right, "0.0.0.0", &address(bed, "right")?)
 }

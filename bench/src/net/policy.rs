@@ -7,13 +7,17 @@ use anyhow::{Context, Result, ensure};
 use weft_testkit::Subject;
 
 use super::hand::{Hand, LEFT, RIGHT};
-use super::paths::{address, stream, trips};
+use super::paths::{STREAMS, address, ours, stream};
 use super::publish::ask;
 use super::rig::Netns;
-use crate::measure::{Bed, NAME, median};
+use super::trips::{self, Path};
+use super::turns::ratio;
+use crate::measure::Bed;
 
-/// Turns of a sample of round trips: a slow moment of the machine hits both sides.
-const TURNS: usize = 5;
+/// Where policies are made.
+pub(super) fn native(bed: &Bed) -> PathBuf {
+    bed.daemon.socket().with_file_name("run/native.sock")
+}
 
 /// A policy that lets the two containers talk, and so subjects their bridge to policy, for as long as it lives.
 struct Policy {
@@ -24,7 +28,7 @@ struct Policy {
 impl Policy {
     fn new(bed: &Bed) -> Result<Self> {
         ensure!(bed.daemon.subject() == Subject::Weft, "it has no policies");
-        let socket = bed.sandbox.dir().join(NAME).join("run/native.sock");
+        let socket = native(bed);
         let body = r#"{"from":"name=left","to":"name=right","action":"allow"}"#;
         let told: serde_json::Value = serde_json::from_str(&ask(&socket, "POST", "/v1/policies", body)?)?;
         let id = told["policy"]["spec"]["id"].as_str().context("a policy has an id")?.to_owned();
@@ -45,39 +49,34 @@ fn both(bed: &Bed) -> Result<[Netns; 2]> {
 /// Round trips of both sides, as [`super::paths::round_trip`].
 pub fn round_trip_by_hand(bed: &mut Bed) -> Result<f64> {
     let _policy = Policy::new(bed)?;
-    let ([left, right], hand) = (both(bed)?, Hand::new()?.with_policy()?);
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
-        theirs.push(trips(&hand.left, &hand.right, LEFT, RIGHT)?);
-        ours.push(trips(&left, &right, "0.0.0.0", &address(bed, "right")?)?);
-    }
-    Ok(median(ours) / median(theirs))
+    let hand = Hand::new()?.with_policy()?;
+    let (ours, theirs) = (ours(bed)?, Path::new(&hand.left, &hand.right, LEFT, RIGHT)?);
+    ratio(trips::TURNS, || ours.turn(), || theirs.turn())
 }
 
 /// One stream of both sides.
 pub fn stream_by_hand(bed: &mut Bed) -> Result<f64> {
     let _policy = Policy::new(bed)?;
-    let ([left, right], hand) = (both(bed)?, Hand::new()?.with_policy()?);
-    let reference = stream(&hand.left, &hand.right, RIGHT, 1)?;
-    Ok(stream(&left, &right, &address(bed, "right")?, 1)? / reference)
+    let ([left, right], hand, to) = (both(bed)?, Hand::new()?.with_policy()?, address(bed, "right")?);
+    ratio(STREAMS, || stream(&left, &right, &to, 1), || stream(&hand.left, &hand.right, RIGHT, 1))
 }
 
 /// Round trips with a policy and without, in turns.
 pub fn round_trip_without(bed: &mut Bed) -> Result<f64> {
-    let ([left, right], to) = (both(bed)?, address(bed, "right")?);
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..TURNS {
-        without.push(trips(&left, &right, "0.0.0.0", &to)?);
+    let path = ours(bed)?;
+    let with = || {
         let _policy = Policy::new(bed)?;
-        with.push(trips(&left, &right, "0.0.0.0", &to)?);
-    }
-    Ok(median(with) / median(without))
+        path.turn()
+    };
+    ratio(trips::TURNS, with, || path.turn())
 }
 
 /// One stream with a policy and without.
 pub fn stream_without(bed: &mut Bed) -> Result<f64> {
     let ([left, right], to) = (both(bed)?, address(bed, "right")?);
-    let without = stream(&left, &right, &to, 1)?;
-    let _policy = Policy::new(bed)?;
-    Ok(stream(&left, &right, &to, 1)? / without)
+    let with = || {
+        let _policy = Policy::new(bed)?;
+        stream(&left, &right, &to, 1)
+    };
+    ratio(STREAMS, with, || stream(&left, &right, &to, 1))
 }

@@ -25,7 +25,7 @@ use std::{collections::HashMap, sync::Arc};
 use weft_base::{Clock, Tasks};
 use weft_engine::Engine;
 use weft_image::{ImageStore, registry::RegistryClient};
-use weft_model::{Container, Digest, LogConfig, Network, Port, Volume};
+use weft_model::{Container, Digest, LogConfig, Network, Policy, Port, Volume};
 use weft_net::{Hints, Net, Pools};
 use weft_store::{Kv, Table};
 
@@ -103,6 +103,7 @@ pub struct Parts {
 struct Inner {
     containers: Table<Container>,
     networks: Table<Network>,
+    policies: Table<Policy>,
     ports: Table<Port>,
     volumes: Table<Volume>,
     parts: Parts,
@@ -123,6 +124,7 @@ impl Cloud {
         let cloud = Self(Arc::new(Inner {
             containers: Table::new(Arc::clone(kv)),
             networks: Table::new(Arc::clone(kv)),
+            policies: Table::new(Arc::clone(kv)),
             ports: Table::new(Arc::clone(kv)),
             volumes: Table::new(Arc::clone(kv)),
             hints: Hints::from_kernel(),

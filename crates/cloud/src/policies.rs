@@ -6,7 +6,7 @@ use weft_model::{
     Labels, Network, NetworkKind, NetworkMode, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec,
     PortRange, Selector,
 };
-use weft_store::{Stored, Table};
+use weft_store::Stored;
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 
@@ -60,10 +60,6 @@ fn shown(networks: &[Stored<Network>]) -> impl Fn(&Selector) -> String {
 }
 
 impl Cloud {
-    fn policies(&self) -> Table<Policy> {
-        Table::new(Arc::clone(self.kv()))
-    }
-
     async fn selector(&self, caller: &Caller, text: &str) -> Result<Selector> {
         if let Some(name) = text.strip_prefix("network=") {
             let network = self.network_find(caller, name).await?;
@@ -98,14 +94,13 @@ impl Cloud {
             missing.iter().map(|name| format!("{name} is not there: the policy holds once it is")).collect();
         warnings.extend(self.out_of_reach(&[&from, &to]).await?);
         let spec = PolicySpec { id: PolicyId::new(), from, to, protocol, ports, action: draft.action };
-        let same = |p: &PolicySpec| PolicySpec { id: spec.id, ..p.clone() } == spec;
-        if let Some(other) = self.policies().list_shared().await?.iter().find(|p| same(&p.spec)) {
+        if let Some(other) = self.0.policies.list_shared().await?.iter().find(|p| p.spec.same(&spec)) {
             return Err(CloudError::Conflict(format!("policy {} says so already", other.spec.id.short())));
         }
         let policy = Policy::new(caller.project, self.now(), Labels::new(), spec);
-        self.policies().create(&policy).await?;
+        self.0.policies.create(&policy).await?;
         if let Err(failed) = self.0.parts.net.policy_ready().await {
-            self.policies().delete(&policy.spec.id).await?;
+            self.0.policies.delete(&policy.spec.id).await?;
             return Err(failed.into());
         }
         Ok((Arc::new(policy), warnings))
@@ -146,7 +141,7 @@ impl Cloud {
 
     /// All policies that the caller sees, by age, with what they have decided.
     pub async fn policy_list(&self, caller: &Caller) -> Result<Vec<PolicyView>> {
-        let policies = self.policies().list_shared().await?;
+        let policies = self.0.policies.list_shared().await?;
         let networks = self.0.networks.list_shared().await?;
         let counted = self.0.parts.net.policy_counters().await?;
         let shown = shown(&networks);
@@ -180,7 +175,7 @@ impl Cloud {
             };
             format!("{} {} -> {}{protocol}{ports}", spec.action, shown(&spec.from), shown(&spec.to))
         };
-        Ok(self.policies().list_shared().await?.iter().map(|p| (p.spec.id, words(&p.spec))).collect())
+        Ok(self.0.policies.list_shared().await?.iter().map(|p| (p.spec.id, words(&p.spec))).collect())
     }
 
     /// One policy, by its id or the beginning of it.
@@ -191,7 +186,7 @@ impl Cloud {
     }
 
     async fn policy_find(&self, caller: &Caller, text: &str) -> Result<Stored<Policy>> {
-        let policies = self.policies().list_shared().await?;
+        let policies = self.0.policies.list_shared().await?;
         let fits =
             |p: &&Stored<Policy>| caller.sees(p.meta.project) && p.spec.id.to_string().starts_with(text);
         let mut fitting = policies.iter().filter(|_| !text.is_empty()).filter(fits);
@@ -206,7 +201,7 @@ impl Cloud {
     pub async fn policy_remove(&self, caller: &Caller, text: &str) -> Result<PolicyId> {
         let found = self.policy_find(caller, text).await?;
         caller.authorise(Action::Host, found.meta.project)?;
-        self.policies().delete(&found.spec.id).await?;
+        self.0.policies.delete(&found.spec.id).await?;
         self.0.parts.net.policy_ready().await?;
         Ok(found.spec.id)
     }

@@ -85,7 +85,13 @@ impl PolicyTable {
             a: &BTreeMap<K, V>,
             b: &BTreeMap<K, V>,
         ) -> BTreeMap<K, V> {
-            a.iter().filter(|(k, v)| b.get(k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect()
+            // Side by side, as both are in order and most of it is the same.
+            let mut others = b.iter().peekable();
+            let missing = |(k, v): &(&K, &V)| {
+                while others.next_if(|(other, _)| other < k).is_some() {}
+                others.next_if(|(other, _)| other == k).is_none_or(|(_, other)| other != *v)
+            };
+            a.iter().filter(missing).map(|(k, v)| (k.clone(), v.clone())).collect()
         }
         Self {
             endpoints: rest(&self.endpoints, &other.endpoints),
@@ -97,10 +103,19 @@ impl PolicyTable {
     }
 
     fn remove(&mut self, gone: &Self) {
-        self.endpoints.retain(|key, _| !gone.endpoints.contains_key(key));
-        self.ranges.retain(|range| !gone.ranges.contains(range));
-        self.verdicts.retain(|key, _| !gone.verdicts.contains_key(key));
-        self.closed.retain(|link| !gone.closed.contains(link));
+        // One by one: little goes from much.
+        for key in gone.endpoints.keys() {
+            self.endpoints.remove(key);
+        }
+        for range in &gone.ranges {
+            self.ranges.remove(range);
+        }
+        for key in gone.verdicts.keys() {
+            self.verdicts.remove(key);
+        }
+        for link in &gone.closed {
+            self.closed.remove(link);
+        }
         self.host &= !gone.host;
     }
 

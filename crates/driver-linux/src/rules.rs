@@ -203,7 +203,7 @@ pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPo
 
 fn host_rules(set: &mut Ruleset) {
     let wire = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
-    // Every packet passes these two, bridged ones too: one byte is compared first, as nearly none goes on from there.
+    // Every packet passes these two, bridged ones too.
     for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
         set.rule("raw", comment, [loopback(offset), wire(), drop_it()]);
     }
@@ -352,10 +352,11 @@ fn ct(key: Ct, bits: u32) -> Vec<Expr> {
     vec![Expr::Ct(key, R0), Expr::And(R0, mask), Expr::Cmp(R0, false, vec![0; 4])]
 }
 
-/// An IPv4 address of 127/8 at this offset of the header: 12 for the source, 16 for the destination.
+/// An IPv4 address of 127/8 at this offset of the header: 12 for the source, 16 for the destination. Whether it is IPv4 is asked
+/// last: nearly no packet has that byte there.
 fn loopback(offset: u32) -> Vec<Expr> {
-    let mut exprs = nfproto(V4);
-    exprs.extend([Expr::Payload(Base::Network, offset, 1, R0), Expr::Cmp(R0, true, vec![127])]);
+    let mut exprs = vec![Expr::Payload(Base::Network, offset, 1, R0), Expr::Cmp(R0, true, vec![127])];
+    exprs.extend(nfproto(V4));
     exprs
 }
 

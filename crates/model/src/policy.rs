@@ -173,6 +173,15 @@ pub struct PolicySpec {
     pub action: PolicyAction,
 }
 
+impl PolicySpec {
+    /// Whether another policy says the same.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let words = |p: &'_ Self| (p.protocol, p.ports, p.action);
+        words(self) == words(other) && self.from == other.from && self.to == other.to
+    }
+}
+
 /// Nothing is said of a policy but by its host's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {}

@@ -36,8 +36,13 @@ impl Ledger {
     }
 
     fn lost<'a>(&'a self, next: &'a Decided) -> impl Iterator<Item = (Flow, PolicyId)> + 'a {
-        let stays = |flow: &Flow, by: &(PolicyId, bool)| next.owners.get(flow) == Some(by);
-        self.decided.owners.iter().filter(move |(flow, by)| !stays(flow, by)).map(|(flow, by)| (*flow, by.0))
+        // Side by side, as both are in order.
+        let mut others = next.owners.iter().peekable();
+        let goes = move |(flow, by): &(&Flow, &(PolicyId, bool))| {
+            while others.next_if(|(other, _)| other < flow).is_some() {}
+            others.next_if(|(other, _)| other == flow).is_none_or(|(_, other)| other != *by)
+        };
+        self.decided.owners.iter().filter(goes).map(|(flow, by)| (*flow, by.0))
     }
 
     /// Goes on with what is decided from now on; `seen`: what the entries have counted.

@@ -81,9 +81,17 @@ pub(crate) fn compile(
         }
     }
     let ranges = elementary(pairs.values().flatten().copied());
+    // Gathered first: a map that is made of what is in order already is made at once.
+    let mut entries = Vec::with_capacity(specs.len());
     for ((from, to), rules) in &pairs {
-        pair(*from, *to, rules, &ranges, &mut out);
+        pair(*from, *to, rules, &ranges, &mut |flow, by| {
+            let range = flow.ports.filter(|range| !single(range));
+            out.table.ranges.extend(transport(flow.protocol).zip(range));
+            entries.push((flow, (by.id, by.action == PolicyAction::Allow)));
+        });
     }
+    out.table.verdicts = entries.iter().map(|(flow, (_, passes))| (*flow, *passes)).collect();
+    out.decided.owners = entries.into_iter().collect();
     out.table.endpoints = classes.endpoints;
     out.table.host = pairs.keys().any(|(from, to)| *from == HOST || *to == HOST);
     let shut = desired.segments.iter().filter(|(id, _)| closed(id));
@@ -232,19 +240,16 @@ fn denies(by: Option<&PolicySpec>) -> bool {
     by.is_some_and(|by| by.action == PolicyAction::Deny)
 }
 
-/// The entries of one pair of classes.
+/// The entries of one pair of classes, each flow once.
 fn pair(
     from: u32,
     to: u32,
     rules: &[&PolicySpec],
     ranges: &BTreeMap<u8, Vec<PortRange>>,
-    out: &mut CompiledPolicy,
+    decide: &mut dyn FnMut(Flow, &PolicySpec),
 ) {
     let mut enter = |protocol, ports: Option<PortRange>, by: &PolicySpec| {
-        let flow = Flow { from, to, protocol, ports };
-        out.table.verdicts.insert(flow, by.action == PolicyAction::Allow);
-        out.table.ranges.extend(transport(protocol).zip(ports.filter(|range| !single(range))));
-        out.decided.owners.insert(flow, (by.id, by.action == PolicyAction::Allow));
+        decide(Flow { from, to, protocol, ports }, by);
     };
     let all = rules.iter().copied().filter(|r| r.protocol.is_none()).fold(None, winner);
     if let Some(by) = all {

@@ -57,6 +57,7 @@ pub fn held(container: &Path, lan: &Path, host: &'static str, port: u16) -> Held
     spawn(container, move || {
         let listener = std::net::TcpListener::bind(("::", port)).unwrap();
         serving.send(()).unwrap();
+        drop(serving);
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"x").unwrap();
         while stream.read(&mut [0; 16]).is_ok_and(|n| n > 0) {}
@@ -64,7 +65,14 @@ pub fn held(container: &Path, lan: &Path, host: &'static str, port: u16) -> Held
     wait.recv().unwrap();
     let (tell, told) = std::sync::mpsc::channel();
     spawn(lan, move || {
-        let mut stream = std::net::TcpStream::connect((host, port)).unwrap();
+        // A busy machine may take longer for a new neighbour than the kernel asks for one.
+        let begun = std::time::Instant::now();
+        let mut stream = loop {
+            match std::net::TcpStream::connect((host, port)) {
+                Ok(stream) => break stream,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error}"),
+            }
+        };
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 1);
         ready.send(()).unwrap();
         let ended = (0..40).any(|_| {
