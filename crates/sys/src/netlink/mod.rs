@@ -20,6 +20,7 @@ pub mod link;
 pub mod lookup;
 pub mod onlink;
 pub mod route;
+pub mod rules;
 pub mod tc;
 pub mod watch;
 
