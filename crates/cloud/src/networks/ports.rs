@@ -320,6 +320,13 @@ impl Cloud {
             let text = "cannot create endpoint on configuration-only network";
             return Err(CloudError::Forbidden(text.into()));
         }
+        if let Some(lacking) = attachment.sysctls.keys().find(|name| !self.0.parts.net.has_parameter(name)) {
+            // dockerd finds it at the start only, and leaves a container that never can.
+            let path = lacking.replace('.', "/");
+            return Err(CloudError::Invalid(format!(
+                "invalid endpoint settings:\n/proc/sys/{path} is not a sysctl file"
+            )));
+        }
         let explicit = spec.subnets.iter().any(|s| s.explicit);
         let wants_address = attachment.ipv4.is_some() || attachment.ipv6.is_some();
         if spec.is_default_bridge() && !attachment.aliases.is_empty() {
