@@ -122,7 +122,7 @@ fn a_taken_port_is_told_with_its_owner() {
 #[test]
 fn in_a_race_for_a_port_the_owner_is_told_too() {
     let host = Host::start(plain());
-    let told: Vec<String> = std::thread::scope(|scope| {
+    let told: Vec<String> = thread::scope(|scope| {
         let hand = |_| {
             scope.spawn(|| {
                 let run = || host.weft(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
