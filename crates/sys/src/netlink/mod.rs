@@ -15,6 +15,8 @@ pub mod attr;
 pub mod branch;
 mod channel;
 pub mod detail;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod host_route;
 pub mod link;
 pub mod lookup;
