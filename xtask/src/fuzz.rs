@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-const CRATES: [&str; 6] = ["image", "engine", "dns", "api-docker", "sys", "driver-linux"];
+const CRATES: [&str; 9] =
+    ["image", "engine", "dns", "net", "api-docker", "sys", "driver-linux", "daemon", "cli"];
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use weft_base::Timestamp;
 use weft_testkit::fuzz;
 
-use crate::{ApiVersion, containers, images, query, respond};
+use crate::{ApiVersion, containers, images, pattern::Pattern, query, respond};
 
 const JSON: &[&str] =
     &["null", "{}", "[]", "-1", "1e400", "\"\"", "\\ud800", "9223372036854775808", "true", ":", ","];
@@ -46,6 +46,22 @@ fn fuzz_filters() {
             let _ = filters.pairs("label");
         }
     });
+}
+
+#[test]
+fn fuzz_patterns() {
+    let seeds = ["a*[b-d]?/x:\\*", "[^a-z]**", "*/*:[0-9]*"];
+    fuzz::run(
+        "api-patterns",
+        &seeds.map(|s| s.as_bytes().to_vec()),
+        &["*", "[^", "]", "-", "\\", "?"],
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            if let Ok(pattern) = text.parse::<Pattern>() {
+                let _ = pattern.matches(&text);
+            }
+        },
+    );
 }
 
 #[test]

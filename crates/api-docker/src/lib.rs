@@ -18,6 +18,7 @@ mod hijack;
 mod images;
 mod networks;
 mod path;
+mod pattern;
 mod progress;
 mod query;
 mod respond;

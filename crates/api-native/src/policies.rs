@@ -81,8 +81,9 @@ async fn default(
 }
 
 fn rendered(view: &PolicyView) -> Value {
-    let ([from, to], (packets, bytes)) = (&view.shown, view.counted);
+    let ([from, to], [from_id, to_id], (packets, bytes)) = (&view.shown, &view.ids, view.counted);
     json!({
-        "policy": &*view.policy, "from": from, "to": to, "packets": packets, "bytes": bytes, "missing": view.missing,
+        "policy": &*view.policy, "from": from, "to": to, "from_id": from_id, "to_id": to_id, "packets": packets,
+        "bytes": bytes, "missing": view.missing,
     })
 }

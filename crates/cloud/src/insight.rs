@@ -17,7 +17,8 @@ use crate::{Action, Caller, Cloud, NetworkView, Result};
 /// A packet as people describe it.
 #[derive(Clone, Debug, Default)]
 pub struct ExplainDraft {
-    /// A container, `CONTAINER.NETWORK`, an address, `host`, `outside`, `outside@INTERFACE` or `outside@ADDRESS`.
+    /// A container, `CONTAINER.NETWORK`, an address, `host`, `outside`, `outside@INTERFACE`, `outside@ADDRESS` or
+    /// `outside@ADDRESS%INTERFACE`.
     pub from: String,
     /// The same, or a name that `from` could resolve.
     pub to: String,

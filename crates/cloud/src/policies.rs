@@ -1,10 +1,12 @@
 //! Use cases around policy: what may pass between endpoints, and what holds for a network without a policy that fits.
 
+mod selectors;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use weft_model::{
-    Labels, Network, NetworkKind, NetworkMode, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec,
-    PortRange, Selector,
+    Labels, Network, NetworkKind, Policy, PolicyAction, PolicyId, PolicyProtocol, PolicySpec, PortRange,
+    Selector,
 };
 use weft_store::Stored;
 
@@ -13,7 +15,7 @@ use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
 /// A policy as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyDraft {
-    /// Who begins: a selector, `network=` by name or id.
+    /// Who begins: a selector, `network=` by name or id, `id=` and words alone for a container that is there.
     pub from: String,
     /// Who is reached.
     pub to: String,
@@ -32,6 +34,8 @@ pub struct PolicyView {
     pub policy: Arc<Policy>,
     /// Its selectors with names of networks where they have one: from, to.
     pub shown: [String; 2],
+    /// Ids of the networks and containers that its selectors mean, where there are such: from, to.
+    pub ids: [Option<String>; 2],
     /// Packets and bytes, both ways.
     pub counted: (u64, u64),
     /// Selectors that mean a network or a container that is not there: of a network that was removed it never will be, of a
@@ -60,15 +64,6 @@ fn shown(networks: &[Stored<Network>]) -> impl Fn(&Selector) -> String {
 }
 
 impl Cloud {
-    async fn selector(&self, caller: &Caller, text: &str) -> Result<Selector> {
-        if let Some(name) = text.strip_prefix("network=") {
-            let network = self.network_find(caller, name).await?;
-            for_bridges(network.spec.kind)?;
-            return Ok(Selector::Network(network.spec.id));
-        }
-        text.parse().map_err(|e: weft_model::SelectorError| CloudError::Invalid(e.to_string()))
-    }
-
     /// Makes a policy; answers when the kernel has it, with what there is to warn of. One that cannot be made to hold is taken
     /// back.
     pub async fn policy_create(
@@ -106,39 +101,6 @@ impl Cloud {
         Ok((Arc::new(policy), warnings))
     }
 
-    /// What is said of containers that have no network of their own: policy does not see them.
-    async fn out_of_reach(&self, selectors: &[&Selector]) -> Result<Vec<String>> {
-        let containers = self.0.containers.list_shared().await?;
-        let named = |name: &str| containers.iter().find(|c| c.spec.name.as_str() == name);
-        let said = selectors.iter().filter_map(|selector| match selector {
-            Selector::Name(name) if named(name)?.spec.network != NetworkMode::Attached => Some(format!(
-                "{selector} is on no bridge network of its own (its network is the host's, another container's or none): the \
-                 policy does not hold for it"
-            )),
-            _ => None,
-        });
-        Ok(said.collect())
-    }
-
-    /// Selectors of a network or a container that is not there.
-    async fn missing(&self, selectors: &[&Selector]) -> Result<Vec<String>> {
-        let mut missing = Vec::new();
-        for selector in selectors {
-            let there = match selector {
-                Selector::Network(id) => self.0.networks.get(id).await?.is_some(),
-                Selector::Name(name) => {
-                    let containers = self.0.containers.list_shared().await?;
-                    containers.iter().any(|c| c.spec.name.to_string() == *name)
-                }
-                _ => true,
-            };
-            if !there {
-                missing.push(selector.to_string());
-            }
-        }
-        Ok(missing)
-    }
-
     /// All policies that the caller sees, by age, with what they have decided.
     pub async fn policy_list(&self, caller: &Caller) -> Result<Vec<PolicyView>> {
         let policies = self.0.policies.list_shared().await?;
@@ -151,12 +113,15 @@ impl Cloud {
             .map(|p| PolicyView {
                 policy: Arc::clone(&p.value),
                 shown: [shown(&p.spec.from), shown(&p.spec.to)],
+                ids: [None, None],
                 counted: counted.get(&p.spec.id).copied().unwrap_or_default(),
                 missing: Vec::new(),
             })
             .collect();
         for view in &mut views {
-            view.missing = self.missing(&[&view.policy.spec.from, &view.policy.spec.to]).await?;
+            let (from, to) = (&view.policy.spec.from, &view.policy.spec.to);
+            view.ids = [self.meant(from).await?, self.meant(to).await?];
+            view.missing = self.missing(&[from, to]).await?;
         }
         views.sort_by_key(|view| (view.policy.meta.created, view.policy.spec.id));
         Ok(views)

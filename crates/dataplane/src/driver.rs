@@ -32,6 +32,11 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Whether interfaces here have this parameter, in the notation of [`Port::sysctls`]: asked before a port is written.
+    fn has_parameter(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Why ports cannot hang on this segment's uplink, if they cannot: asked before a network is written.
     fn refuses_uplink(&self, _segment: &Segment) -> Option<ParentFault> {
         None

@@ -150,7 +150,7 @@ fn bare_names_stay_where_dots_are_wanted() {
     assert_eq!(ask(web(), "nosuch.", RecordType::A, true), "NoError");
     assert_eq!(ask(web(), "nosuch.", RecordType::MX, true), forward);
     assert_eq!(ask(web(), "nosuch.example.", RecordType::AAAA, true), forward);
-    // db's own options say ndots:0, which counts more than the host's.
+    // db has options of its own that name no number of dots: its file says ndots:0, which counts more than the host's.
     assert_eq!(ask(db(), "nosuch.", RecordType::A, true), forward);
 }
 

@@ -99,7 +99,7 @@ pub fn world() -> World {
             container(
                 2,
                 serde_json::json!({
-                    "dns": {"servers": ["10.9.9.9", "::1"], "options": ["ndots:0"]},
+                    "dns": {"servers": ["10.9.9.9", "::1"], "options": ["edns0", "ndots:x"]},
                     "publish": [{"protocol": "tcp", "container_port": 5432}],
                 }),
             ),

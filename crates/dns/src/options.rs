@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use weft_model::ndots;
+
 /// What the options say; what they do not say is left to whoever uses them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -16,14 +18,16 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Reads options such as `ndots:1`; of each kind the last counts.
+    /// Reads options such as `ndots:1`; of each kind the last counts that makes sense.
     pub(crate) fn parse<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Self {
         let mut options = Self::default();
         for word in words {
-            let (name, value) = word.as_ref().split_once(':').unwrap_or((word.as_ref(), ""));
-            let number = value.parse::<u32>().ok();
-            match (name, number) {
-                ("ndots", Some(dots)) => options.dots = Some(dots > 0),
+            let word = word.as_ref();
+            if let Some(Ok(dots)) = ndots(word) {
+                options.dots = Some(dots > 0);
+            }
+            let (name, value) = word.split_once(':').unwrap_or((word, ""));
+            match (name, value.parse::<u32>().ok()) {
                 ("timeout", Some(seconds)) => {
                     options.timeout = Some(Duration::from_secs(seconds.clamp(1, 30).into()));
                 }
@@ -57,6 +61,8 @@ mod tests {
         assert_eq!(dots(&["edns0", "ndots:x"]), None);
         assert_eq!(dots(&["ndots:0"]), Some(false));
         assert_eq!(dots(&["ndots:0", "ndots:5"]), Some(true));
+        assert_eq!(dots(&["ndots:5", "ndots:x"]), Some(true));
+        assert_eq!(dots(&["ndots:99999999999"]), Some(true));
         let options = Options::parse(["timeout:9", "timeout:3", "attempts:2", "rotate"]);
         let wanted =
             Options { dots: None, timeout: Some(Duration::from_secs(3)), attempts: Some(2), rotate: true };

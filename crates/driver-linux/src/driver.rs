@@ -13,7 +13,7 @@ use weft_sys::{
     netlink::{Channel, Family, NetlinkError, Socket},
     netns::{self, Netns},
     nft::{self, Batch, Names},
-    process,
+    process, sysctl,
 };
 
 use crate::{
@@ -269,6 +269,11 @@ impl Driver for LinuxDriver {
 
     fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
         Some(self)
+    }
+
+    fn has_parameter(&self, name: &str) -> bool {
+        // Every namespace has a loopback interface, and every interface the same parameters.
+        sysctl::find(&name.replace("IFNAME", "lo")).is_ok()
     }
 
     fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {

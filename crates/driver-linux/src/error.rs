@@ -17,6 +17,21 @@ pub enum LinuxError {
     /// Kernel parameters.
     #[error("kernel parameter")]
     Sysctl(#[from] SysctlError),
+    /// A container asked for a parameter of its interface that there is not.
+    #[error("{} is not a sysctl file", path.display())]
+    NoParameter {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The kernel does not take what a container asked for.
+    #[error("unable to write to '{}'", path.display())]
+    Parameter {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel does not tell whose a namespace is.
     #[error("asking for the user namespace of {}", path.display())]
     Owner {

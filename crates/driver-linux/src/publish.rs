@@ -204,6 +204,20 @@ pub(crate) fn client(v6: bool) -> (Vec<Expr>, &'static str) {
 mod tests {
     use super::*;
 
+    /// Maps may hold what others put there.
+    #[test]
+    fn fuzz_publish_elements() {
+        weft_testkit::fuzz::run("publish-elements", &[vec![6; 16], vec![0; 40]], &["\u{6}\0\0\0"], |bytes| {
+            let (key, rest) = bytes.split_at(bytes.len() / 2);
+            let (key_end, data) = rest.split_at(rest.len() / 2);
+            let (key, key_end, data) = (key.to_vec(), key_end.to_vec(), data.to_vec());
+            let element = Element { key, key_end, data, ..Element::default() };
+            for set in 0..SETS.len() {
+                let _ = decode(set, &element);
+            }
+        });
+    }
+
     #[test]
     fn what_is_encoded_is_decoded() {
         let entry = |protocol, host: &str, (start, end), (target, port): (&str, u16)| {

@@ -72,7 +72,10 @@ fn parameters(port: &Port) -> Result<(), LinuxError> {
         sysctl::write(&format!("net.ipv6.conf.{ifname}.ndisc_notify"), "1")?;
     }
     for (name, value) in &port.sysctls {
-        sysctl::write(&name.replace("IFNAME", &ifname), value)?;
+        // In dockerd's words (libnetwork `setSysctls`): they are the words of whoever asked for it.
+        let path = sysctl::find(&name.replace("IFNAME", &ifname))
+            .map_err(|path| LinuxError::NoParameter { path })?;
+        std::fs::write(&path, value).map_err(|source| LinuxError::Parameter { path, source })?;
     }
     Ok(())
 }

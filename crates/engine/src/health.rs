@@ -299,6 +299,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_output_of_probes() {
+        let seed = b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01!".to_vec();
+        weft_testkit::fuzz::run("health-frames", &[seed], &[], |bytes| {
+            let (mut frames, mut out) = (Unframe::default(), Vec::new());
+            bytes.chunks(5).for_each(|piece| frames.take(piece, &mut out));
+            assert!(out.len() <= bytes.len());
+        });
+    }
+
+    #[test]
     fn verdicts_follow_dockers_rules() {
         let at = Timestamp::from_unix(0, 0).unwrap();
         let probe = |exit_code| Probe { start: at, end: at, exit_code, output: String::new() };

@@ -3,6 +3,8 @@
 
 use std::{fmt::Write, net::IpAddr};
 
+use weft_model::ndots;
+
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
                      ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 /// Where names are asked when the host has no server that a container can reach.
@@ -117,7 +119,7 @@ impl Parts {
     }
 
     fn has_ndots(&self) -> bool {
-        self.options.iter().any(|o| o.split(':').next() == Some("ndots"))
+        self.options.iter().any(|o| ndots(o).is_some())
     }
 
     /// Takes what was asked for instead of the host's.
@@ -155,9 +157,7 @@ impl Parts {
             self.defaults = true;
         }
         // A name of a container has no dot.
-        let sane =
-            |o: &String| o.strip_prefix("ndots:").is_none_or(|n| n.parse::<u32>().is_ok()) && o != "ndots";
-        self.options.retain(sane);
+        self.options.retain(|option| !matches!(ndots(option), Some(Err(_))));
         if !self.has_ndots() {
             self.options.push("ndots:0".to_owned());
             self.ndots = "internal";
@@ -315,6 +315,17 @@ mod tests {
             "nameserver 1.1.1.1|search a b|options ndots:3||# Based on host file: '/etc/resolv.conf' (legacy)|\
              # Overrides: [nameservers search options]|# Option ndots from: override",
         );
+        // What is no number is dropped, and what is too much is the C library's to cut.
+        for (wish, written, from) in [
+            ("ndots:x", "edns0 ndots:0", "internal"),
+            ("ndots:-1", "edns0 ndots:0", "internal"),
+            ("ndots:99999999999", "ndots:99999999999 edns0", "override"),
+        ] {
+            let options = own(&[wish, "edns0"]);
+            let text = resolv_conf(&Resolver { embedded: true, options: &options, ..plain.clone() });
+            assert!(text.contains(&format!("\noptions {written}\n")), "{text}");
+            assert!(text.ends_with(&format!("# Option ndots from: {from}\n")), "{text}");
+        }
         check(
             &Resolver { embedded: true, servers: &servers, search: &own(&["."]), ..plain },
             "nameserver 127.0.0.11|options ndots:2||# Based on host file: '/etc/resolv.conf' (internal resolver)|\

@@ -31,7 +31,8 @@ pub enum Selector {
 /// The text selects nothing that there can be.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "invalid selector {text:?}: any, outside, host, name=NAME, label=KEY[=VALUE] or network=NETWORK is expected"
+    "invalid selector {text:?}: any, outside, host, a container, name=NAME, id=ID, label=KEY[=VALUE] or network=NETWORK is \
+     expected"
 )]
 pub struct SelectorError {
     /// What was written.

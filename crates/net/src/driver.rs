@@ -26,6 +26,9 @@ impl Driver for Shared {
     fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
         self.0.insight()
     }
+    fn has_parameter(&self, name: &str) -> bool {
+        self.0.has_parameter(name)
+    }
     fn refuses_uplink(&self, segment: &Segment) -> Option<ParentFault> {
         self.0.refuses_uplink(segment)
     }

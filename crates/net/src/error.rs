@@ -257,6 +257,18 @@ pub enum ErrorClass {
 }
 
 impl NetError {
+    /// The container that is in the way and has no name: it was removed while one looked, and its ports go, too.
+    #[must_use]
+    pub fn held_by_the_removed(&self) -> Option<ContainerId> {
+        match self {
+            Self::Publish { source, .. } => match **source {
+                PublishError::Allocated { owner, name: None, .. } => Some(owner),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// Whose fault it is, as dockerd classifies the same refusals.
     #[must_use]
     pub fn class(&self) -> ErrorClass {

@@ -71,7 +71,10 @@ pub fn compile<'a>(
     let mut taken = Taken::default();
     for port in &ports {
         match plug(port, &networks, &out.desired, &routes) {
-            Ok(plug) => admit(port, plug, &mut taken, &mut out),
+            Ok(plug) => admit(port, plug, &mut taken, &mut out, |wanted| {
+                let owner = holder(wanted, ports.iter().copied().filter(|p| p.spec.id != port.spec.id))?;
+                containers.iter().find(|c| c.spec.id == owner).map(|c| c.spec.name.to_string())
+            }),
             Err(why) => {
                 out.faults.insert(port.spec.id, why);
             }
@@ -89,7 +92,14 @@ struct Taken {
     listeners: Listeners,
 }
 
-fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
+/// `named`: what the container is called that has listening ports.
+fn admit(
+    port: &Port,
+    plug: Plug,
+    taken: &mut Taken,
+    out: &mut Compiled,
+    named: impl Fn(&Publish) -> Option<String>,
+) {
     let id = port.spec.id;
     if !taken.links.insert(plug.link.clone()) {
         out.faults.insert(id, format!("another port's link is called {}, too", plug.link));
@@ -105,8 +115,8 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
             out.desired.publishes.insert(publish);
         } else {
             let (ip, ports) = (publish.host_ip, publish.host_ports);
-            let why = format!("Bind for {ip}:{ports} failed: port is already allocated");
-            out.faults.insert(id, why);
+            let by = named(&publish).map(|name| format!(" (by container {name})")).unwrap_or_default();
+            out.faults.insert(id, format!("Bind for {ip}:{ports} failed: port is already allocated{by}"));
         }
     }
     if let Some(segment) = out.desired.segments.get_mut(&plug.segment) {
@@ -114,6 +124,18 @@ fn admit(port: &Port, plug: Plug, taken: &mut Taken, out: &mut Compiled) {
         segment.open.extend(open);
     }
     out.desired.ports.insert(id, plug);
+}
+
+/// Who listens where another would.
+fn holder<'p>(wanted: &Publish, mut ports: impl Iterator<Item = &'p Port>) -> Option<ContainerId> {
+    let clashes = |other: Publish| {
+        (other.protocol, other.host_ip) == (wanted.protocol, wanted.host_ip)
+            && other.host_ports.start <= wanted.host_ports.end
+            && wanted.host_ports.start <= other.host_ports.end
+    };
+    let port = ports.find(|port| publishes(port).any(clashes))?;
+    let PortOwner::Container(owner) = port.spec.owner;
+    Some(owner)
 }
 
 /// The kernel's name of a network's bridge.

@@ -117,6 +117,25 @@ fn a_bad_record_is_named_and_stops_nothing_else() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_told_with_its_owner() {
+    let net = network("web", vec![subnet("10.1.0.0/16")]);
+    let (a, b) = (container("a", &[]), container("b", &[]));
+    let row = |host_port, more| PublishBinding {
+        protocol: Protocol::Tcp,
+        host_ip: "0.0.0.0".parse().unwrap(),
+        host_port,
+        container_port: host_port,
+        more,
+    };
+    let (mut first, mut second) = (plugged(&net, &a, "10.1.0.2"), plugged(&net, &b, "10.1.0.3"));
+    (first.publish, second.publish) = (vec![row(8000, 9)], vec![row(8005, 0)]);
+    let out = check(&[net], &[first.clone(), second.clone()], &[a, b]);
+    let told = out.faults.values().next().unwrap();
+    let owner = if out.faults.contains_key(&second.id) { "a" } else { "b" };
+    assert!(told.ends_with(&format!("port is already allocated (by container {owner})")), "{told}");
+}
+
+#[test]
 fn each_family_finds_its_own_default_route() {
     let four = network("four", vec![subnet("10.1.0.0/16")]);
     let six = network("six", vec![subnet("fd00::/64")]);

@@ -253,6 +253,12 @@ impl Net {
         }
     }
 
+    /// Whether interfaces of containers have a parameter, `IFNAME` standing for the interface.
+    #[must_use]
+    pub fn has_parameter(&self, name: &str) -> bool {
+        self.0.driver.has_parameter(name)
+    }
+
     async fn run(&self) -> Result<(), StoreError> {
         let inner = &self.0;
         let revision = inner.kv.revision().await?;

@@ -123,6 +123,11 @@ impl Turn {
         &self.pending
     }
 
+    /// Notes anew what others have chosen and perhaps not written yet: some of it is written by now, or was given up.
+    pub fn look_again(&mut self) {
+        self.pending = self.shared.pending.lock().clone();
+    }
+
     /// Ends the turn; `chosen` stays taken until the hold is dropped.
     #[must_use = "dropping the hold before the commit lets others choose the same"]
     pub fn hold(self, chosen: &[PortSpec]) -> Hold {

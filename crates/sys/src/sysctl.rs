@@ -45,6 +45,15 @@ pub fn read(name: &str) -> Result<String, SysctlError> {
     Ok(fs::read_to_string(path(name).map_err(failed)?).map_err(failed)?.trim().to_owned())
 }
 
+/// Where the kernel has a parameter of that name; an error where it has none.
+///
+/// # Errors
+/// The path that is no parameter's.
+pub fn find(name: &str) -> Result<PathBuf, PathBuf> {
+    let path = path(name).map_err(|_| PathBuf::from(name))?;
+    if path.is_file() { Ok(path) } else { Err(path) }
+}
+
 /// Sets a value.
 ///
 /// # Errors
@@ -68,6 +77,16 @@ pub fn ensure(name: &str, value: &str) -> Result<bool, SysctlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters_are_files() {
+        assert!(find("net.ipv4.conf.lo.forwarding").is_ok());
+        for (name, path) in
+            [("net.ipv4.conf.lo.nosuch", "net/ipv4/conf/lo/nosuch"), ("net.ipv4.conf.lo", "net/ipv4/conf/lo")]
+        {
+            assert_eq!(find(name), Err(PathBuf::from("/proc/sys").join(path)));
+        }
+    }
 
     #[test]
     fn names_stay_below_proc_sys() {

@@ -53,6 +53,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn fuzz_stream_frames() {
+        let seed = b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01!".to_vec();
+        weft_testkit::fuzz::run("cli-frames", &[seed], &[], |bytes| {
+            let (mut frames, mut taken) = (Frames::default(), 0);
+            for piece in bytes.chunks(7) {
+                let done: Result<(), ()> = frames.feed(piece, |_, chunk| {
+                    taken += chunk.len();
+                    Ok(())
+                });
+                done.unwrap();
+            }
+            assert!(taken <= bytes.len());
+        });
+    }
+
+    #[test]
     fn frames_come_apart_however_they_are_cut() {
         let mut wire = Vec::new();
         for (channel, text) in [(1_u8, "hello "), (2, "oops"), (1, ""), (1, "world")] {

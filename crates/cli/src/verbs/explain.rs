@@ -20,15 +20,25 @@ use crate::{
     weft explain outside host 8080       from the world to a published port\n  \
     weft explain web outside             a ping out\n  \
     weft explain outside@eth0 10.1.0.2 udp 53\n  \
+    weft explain outside@10.9.0.5%eth1 web 80\n  \
     weft explain web.front db.back 5432  by their addresses on these networks\n  \
     weft explain --watch web db tcp 5432 packets as they pass, until Ctrl-C\n\n\
-    FROM and TO are a container, CONTAINER.NETWORK, an address, `host`, or `outside` (`outside@INTERFACE`,\n\
-    `outside@ADDRESS`); TO may be a name that FROM can resolve. Exit codes: 0 it passes, 1 it is dropped or cannot be told.")]
+    FROM and TO are one of\n  \
+    CONTAINER                  by name, id or the beginning of an id\n  \
+    CONTAINER.NETWORK          by its address on that network\n  \
+    ADDRESS                    whoever has it\n  \
+    host                       this machine\n  \
+    outside                    somebody beyond it, where the default route leads\n  \
+    outside@INTERFACE          somebody behind that interface\n  \
+    outside@ADDRESS            that one, behind the interface that routes name\n  \
+    outside@ADDRESS%INTERFACE  that one, coming by this interface: what rp_filter decides about\n\
+    TO may also be a name that FROM can resolve.\n\n\
+    Exit codes: 0 it passes, 1 it is dropped or cannot be told.")]
 pub struct ExplainArgs {
     /// Follow real packets, with each rule that decides about them, and tell when the explanation changes
     #[arg(long)]
     watch: bool,
-    /// Who sends
+    /// Who sends, see below
     from: String,
     /// To whom
     to: String,

@@ -1,5 +1,6 @@
 //! `policy …`: what may pass between containers.
 
+mod filter;
 mod listing;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -18,10 +19,13 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  weft policy add --from label=tier=web --to label=tier=db --protocol tcp --port 5432 allow\n  \
-    weft policy default web deny\n  weft policy add --from any --to name=db deny\n  weft policy ls\n\n\
-    A selector is any, outside, host, name=CONTAINER, label=KEY[=VALUE] or network=NETWORK. A deny wins over an allow; \
-    without either a connection passes, unless one of its ends is on a network whose default is deny. Answers always \
-    pass. The host is only meant where it is named: any and a network's default do not concern it."
+    weft policy default web deny\n  weft policy add --from any --to db deny\n  weft policy ls\n\n\
+    A selector is any, outside, host, name=CONTAINER, label=KEY[=VALUE], network=NETWORK, or a container that is\n\
+    there: CONTAINER or id=ID. Only name= may name a container that comes later. A policy given an id (or the\n\
+    beginning of one) holds for the container's name, and so for whatever is called so after it.\n\
+    A deny wins over an allow; without either a connection passes, unless one of its ends is on a network whose\n\
+    default is deny. Answers always pass. The host is only meant where it is named: any and a network's default do\n\
+    not concern it."
 )]
 pub struct PolicyArgs {
     #[command(subcommand)]

@@ -59,6 +59,7 @@ fn drops_are_told_and_nothing_is_left_of_what_goes() {
     let told = crate::text(&early.stderr);
     assert!(early.status.success() && told.contains("WARNING: name=later is not there"), "{told}");
     let early = crate::text(&early.stdout).trim().to_owned();
+    ids_are_looked_up(&host);
 
     let deny = [
         "policy",
@@ -209,4 +210,55 @@ fn limits_are_told_as_people_and_programs_read_them() {
     assert_eq!(host.json(&["network", "limit"])[0], host.json(&["network", "limit", "web"]));
     host.ok(&["network", "limit", "web", "--clear"]);
     assert_eq!(host.json(&["network", "limit"]), Value::Array(Vec::new()));
+}
+
+/// Containers and networks may be given by id, or by the beginning of it, when a policy is made and when it is looked for.
+fn ids_are_looked_up(host: &Host) {
+    let id = host.json(&["inspect", "ca"])[0]["Id"].as_str().unwrap().to_owned();
+    let network = host.json(&["network", "inspect", "web"])[0]["Id"].as_str().unwrap().to_owned();
+    let named = |from: &str| {
+        let policy =
+            host.ok(&["policy", "add", "--from", from, "--to", "network=web", "--protocol", "udp", "deny"]);
+        let shown = host.ok(&["policy", "ls", "--format", "{{.From}}", "-f", &format!("id={policy}")]);
+        host.ok(&["policy", "rm", &policy]);
+        shown
+    };
+    for from in [&id, &id[..12], &format!("id={}", &id[..6]), &format!("name={}", &id[..12]), "ca", "name=ca"]
+    {
+        assert_eq!(named(from), "name=ca", "{from}");
+    }
+    let refused = |from: &str| host.refused(&["policy", "add", "--from", from, "--to", "any", "deny"]);
+    let nobody = "0123456789ab";
+    for from in [nobody.to_owned(), format!("id={nobody}"), format!("name={nobody}"), "id=nobody".into()] {
+        assert!(refused(&from).contains("No such container: "), "{from}");
+    }
+    let told = refused("nobody");
+    assert!(told.contains("invalid selector \"nobody\": any, outside, host, a container, "), "{told}");
+
+    let policy = host.ok(&[
+        "policy",
+        "add",
+        "--from",
+        &id[..12],
+        "--to",
+        &format!("network={}", &network[..12]),
+        "deny",
+    ]);
+    let found = |filter: &str| host.ok(&["policy", "ls", "-q", "--no-trunc", "-f", filter]) == policy;
+    for filter in [
+        format!("network={network}"),
+        format!("network={}", &network[..12]),
+        "network=web".into(),
+        format!("from={}", &id[..12]),
+        "from=ca".into(),
+        format!("to=network={}", &network[..12]),
+    ] {
+        assert!(found(&filter), "{filter}");
+    }
+    assert!(!found(&format!("from={nobody}")) && !found("from=cb") && !found("network=bridge"));
+    for filter in ["action=x", "protocol=x", "direction=x", "port=abc"] {
+        let told = host.refused(&["policy", "ls", "-f", filter]);
+        assert!(told.contains("invalid filter '"), "{told}");
+    }
+    host.ok(&["policy", "rm", &policy]);
 }

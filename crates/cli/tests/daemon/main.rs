@@ -7,6 +7,7 @@ mod between;
 mod certificates;
 mod client;
 mod config;
+mod detached;
 mod explain;
 mod features;
 mod figures;

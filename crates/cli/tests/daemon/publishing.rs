@@ -118,6 +118,30 @@ fn a_taken_port_is_told_with_its_owner() {
     host.ok(&["rm", "-f", "first"]);
 }
 
+/// Many hands at one port, with containers that come and go: whoever does not get it is told who has it.
+#[test]
+fn in_a_race_for_a_port_the_owner_is_told_too() {
+    let host = Host::start(plain());
+    let told: Vec<String> = thread::scope(|scope| {
+        let hand = |_| {
+            scope.spawn(|| {
+                let run = || host.weft(&["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+                (0..12)
+                    .map(|_| run())
+                    .filter(|run| !run.status.success())
+                    .map(|run| text(&run.stderr))
+                    .collect()
+            })
+        };
+        let hands: Vec<_> = (0..6).map(hand).collect();
+        hands.into_iter().flat_map(|hand| -> Vec<String> { hand.join().unwrap() }).collect()
+    });
+    assert!(!told.is_empty(), "nobody was in the way of anybody");
+    for told in told {
+        assert!(told.contains("port is already allocated (by container "), "{told}");
+    }
+}
+
 #[test]
 fn a_flushed_ruleset_is_back_within_a_second_under_traffic() {
     let host = Host::start(plain());

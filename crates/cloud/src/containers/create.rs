@@ -5,7 +5,7 @@ use weft_engine::oci::CgroupVersion;
 use weft_model::{
     CgroupNs, Container, ContainerId, ContainerSpec, ContainerStatus, Digest, ImageBinding, IpcMode, Labels,
     LogConfig, Meta, MountKind, Namespace, NetworkMode, RateLimit, Resources, RunRequest, SeccompChoice,
-    Volume,
+    Volume, ndots,
 };
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
@@ -59,6 +59,8 @@ impl Cloud {
         })?;
         warnings.extend(self.validate(&spec)?);
         warnings.extend(self.unpublished(&spec).await?);
+        let dots = spec.dns.options.iter().filter_map(|option| ndots(option)?.err());
+        warnings.extend(dots.map(|error| error.to_string()));
         let mut spec = spec;
         spec.limit = RateLimit::from_labels(&labels).map_err(|e| CloudError::Invalid(e.to_string()))?;
         if !spec.limit.is_empty() && matches!(spec.network, NetworkMode::Host | NetworkMode::Container(_)) {

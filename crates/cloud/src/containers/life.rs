@@ -213,8 +213,8 @@ impl Cloud {
             self.commit_request(&container, found.revision, &[], &[]).await?;
             return Ok(seq);
         }
-        let turn = self.0.hints.turn().await;
-        let (made, gone) = self.ports_for(&container, &turn).await?;
+        let mut turn = self.0.hints.turn().await;
+        let (made, gone) = self.ports_for(&container, &mut turn).await?;
         let chosen: Vec<_> = made.iter().map(|p| p.spec.clone()).collect();
         // The next one may choose while this is written; what was chosen here stays taken.
         let hold = turn.hold(&chosen);

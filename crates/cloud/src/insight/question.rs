@@ -77,16 +77,8 @@ impl Cloud {
         if text == "host" {
             return Ok(End::Host { address: None });
         }
-        if let Some(rest) = text.strip_prefix("outside") {
-            let at = rest.strip_prefix('@').map(|at| at.parse::<IpAddr>().map_err(|_| at.to_owned()));
-            match at {
-                None if rest.is_empty() => return Ok(End::Outside { link: None, address: None }),
-                Some(Ok(ip)) => return Ok(End::Outside { link: None, address: Some(ip) }),
-                Some(Err(link)) if !link.is_empty() => {
-                    return Ok(End::Outside { link: Some(link), address: None });
-                }
-                _ => {}
-            }
+        if let Some(end) = outside(text) {
+            return Ok(end);
         }
         if let Ok(ip) = text.parse::<IpAddr>() {
             return self.end_of(ip, known).await;
@@ -137,6 +129,27 @@ impl Cloud {
     }
 }
 
+/// `outside`, `outside@INTERFACE`, `outside@ADDRESS`, `outside@ADDRESS%INTERFACE` (as addresses with a zone are written, RFC 4007,
+/// 11) or `outside@ADDRESS@INTERFACE`: who is meant, and by which interface of this host its packets come.
+fn outside(text: &str) -> Option<End> {
+    let rest = text.strip_prefix("outside")?;
+    let (mut link, mut address) = (None, None);
+    if !rest.is_empty() {
+        let at = rest.strip_prefix('@')?;
+        let (first, second) = match at.split_once(['%', '@']) {
+            Some((ip, link)) if !link.is_empty() => (ip, Some(link)),
+            Some(_) => return None,
+            None => (at, None),
+        };
+        match (first.parse(), second) {
+            (Ok(ip), second) => (address, link) = (Some(ip), second.map(str::to_owned)),
+            (Err(_), None) if !first.is_empty() => link = Some(first.to_owned()),
+            (Err(_), _) => return None,
+        }
+    }
+    Some(End::Outside { link, address })
+}
+
 /// Names are as the resolver has them: in any case.
 fn has_name(port: &Port, name: &str) -> bool {
     port.spec.names.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -168,4 +181,29 @@ fn nearest(ports: &[PortSpec], peer: &[PortSpec]) -> Option<IpAddr> {
     };
     let port = ports.iter().min_by_key(rank)?;
     port.addresses.iter().map(|a| a.ip).min_by_key(IpAddr::is_ipv6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_is_an_address_an_interface_or_both() {
+        let check = |text: &str, expected: Option<(Option<&str>, Option<&str>)>| {
+            let link = |link: Option<&str>| link.map(str::to_owned);
+            let end = expected
+                .map(|(by, ip)| End::Outside { link: link(by), address: ip.map(|ip| ip.parse().unwrap()) });
+            assert_eq!(outside(text), end, "{text}");
+        };
+        check("outside", Some((None, None)));
+        check("outside@eth0", Some((Some("eth0"), None)));
+        check("outside@10.0.0.9", Some((None, Some("10.0.0.9"))));
+        check("outside@fe80::1", Some((None, Some("fe80::1"))));
+        check("outside@10.0.0.9%eth1", Some((Some("eth1"), Some("10.0.0.9"))));
+        check("outside@10.0.0.9@eth1", Some((Some("eth1"), Some("10.0.0.9"))));
+        check("outside@fe80::1%eth0", Some((Some("eth0"), Some("fe80::1"))));
+        for other in ["outside@", "outside@10.0.0.9%", "outside@eth0%eth1", "outsider", "web"] {
+            check(other, None);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Addresses and listening ports are chosen in a turn that one request has at a time; what is written compares
 //! generations, and is decided anew when somebody was faster.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use weft_model::{
     Attachment, Container, ContainerId, ContainerSpec, Labels, Network, NetworkId, NetworkKind, NetworkMode,
@@ -17,6 +17,9 @@ use weft_store::{Stored, Txn};
 use super::unless_raced;
 use crate::{Action, Caller, Cloud, CloudError, DraftEndpoint, Kind, Result};
 
+/// How often it is looked again when a port is in nobody's hands, and how long that is waited for each time.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(5);
 const HOST_ONLY: &str = "container cannot be disconnected from host network or connected to host network";
 
 impl Cloud {
@@ -105,7 +108,7 @@ impl Cloud {
         found: &Stored<Container>,
         attachment: &Attachment,
     ) -> Result<Option<Vec<PortId>>> {
-        let turn = self.0.hints.turn().await;
+        let mut turn = self.0.hints.turn().await;
         let mut container = Container::clone(found);
         container.spec.attachments.push(attachment.clone());
         container.spec.network = NetworkMode::Attached;
@@ -115,9 +118,8 @@ impl Cloud {
         if found.status.state.is_alive() {
             let ports = self.ports_of(found.spec.id).await?;
             let specs: Vec<PortSpec> = ports.iter().map(|p| p.spec.clone()).collect();
-            let gathered = self.gather().await?;
-            let all =
-                gathered.with(self, &turn, &[], |c| connect_port(&container.spec, attachment, &specs, c))?;
+            let build = |now: &PortContext<'_>| connect_port(&container.spec, attachment, &specs, now);
+            let all = self.choose(&mut turn, &[], build).await?;
             if let Some(all) = all {
                 (txn, made) = self.write_ports(txn, &container, &ports, all);
             }
@@ -264,11 +266,32 @@ impl Cloud {
         })
     }
 
+    /// Chooses in `turn`. A container that was removed a moment ago may still have its ports: they are nobody's, so they are let
+    /// go and it is chosen anew, and whoever is told that a port is taken is told by whom.
+    async fn choose<T>(
+        &self,
+        turn: &mut Turn,
+        without: &[PortId],
+        build: impl Fn(&PortContext<'_>) -> std::result::Result<T, NetError>,
+    ) -> Result<T> {
+        let mut looks = LOOKS;
+        loop {
+            let chosen = self.gather().await?.with(self, turn, without, &build);
+            let removed = chosen.as_ref().err().and_then(NetError::held_by_the_removed);
+            let Some(owner) = removed.filter(|_| looks > 0) else { return Ok(chosen?) };
+            looks -= 1;
+            self.tidy_container(owner).await?;
+            // What it had chosen and not written is given up as soon as its commit is refused.
+            tokio::time::sleep(LOOK).await;
+            turn.look_again();
+        }
+    }
+
     /// The ports that a container about to start needs, and those of an earlier run that go; chosen in `turn`.
     pub(crate) async fn ports_for(
         &self,
         container: &Container,
-        turn: &Turn,
+        turn: &mut Turn,
     ) -> Result<(Vec<Port>, Vec<PortId>)> {
         let old = self.ports_of(container.spec.id).await?;
         // A restart of a live container keeps what it has.
@@ -276,8 +299,7 @@ impl Cloud {
             return Ok((Vec::new(), Vec::new()));
         }
         let gone: Vec<PortId> = old.iter().map(|p| p.spec.id).collect();
-        let gathered = self.gather().await?;
-        let specs = gathered.with(self, turn, &gone, |c| build_ports(&container.spec, c))?;
+        let specs = self.choose(turn, &gone, |now| build_ports(&container.spec, now)).await?;
         Ok((specs.into_iter().map(|s| self.port(container, s)).collect(), gone))
     }
 
@@ -297,6 +319,13 @@ impl Cloud {
         if spec.kind == NetworkKind::Config {
             let text = "cannot create endpoint on configuration-only network";
             return Err(CloudError::Forbidden(text.into()));
+        }
+        if let Some(lacking) = attachment.sysctls.keys().find(|name| !self.0.parts.net.has_parameter(name)) {
+            // dockerd finds it at the start only, and leaves a container that never can.
+            let path = lacking.replace('.', "/");
+            return Err(CloudError::Invalid(format!(
+                "invalid endpoint settings:\n/proc/sys/{path} is not a sysctl file"
+            )));
         }
         let explicit = spec.subnets.iter().any(|s| s.explicit);
         let wants_address = attachment.ipv4.is_some() || attachment.ipv6.is_some();

@@ -23,6 +23,12 @@ cases! {
         let image = own(t, "a");
         t.docker(["images", "-f", &format!("reference={image}"), "-q"]).ok().lines(1);
         t.docker(["images", "-f", "label=nosuch-label", "-q"]).ok().is("");
+        let other = own(t, "b");
+        let (stem, _) = image.split_at(image.len() - 1);
+        for (class, expected) in [("[ab]", 2), ("[^a]", 1), ("[b-z]", 1), ("[c-z]", 0), ("\\b", 1), ("?", 2)] {
+            t.docker(["images", "--format", "{{.Repository}}", &format!("{stem}{class}")]).ok().lines(expected);
+        }
+        t.docker(["images", &format!("{other}[")]).fails().says("syntax error in pattern");
     }
     fn tag_and_untag(t) {
         let (image, other) = (own(t, "a"), t.img("b"));

@@ -128,6 +128,16 @@ cases! {
         t.docker(["run", "--rm", "--network", &with("ifname=wan7"), IMG, "ls", "/sys/class/net"]).ok().has("wan7").lacks("eth0");
         t.docker(["run", "--rm", "--network", &with("sysctls=net.ipv4.conf.IFNAME.log_martians=1"), IMG, "cat", "/proc/sys/net/ipv4/conf/eth0/log_martians"]).ok().is("1");
         t.docker(["run", "--rm", "--network", &with("sysctls=net.ipv4.conf.eth0.log_martians=1"), IMG, "true"]).fails().says("unrecognised network interface sysctl");
+        let c = t.ctr("c");
+        // What the kernel has not is the request's fault, and nothing is made (dockerd says so at the start, and leaves a container).
+        let lacking = with("sysctls=net.ipv4.conf.IFNAME.nosuch=1");
+        t.docker(["run", "--name", &c, "--network", &lacking, IMG, "true"]).fails().says("net/ipv4/conf/").says("/nosuch is not a sysctl file");
+        t.docker(["run", "-d", "--name", &c, IMG, "sleep", "60"]).ok();
+        let connect = |value: &str| t.docker(["network", "connect", "--driver-opt", &format!("com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.{value}"), &n, &c]);
+        connect("nosuch=1").fails().says("/nosuch is not a sysctl file");
+        connect("forwarding=x").fails().says("unable to write to '/proc/sys/net/ipv4/conf/eth1/forwarding'");
+        t.docker(["exec", &c, "ls", "/sys/class/net"]).ok().lacks("eth1");
+        connect("forwarding=0").ok();
     }
     fn interface_prefix(t) {
         let n = t.net("n");

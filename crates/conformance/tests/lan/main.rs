@@ -1,4 +1,4 @@
-//! Containers whose addresses come from the LAN: a real DHCP server (busybox's) on the wire, and the `docker` client.
+//! Containers whose addresses come from the LAN: a real DHCP server (busybox's, dnsmasq) on the wire, and the `docker` client.
 //!
 //! ```text
 //!  udhcpd on lan0 10.83.0.1 ──veth── up0 (parent of a macvlan network, or port of a network's bridge)
@@ -59,6 +59,29 @@ impl Lan {
         std::fs::write(&path, config).unwrap();
         // It goes to the background by itself, and ends with the sandbox.
         run(self.sandbox.command("busybox").args(["udhcpd", "-a", "50"]).arg(&path)).unwrap();
+    }
+
+    /// Another server: dnsmasq knows clients by the names that they give themselves (`dhcp-host=NAME,ADDRESS`), busybox's does not.
+    fn serve_by_names(&self, reserved: &[(&str, &str)]) {
+        let (leases, pid) = (self.file("dnsmasq.leases"), self.file("dnsmasq.pid"));
+        let mut server = self.sandbox.command("dnsmasq");
+        server.args([
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--user=root",
+            "--interface=lan0",
+            "--bind-interfaces",
+        ]);
+        server.args([
+            "--no-ping",
+            "--dhcp-authoritative",
+            "--dhcp-range=10.83.0.100,10.83.0.110,255.255.255.0,120",
+        ]);
+        server.arg(format!("--dhcp-leasefile={}", leases.display()));
+        server.arg(format!("--pid-file={}", pid.display()));
+        server.args(reserved.iter().map(|(name, address)| format!("--dhcp-host={name},{address}")));
+        // It goes to the background by itself, and ends with the sandbox.
+        run(&mut server).unwrap();
     }
 
     fn server(&self, signal: &str) {
@@ -178,6 +201,50 @@ fn addresses_are_reserved_by_mac_on_a_bridge() {
     lan.ok(&["network", "connect", "wire", "dox"]);
     assert!(lan.ok(&["exec", "dox", "ip", "addr", "show", "eth1"]).contains("10.83.0.1"));
     lan.ok(&["network", "disconnect", "wire", "dox"]);
+}
+
+#[test]
+fn addresses_are_reserved_by_host_name() {
+    let lan = Lan::new();
+    lan.serve_by_names(&[("printer", "10.83.0.201"), ("scanner", "10.83.0.202")]);
+    lan.ok(&[&MACVLAN[..], &["wire"]].concat());
+    let start = |name: &str, host: &str| {
+        lan.ok(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--hostname",
+            host,
+            "--network",
+            "wire",
+            "busybox",
+            "sleep",
+            "1000",
+        ]);
+        lan.address(name)
+    };
+    assert_eq!(start("aa", "printer"), "10.83.0.201");
+    assert!(lan.reaches("10.83.0.201"));
+    // Whoever is not known has one of the others, and one that is known its own, whoever came before.
+    let guest = start("bb", "guest");
+    assert!(guest.starts_with("10.83.0.10") || guest == "10.83.0.110", "{guest}");
+    assert_eq!(start("cc", "scanner"), "10.83.0.202");
+    // The name has the address, not the container: its successor has another Ethernet address.
+    let mac = |name: &str| lan.ok(&["exec", name, "cat", "/sys/class/net/eth0/address"]);
+    let first = mac("aa");
+    lan.ok(&["rm", "-f", "aa"]);
+    let leases = || std::fs::read_to_string(lan.file("dnsmasq.leases")).unwrap();
+    lan.until("given back", || !leases().contains("10.83.0.201"));
+    assert_eq!(start("dd", "printer"), "10.83.0.201");
+    assert_ne!(mac("dd"), first);
+    assert!(leases().lines().any(|l| l.contains("10.83.0.201 printer")), "{}", leases());
+    // And after a restart.
+    lan.ok(&["restart", "-t", "0", "dd"]);
+    assert_eq!(lan.address("dd"), "10.83.0.201");
+    for name in ["bb", "cc", "dd"] {
+        lan.ok(&["rm", "-f", name]);
+    }
 }
 
 #[test]

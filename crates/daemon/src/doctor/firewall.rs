@@ -121,7 +121,7 @@ mod tests {
     use weft_sys::netlink::attr::Attrs;
 
     #[test]
-    fn only_foreign_forward_drops_are_told() {
+    fn fuzz_chains_only_foreign_forward_drops_are_told() {
         let body = |table: &str, hook: u32, policy: u32| {
             let hook = Attrs::new().be32(1, hook).be32(2, 0);
             let attrs = Attrs::new().text(1, table).text(3, "FORWARD").nest(4, &hook).be32(5, policy);
@@ -138,5 +138,8 @@ mod tests {
             assert_eq!(dropping(&body(ours, 2, 0)), None);
         }
         assert_eq!(dropping(&[2, 0, 0, 0]), None);
+        weft_testkit::fuzz::run("doctor-chains", &[body("filter", 2, 0)], &[], |bytes| {
+            let _ = decode(bytes);
+        });
     }
 }

@@ -98,6 +98,10 @@ impl Names {
             scope.servers = Some(servers.iter().filter_map(|s| Server::parse(s)).collect());
         }
         scope.options = Options::parse(&spec.dns.options);
+        if !spec.dns.options.is_empty() {
+            // They take the place of the host's, and without a number of dots the file says ndots:0.
+            scope.options.dots.get_or_insert(false);
+        }
         let mut offers: Vec<(Protocol, u16)> =
             spec.publish.iter().map(|p| (p.protocol, p.container_port)).collect();
         // A published UDP port alone leaves TCP to the resolver.

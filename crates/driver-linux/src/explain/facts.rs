@@ -15,6 +15,8 @@ use weft_sys::{
     sockets::Listener,
 };
 
+use super::routing::Routing;
+
 /// A network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
@@ -43,6 +45,8 @@ pub(crate) enum Ask {
     Space(Place),
     Way(Place, Lookup),
     Connections(Place, Service),
+    /// Rules and routes of IPv6 or not.
+    Routing(Place, bool),
 }
 
 /// All that is known.
@@ -52,6 +56,7 @@ pub(crate) struct Facts {
     pub(crate) spaces: BTreeMap<Place, Option<Space>>,
     pub(crate) ways: BTreeMap<(Place, Lookup), Way>,
     pub(crate) connections: BTreeMap<(Place, Service), Vec<Connection>>,
+    pub(crate) routings: BTreeMap<(Place, bool), Routing>,
 }
 
 impl Facts {
@@ -61,6 +66,10 @@ impl Facts {
 
     pub(crate) fn way(&self, place: Place, lookup: Lookup) -> Result<Way, Ask> {
         self.ways.get(&(place, lookup)).copied().ok_or(Ask::Way(place, lookup))
+    }
+
+    pub(crate) fn routing(&self, place: Place, v6: bool) -> Result<&Routing, Ask> {
+        self.routings.get(&(place, v6)).ok_or(Ask::Routing(place, v6))
     }
 }
 

@@ -22,6 +22,7 @@ mod obstacles;
 mod packet;
 mod policies;
 mod read;
+mod routing;
 mod sets;
 mod start;
 mod text;
@@ -53,6 +54,9 @@ pub(crate) fn explain(driver: &LinuxDriver, question: &Question) -> Result<Expla
             }
             Err(Ask::Way(place, lookup)) => {
                 facts.ways.insert((place, lookup), read::way(driver, place, lookup)?);
+            }
+            Err(Ask::Routing(place, v6)) => {
+                facts.routings.insert((place, v6), read::routing(driver, place, v6)?);
             }
             Err(Ask::Connections(place, service)) => {
                 facts.connections.insert((place, service), read::connections(driver, place, service)?);

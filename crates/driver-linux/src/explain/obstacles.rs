@@ -7,6 +7,7 @@ use weft_dataplane::insight::{HopKind, Idle, Verdict};
 use weft_sys::netlink::{
     detail::Detail,
     lookup::{Lookup, Way},
+    rules::Flow,
 };
 
 use super::{
@@ -28,6 +29,19 @@ impl Walker<'_> {
         let Way::Refused(mut errno) = way else {
             return Ok(self.unclear(place, HopKind::Route, "broadcast and multicast are not followed"));
         };
+        let routing = self.facts.routing(place, packet.v6())?;
+        let flow = Flow {
+            from: Some(packet.from).filter(|ip| !ip.is_unspecified()),
+            to: packet.to,
+            input: input.map(|link| link.name.as_str()),
+            mark: packet.mark,
+            protocol: packet.protocol(),
+            ports: (packet.source, packet.port),
+        };
+        if let Some(rule) = routing.refuses(&flow, errno) {
+            let (text, remedy) = why::ruled_out(rule, packet);
+            return Ok(self.lost(place, HopKind::Route, text, remedy));
+        }
         // Since Linux 6.13 the answer to a refused source is EINVAL, whatever is wrong with it.
         if let Some(input) = input.filter(|_| errno == libc::EINVAL)
             && self.reverse_refused(place, space, packet, input)?

@@ -191,7 +191,7 @@ pub(super) fn dropped(rules: &Ruleset, known: &Known, rule: &RuleAt, judged: &Ju
     let decision = decide(rules, judged);
     let reason = words(known, decision);
     if rule.comment.starts_with(OF_NO_CONNECTION) {
-        let reason = "dropped by policy: the packet belongs to no connection (ct state invalid), so policy cannot judge it";
+        let reason = "the packet belongs to no connection (ct state invalid), so policy cannot judge it";
         return (reason.into(), "begin the connection anew".into());
     }
     match decision {
@@ -212,11 +212,8 @@ pub(super) fn dropped(rules: &Ruleset, known: &Known, rule: &RuleAt, judged: &Ju
         Decision::Closed(ip) => {
             let network = known.homes.get(&ip).map_or("NETWORK", String::as_str);
             let allow = allow(known, judged);
-            (
-                format!("dropped by policy: {reason}"),
-                format!("{allow} (or: weft policy default {network} allow)"),
-            )
+            (reason, format!("{allow} (or: weft policy default {network} allow)"))
         }
-        Decision::None => ("dropped by the table of policy".into(), "weft policy ls".into()),
+        Decision::None => ("a rule of the table of policy".into(), "weft policy ls".into()),
     }
 }

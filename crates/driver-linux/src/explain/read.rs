@@ -4,14 +4,16 @@ use std::{fs, path::Path};
 
 use weft_sys::{
     connections::{self, Connection},
-    netlink::{Family, Socket, detail, lookup},
+    netlink::{Family, Socket, detail, lookup, route, rules},
     nft::seen,
     sockets, sysctl,
 };
 
 use super::{
     facts::{Place, Space},
-    legacy, trace,
+    legacy,
+    routing::Routing,
+    trace,
 };
 use crate::{LinuxError, driver::LinuxDriver};
 
@@ -94,6 +96,20 @@ pub(crate) fn way(
             let path: &Path = &driver.path(id);
             let ask = move || lookup::lookup(&mut Socket::open(Family::Route)?, &packet);
             Ok(driver.netns.run(path, ask)??)
+        }
+    }
+}
+
+/// Rules and routes of one family.
+pub(crate) fn routing(driver: &LinuxDriver, place: Place, v6: bool) -> Result<Routing, LinuxError> {
+    let read = move |socket: &mut Socket| -> Result<Routing, LinuxError> {
+        Ok(Routing { rules: rules::list(socket, v6)?, routes: route::entries(socket, v6)? })
+    };
+    match place {
+        Place::Host => read(&mut driver.route.lock()),
+        Place::Sandbox(id) => {
+            let ask = move || read(&mut Socket::open(Family::Route)?);
+            driver.netns.run(&driver.path(id), ask)?
         }
     }
 }

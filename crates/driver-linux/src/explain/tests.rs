@@ -170,6 +170,9 @@ impl World {
                 Err(Ask::Connections(place, service)) => {
                     self.facts.connections.insert((place, service), Vec::new());
                 }
+                Err(Ask::Routing(place, v6)) => {
+                    self.facts.routings.insert((place, v6), routing::Routing::default());
+                }
                 Err(Ask::Way(place, lookup)) => {
                     let way = route(&self.facts, place, &lookup);
                     self.facts.ways.insert((place, lookup), way);

@@ -7,6 +7,8 @@ use weft_dataplane::{
     insight::{HopKind, Idle, Known, RuleAt, Transport},
 };
 
+use weft_sys::netlink::rules::{Action, Rule};
+
 use super::{eval, facts::Space, packet::Packet, text::LEGACY};
 use crate::TABLE;
 
@@ -39,18 +41,7 @@ pub(crate) fn refused(
         libc::EHOSTUNREACH if input.is_none() || packet.v6() || conf("forwarding") == "1" => {
             barred("unreachable", to)
         }
-        libc::EXDEV => {
-            let all = space.sysctl("net.ipv4.conf.all.rp_filter").unwrap_or("?").to_owned();
-            let text = format!(
-                "rp_filter: an answer to {from} would not leave by {link}, so what comes by it is taken for forged \
-                 (rp_filter of all {all}, of {link} {})",
-                conf("rp_filter")
-            );
-            let remedy = format!(
-                "sysctl -w net.ipv4.conf.{link}.rp_filter=2 (and of all, if that is 1), or mend the route to {from}"
-            );
-            (HopKind::Sysctl, text, remedy)
-        }
+        libc::EXDEV => reverse(space, from, link),
         libc::EHOSTUNREACH => {
             if space.sysctl("net.ipv4.ip_forward") == Some("1") {
                 let name = format!("net.ipv4.conf.{}.forwarding", link.replace('.', "/"));
@@ -85,6 +76,42 @@ pub(crate) fn refused(
     }
 }
 
+/// A source that `rp_filter` takes for forged. Of the parameters of all interfaces and of this one the larger holds
+/// (`IN_DEV_RPFILTER`): 1 wants the way back by the same interface (RFC 3704, 2.2), 2 any way back (2.4).
+fn reverse(space: &Space, from: IpAddr, link: &str) -> (HopKind, String, String) {
+    let own = format!("net.ipv4.conf.{}.rp_filter", link.replace('.', "/"));
+    let every = "net.ipv4.conf.all.rp_filter";
+    let number = |name: &str| space.sysctl(name).and_then(|value| value.parse::<u8>().ok()).unwrap_or(0);
+    let (mine, all) = (number(&own), number(every));
+    let name = if all > mine { every } else { own.as_str() };
+    if mine.max(all) == 2 {
+        let text = format!(
+            "{name} is 2 (loose): there is no route back to {from} at all, so what comes from it is taken for forged"
+        );
+        let off =
+            if all == 0 { format!("sysctl -w {own}=0") } else { format!("sysctl -w {every}=0 {own}=0") };
+        return (HopKind::Sysctl, text, format!("add a route to {from}, or: {off}"));
+    }
+    let text = format!(
+        "{name} is 1 (strict): an answer to {from} would not leave by {link}, so what comes by it is taken for forged"
+    );
+    let remedy = format!("sysctl -w {own}=2 (loose: any way back will do), or mend the route to {from}");
+    (HopKind::Sysctl, text, remedy)
+}
+
+/// A policy rule that refuses what fits it.
+pub(crate) fn ruled_out(rule: &Rule, packet: &Packet) -> (String, String) {
+    let what = match rule.action {
+        Action::Prohibit => "refuses it (administratively prohibited)",
+        Action::Unreachable => "refuses it (network unreachable)",
+        _ => "drops it without a word",
+    };
+    let priority = rule.priority;
+    let ip = if packet.v6() { "ip -6" } else { "ip" };
+    let text = format!("policy rule {priority} ({rule}) {what}");
+    (text, format!("{ip} rule show lists it; {ip} rule del priority {priority} removes it"))
+}
+
 /// A route whose type refuses all that it leads to.
 pub(crate) fn barred(kind: &str, to: IpAddr) -> (HopKind, String, String) {
     let what = match kind {
@@ -98,14 +125,14 @@ pub(crate) fn barred(kind: &str, to: IpAddr) -> (HopKind, String, String) {
     (HopKind::Route, format!("a route of type {kind} for {to} {what}"), remedy)
 }
 
-/// A rule or policy that drops: the reason in one line, and the remedy.
+/// A rule or policy that drops, in one line, and the remedy. That it drops is the verdict, which stands before it.
 pub(crate) fn dropped(rule: &RuleAt, packet: &Packet) -> (String, String) {
     let at = format!("{} {} {}", rule.family, rule.table, rule.chain);
     let (reason, ours) = match (rule.handle, rule.comment.as_str()) {
-        (None, _) => (format!("dropped by the {} of chain {at}", rule.text), String::new()),
-        (Some(handle), "") => (format!("dropped by rule {handle} of {at}: {}", rule.text), String::new()),
+        (None, _) => (format!("{} of chain {at}", rule.text), String::new()),
+        (Some(handle), "") => (format!("rule {handle} of {at}: {}", rule.text), String::new()),
         (Some(handle), comment) => {
-            (format!("dropped by rule {handle} of {at} ({comment}): {}", rule.text), own(comment).to_owned())
+            (format!("rule {handle} of {at} ({comment}): {}", rule.text), own(comment).to_owned())
         }
     };
     if rule.table == TABLE && !ours.is_empty() {

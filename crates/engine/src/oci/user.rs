@@ -172,6 +172,19 @@ mod tests {
         "root:x:0:0:root:/root:/bin/sh\n# odd\npostgres:x:70:70::/var/lib/postgresql:/bin/sh\n";
     const GROUP: &str = "root:x:0:root\npostgres:x:70:\nwheel:x:10:root,postgres\n";
 
+    /// The lists are the image's.
+    #[test]
+    fn fuzz_passwd_and_group() {
+        let seeds = [PASSWD.as_bytes().to_vec(), GROUP.as_bytes().to_vec()];
+        let words = [":", "\n", ",", "4294967295", "-1", "root", "\u{feff}"];
+        weft_testkit::fuzz::run("passwd", &seeds, &words, |input| {
+            let text = String::from_utf8_lossy(input);
+            for user in ["", "root", "70", "postgres:wheel", text.lines().next().unwrap_or_default()] {
+                let _ = lookup(&text, &text, user, &["wheel".into(), "7".into()]);
+            }
+        });
+    }
+
     fn check(user: &str, extra: &[&str]) -> String {
         let extra: Vec<_> = extra.iter().map(|s| (*s).to_owned()).collect();
         match lookup(PASSWD, GROUP, user, &extra) {

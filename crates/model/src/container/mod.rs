@@ -5,6 +5,7 @@
 //! beside the resolved value, not instead of it.
 
 mod confine;
+mod dns;
 mod health;
 mod mount;
 mod network;
@@ -14,6 +15,7 @@ mod run;
 mod status;
 
 pub use confine::{CgroupNs, Confinement, IpcMode, Namespace, SeccompChoice, UserNs};
+pub use dns::{DnsConfig, NoDots, ndots};
 pub use health::{HealthCheck, HealthReport, HealthState, HealthTest, Probe};
 pub use mount::{MountKind, MountSpec, Notation, Propagation, ReadOnlyDepth, TmpfsOptions};
 pub use network::{Attachment, NetworkMode, PublishSpec};
@@ -121,20 +123,6 @@ pub struct ContainerSpec {
     /// What is asked of it now: run, stop, pause.
     #[serde(default)]
     pub run: RunRequest,
-}
-
-/// Resolver settings of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DnsConfig {
-    /// Name servers.
-    #[serde(default)]
-    pub servers: Vec<String>,
-    /// Search domains.
-    #[serde(default)]
-    pub search: Vec<String>,
-    /// Options such as `ndots:2`.
-    #[serde(default)]
-    pub options: Vec<String>,
 }
 
 impl ContainerSpec {

@@ -55,9 +55,17 @@ const OPTIONS: usize = 240;
 /// The options that are read: subnet mask, routers, name servers, lease time, message type, server, T1 and T2 (RFC 2132).
 const READ: [u8; 8] = [1, 3, 6, 51, 53, 54, 58, 59];
 
-/// The message with no other options than those that are read. The decoder panics on wrong lengths of some that nobody needs.
+/// The longest hardware address that the fixed part has room for (`chaddr`), and where the length of it stands (`hlen`).
+const LONGEST_ADDRESS: u8 = 16;
+const ADDRESS_LENGTH: usize = 2;
+
+/// The message with no other options than those that are read. The decoder panics on wrong lengths of some that nobody needs, and
+/// on a hardware address longer than there is room for.
 pub(super) fn plain(message: &[u8]) -> Option<Vec<u8>> {
     let (fixed, mut options) = message.split_at_checked(OPTIONS)?;
+    if *fixed.get(ADDRESS_LENGTH)? > LONGEST_ADDRESS {
+        return None;
+    }
     let mut plain = fixed.to_vec();
     while let Some((code, rest)) = options.split_first() {
         match code {

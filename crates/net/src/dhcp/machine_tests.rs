@@ -124,6 +124,51 @@ fn senseless_leases_are_not_taken() {
     check(|m| drop(m.opts_mut().remove(OptionCode::ServerIdentifier)));
 }
 
+/// A find of the fuzzer: who was told that the Ethernet address has 113 bytes looked for them, and was gone.
+#[test]
+fn an_address_longer_than_its_place_is_no_message() {
+    let mut offer = answer(MessageType::Offer, |_| ());
+    // Behind the headers of IPv4 and UDP: op, htype, hlen.
+    for (length, heard) in [(6, Heard::Next), (16, Heard::Next), (17, Heard::Nothing), (113, Heard::Nothing)]
+    {
+        offer[28 + 2] = length;
+        assert_eq!(machine(Phase::Discover).hear(&offer, SERVER_MAC, now()), heard, "{length}");
+    }
+}
+
+/// What anybody on the wire may send to port 68, in each state of the conversation.
+#[test]
+fn fuzz_dhcp() {
+    let seeds = [
+        answer(MessageType::Offer, |_| ()),
+        answer(MessageType::Ack, |m| {
+            m.opts_mut()
+                .insert(DhcpOption::DomainNameServer(vec![[192, 168, 7, 1].into(), [192, 168, 7, 2].into()]));
+            m.opts_mut().insert(DhcpOption::Renewal(10));
+            m.opts_mut().insert(DhcpOption::Rebinding(20));
+            m.opts_mut().insert(DhcpOption::DomainName("lan".into()));
+        }),
+        answer(MessageType::Nak, |m| drop(m.opts_mut().insert(DhcpOption::Message("no".into())))),
+    ];
+    let request = Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() };
+    let phases = [Phase::Discover, request, Phase::Renew(bound()), Phase::Rebind(bound())];
+    let words = ["\u{35}\u{1}\u{5}", "\u{33}\u{4}\0\0\0\0", "\u{36}\u{4}", "\u{1}\u{4}", "\u{52}", "\u{3}\0"];
+    weft_testkit::fuzz::run("dhcp", &seeds, &words, |input| {
+        for phase in &phases {
+            let mut machine = machine(phase.clone());
+            if let Heard::Bound(lease) = machine.hear(input, SERVER_MAC, now()) {
+                assert!(lease.prefix <= 32 && !lease.address.is_unspecified(), "{lease:?}");
+                assert!(lease.renew <= lease.rebind && lease.rebind <= lease.seconds, "{lease:?}");
+            }
+            let _ = machine.message();
+        }
+        // Also what an IPv4 and UDP header that does not fit would keep from the decoder.
+        if let Some(plain) = datagram::plain(input.get(28..).unwrap_or_default()) {
+            let _ = Message::from_bytes(&plain);
+        }
+    });
+}
+
 proptest! {
     #[test]
     fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0usize..320) {

@@ -286,7 +286,9 @@ const EXT_MESSAGE: u16 = 1;
 
 fn refusal(message: &Message, frame: &Frame) -> Result<(), NetlinkError> {
     let code = frame.body.get(..4).and_then(|b| b.try_into().ok()).map_or(0, i32::from_ne_bytes);
-    if code >= 0 || message.tolerate.contains(&-code) {
+    // The smallest number has no opposite.
+    let errno = code.saturating_neg();
+    if errno <= 0 || message.tolerate.contains(&errno) {
         return Ok(());
     }
     // After the code: the request's header (its body is left out: NETLINK_CAP_ACK), then attributes.
@@ -296,7 +298,7 @@ fn refusal(message: &Message, frame: &Frame) -> Result<(), NetlinkError> {
     Err(NetlinkError::Refused {
         what: message.what.clone(),
         detail: detail.to_owned(),
-        source: io::Error::from_raw_os_error(-code),
+        source: io::Error::from_raw_os_error(errno),
     })
 }
 
@@ -358,6 +360,24 @@ mod tests {
         assert!(frames(&[1; 15]).is_empty());
         assert!(frames(&[0; 64]).is_empty(), "a length shorter than the header");
         assert!(frames(&[0xff; 64]).is_empty(), "a length beyond the end");
+    }
+
+    #[test]
+    fn fuzz_frames() {
+        let mut seed = Vec::new();
+        let body = [&(-libc::ENODEV).to_ne_bytes()[..], &[0; HEADER]].concat();
+        let text = super::super::attr::Attrs::new().text(EXT_MESSAGE, "no such device").into_bytes();
+        let message =
+            |body: Vec<u8>, kind| Message { kind, flags: 0, body, tolerate: &[1], what: "x".into() };
+        message([body, text].concat(), NLMSG_ERROR).write(7, &mut seed);
+        message(i32::MIN.to_ne_bytes().to_vec(), NLMSG_ERROR).write(8, &mut seed);
+        assert_eq!(frames(&seed).len(), 2);
+        let request = message(Vec::new(), 1);
+        weft_testkit::fuzz::run("netlink-frames", &[seed], &[], |bytes| {
+            for frame in frames(bytes) {
+                let _ = refusal(&request, &frame);
+            }
+        });
     }
 
     #[test]

@@ -15,11 +15,14 @@ pub mod attr;
 pub mod branch;
 mod channel;
 pub mod detail;
+#[cfg(test)]
+mod fuzz_tests;
 pub mod host_route;
 pub mod link;
 pub mod lookup;
 pub mod onlink;
 pub mod route;
+pub mod rules;
 pub mod tc;
 pub mod watch;
 

@@ -81,6 +81,63 @@ pub fn destinations(channel: &mut dyn Channel) -> Result<Vec<(IpNet, Option<u32>
     Ok(answers.iter().filter_map(|(kind, body)| destination(*kind, body)).collect())
 }
 
+/// What a route does with what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// Somewhere: out, to this host, to many.
+    Somewhere,
+    /// To the next policy rule (`throw`).
+    Onward,
+    /// Nowhere: blackhole, unreachable, prohibit.
+    Nowhere,
+}
+
+/// A route of any table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its table.
+    pub table: u32,
+    /// What it is for.
+    pub to: IpNet,
+    /// Where it leads.
+    pub leads: Leads,
+}
+
+/// All routes of one family, of all tables.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn entries(channel: &mut dyn Channel, v6: bool) -> Result<Vec<Entry>, NetlinkError> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let request = RouteNetlinkMessage::GetRoute(message);
+    let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list routes"))?;
+    Ok(answers.iter().filter_map(|(kind, body)| entry(*kind, body)).collect())
+}
+
+fn entry(kind: u16, body: &[u8]) -> Option<Entry> {
+    let RouteNetlinkMessage::NewRoute(message) = decode_route(kind, body)? else { return None };
+    let any: IpAddr = match message.header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let (mut to, mut table) = (any, u32::from(message.header.table));
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => to = ip.into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => to = ip.into(),
+            RouteAttribute::Table(number) => table = number,
+            _ => {}
+        }
+    }
+    let leads = match message.header.kind {
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit => Leads::Nowhere,
+        RouteType::Throw => Leads::Onward,
+        _ => Leads::Somewhere,
+    };
+    Some(Entry { table, to: IpNet::new(to, message.header.destination_prefix_length).ok()?.trunc(), leads })
+}
+
 fn destination(kind: u16, body: &[u8]) -> Option<(IpNet, Option<u32>)> {
     let RouteNetlinkMessage::NewRoute(message) = decode_route(kind, body)? else { return None };
     let counts = matches!(

@@ -4,7 +4,7 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::traffic;
+use super::{filter::matches, traffic};
 use crate::{
     context::Context,
     failure::usage,
@@ -16,11 +16,13 @@ use crate::{
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  weft policy ls -q --filter action=deny\n  \
+    weft policy ls --filter to=db --filter network=web\n  \
     weft policy ls --format '{{.ID}} {{.From}} {{.To}}'\n  weft policy ls --format json\n\n\
+    Containers and networks are named by name, id or the beginning of an id: from=db is from=name=db.\n\
     Fields: .ID .From .To .Traffic .Action .Packets .Bytes .Missing. A policy is dangling when it speaks of a network or a\n\
     container that is not there; that of a removed network never holds again.")]
 pub(super) struct ListArgs {
-    /// Only what matches: id=, from=, to=, network=, action=, protocol=, dangling=
+    /// Only what matches: id=, from=, to=, network=, action=, protocol= (or all), dangling=
     #[arg(short = 'f', long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// table, 'table TEMPLATE', json (one object a line), or a template of fields
@@ -95,36 +97,6 @@ fn values(view: &Value, whole: bool) -> [String; 8] {
         view["bytes"].to_string(),
         missing,
     ]
-}
-
-/// Whether a policy matches: of one key any value, of several keys each.
-fn matches(view: &Value, filters: &Map<String, Value>) -> anyhow::Result<bool> {
-    let spec = &view["policy"]["spec"];
-    let ends = ["from", "to"].map(|end| text(view, end));
-    let mut all = true;
-    for (key, wanted) in filters {
-        let mut any = false;
-        for value in list(wanted).iter().filter_map(Value::as_str) {
-            any |= match key.as_str() {
-                "id" => text(spec, "id").starts_with(value),
-                "from" | "to" => text(view, key) == value,
-                "network" => ends.contains(&format!("network={value}").as_str()),
-                "action" => text(spec, "action") == value,
-                "protocol" => text(spec, "protocol") == value,
-                "dangling" => {
-                    let dangling = !list(&view["missing"]).is_empty();
-                    match value {
-                        "true" | "1" => dangling,
-                        "false" | "0" => !dangling,
-                        _ => return Err(usage(format!("invalid filter 'dangling={value}'"))),
-                    }
-                }
-                _ => return Err(usage(format!("invalid filter '{key}'"))),
-            };
-        }
-        all &= any;
-    }
-    Ok(all)
 }
 
 /// The whole list, as it is printed.

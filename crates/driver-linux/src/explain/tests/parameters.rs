@@ -45,7 +45,7 @@ fn a_neighbour_comes_by_its_own_wire_whatever_routes_say() {
         .facts
         .ways
         .extend([((Place::Host, back), elsewhere), ((Place::Host, there), Way::Refused(libc::EINVAL))]);
-    world.check(Dropped, "rp_filter: an answer to 192.0.2.9 would not leave by eth0");
+    world.check(Dropped, "rp_filter is 1 (strict): an answer to 192.0.2.9 would not leave by eth0");
 }
 
 #[test]
