@@ -15,21 +15,30 @@ use weft_sys::{
 
 use crate::{
     LinuxError, TABLE, branch, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy, publish,
-    rules, uplink,
+    rules, runs, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
-    let mut notes = Vec::new();
+    let (mut notes, mut runs) = (Vec::new(), Vec::new());
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
             (Ok(id), true) => {
-                observed.sandboxes.insert(id);
+                observed.sandboxes.insert(id, 0);
             }
             (Ok(_), false) => {
                 observed.broken_sandboxes.insert(found.name);
             }
-            (Err(_), _) => notes.push(found.name),
+            (Err(_), _) => match runs::of(&found.name) {
+                Some(id) => runs.push((id, found.name)),
+                None => notes.push(found.name),
+            },
+        }
+    }
+    for (id, name) in runs {
+        match observed.sandboxes.get_mut(&id) {
+            Some(run) => *run = runs::read(driver, id),
+            None => drop(observed.broken_sandboxes.insert(name)),
         }
     }
     notes.retain(|name| mark::is_port(name));

@@ -145,6 +145,7 @@ impl Inner {
                     status.restart_count = 0;
                 }
                 status.state = ending.next;
+                status.runs += 1;
                 status.pid = 0;
                 status.exit = ending.exit;
                 status.finished_at = Some(ending.at);
