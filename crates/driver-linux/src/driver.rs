@@ -118,7 +118,7 @@ impl LinuxDriver {
             Step::ConfigurePort { port, .. } if port.parent.is_some() => branch::configure(self, port),
             Step::DeletePort { link } if branch::is_noted(self, link) => branch::delete(self, link),
             Step::CreatePort { port, bridge } => {
-                self.reaper.wait_for(&port.link);
+                self.reaper.wait_for(&self.route, &port.link)?;
                 links::create_port(self, port, bridge)
             }
             Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),

@@ -45,9 +45,9 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     observed.ports = branch::observe(driver, &notes, &observed.sandboxes)?;
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
-    let buried = driver.reaper.names();
+    let buried = driver.reaper.links();
     let links = link::list(&mut *driver.route.lock())?;
-    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
+    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.index)).cloned().collect();
     let (addresses, routes) = left::nets(&mut driver.route.lock())?;
     driver.left.seen(&standing, &addresses, routes.as_ref());
     let names: BTreeMap<u32, String> = links.iter().map(|l| (l.index, l.name.clone())).collect();
@@ -60,7 +60,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     observed.segments.extend(uplinks.iter().map(|(name, s)| (name.clone(), uplink::seen(s, &links))));
     drop(uplinks);
     for link in links {
-        if buried.contains(&link.name) {
+        if buried.contains(&link.index) {
             continue;
         }
         if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {
