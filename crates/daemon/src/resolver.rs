@@ -19,6 +19,11 @@ impl SandboxSockets for InSandbox {
         self.0.netns().run(&path, move || weft_dns::open_here(at, tcp)).map_err(io::Error::other)?
     }
 
+    fn namespace(&self, container: ContainerId) -> io::Result<u64> {
+        use weft_dataplane::Driver;
+        weft_dns::namespace_at(&self.0.sandbox_path(container))
+    }
+
     fn outward(&self, container: ContainerId, v6: bool, tcp: bool) -> io::Result<OwnedFd> {
         use weft_dataplane::Driver;
         let path = self.0.sandbox_path(container);

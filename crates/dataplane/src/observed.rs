@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{BridgeState, EndState, Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
+use crate::{
+    BridgeState, Desired, EndState, Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step,
+};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +33,8 @@ pub struct SeenPort {
 /// All marked things of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Network namespaces that are there.
-    pub sandboxes: BTreeSet<SandboxId>,
+    /// Network namespaces that are there, and the run each was made for.
+    pub sandboxes: BTreeMap<SandboxId, u64>,
     /// Names in the sandboxes' directory that are ours and no usable namespace.
     pub broken_sandboxes: BTreeSet<String>,
     /// Segments by link name.
@@ -92,11 +94,18 @@ pub(crate) fn digest(text: &str) -> String {
 }
 
 impl Observed {
+    /// Whether a sandbox is there as it must be.
+    #[must_use]
+    pub(crate) fn holds(&self, desired: &Desired, id: &SandboxId) -> bool {
+        let (seen, wanted) = (self.sandboxes.get(id), desired.sandboxes.get(id));
+        seen.zip(wanted).is_some_and(|(run, sandbox)| sandbox.is_for(*run))
+    }
+
     /// What is there once `step` has succeeded: lets a [`crate::Converger`] follow without looking again.
     pub fn note(&mut self, step: &Step) {
         match step {
-            Step::CreateSandbox { id, .. } => {
-                self.sandboxes.insert(*id);
+            Step::CreateSandbox { id, sandbox } => {
+                self.sandboxes.insert(*id, sandbox.run.unwrap_or_default());
             }
             Step::DeleteSandbox { id } => {
                 self.sandboxes.remove(id);

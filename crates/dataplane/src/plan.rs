@@ -26,7 +26,7 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
     let later = |sandbox: &Sandbox| matches!(sandbox.users, Some(Users::Of(_)));
     for now in [false, true] {
         let missing =
-            desired.sandboxes.iter().filter(|(id, s)| later(s) == now && !observed.sandboxes.contains(id));
+            desired.sandboxes.iter().filter(|(id, s)| later(s) == now && !observed.holds(desired, id));
         steps.extend(missing.map(|(id, s)| Step::CreateSandbox { id: *id, sandbox: s.clone() }));
     }
     for (id, segment) in &desired.segments {
@@ -65,16 +65,16 @@ fn removals(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>) {
     let wanted: std::collections::BTreeMap<_, _> =
         desired.ports.values().map(|p| (p.link.as_str(), p)).collect();
     for (link, seen) in &observed.ports {
-        // A port whose sandbox must be made anew is inside a namespace that lost its name.
+        // A port whose sandbox must be made anew is inside a namespace that lost its name, or is about to.
         let stays = wanted
             .get(link.as_str())
-            .is_some_and(|p| p.identity() == seen.identity && observed.sandboxes.contains(&p.sandbox));
+            .is_some_and(|p| p.identity() == seen.identity && observed.holds(desired, &p.sandbox));
         if !stays {
             steps.push(Step::DeletePort { link: link.clone() });
         }
     }
-    for id in &observed.sandboxes {
-        if !desired.sandboxes.contains_key(id) {
+    for id in observed.sandboxes.keys() {
+        if !observed.holds(desired, id) {
             steps.push(Step::DeleteSandbox { id: *id });
         }
     }
@@ -96,7 +96,7 @@ fn ports(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>) {
         let seen = observed
             .ports
             .get(&port.link)
-            .filter(|seen| seen.identity == port.identity() && observed.sandboxes.contains(&port.sandbox));
+            .filter(|seen| seen.identity == port.identity() && observed.holds(desired, &port.sandbox));
         match seen {
             None => steps.push(Step::CreatePort { port: port.clone(), bridge }),
             Some(seen) if seen.tag != port.tag() => {

@@ -30,9 +30,21 @@ pub struct Sandbox {
     /// Further sysctls, dotted names below `net.` (such as `net.ipv4.ip_unprivileged_port_start`), set at creation.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    /// Which of its container's runs it is for: one that was made for another run is made anew, with all that is plugged into
+    /// it. `None`: what is there stays.
+    #[serde(default)]
+    pub run: Option<u64>,
     /// The user namespace it belongs to, so that who is root there is root over it; `None` for the host's.
     #[serde(default)]
     pub users: Option<Users>,
+}
+
+impl Sandbox {
+    /// Whether one that was made for that run will do.
+    #[must_use]
+    pub fn is_for(&self, run: u64) -> bool {
+        self.run.is_none_or(|wanted| wanted == run)
+    }
 }
 
 /// A user namespace that a sandbox belongs to.

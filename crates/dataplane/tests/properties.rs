@@ -18,13 +18,21 @@ struct Draft {
     segments: Vec<(u8, u8, bool)>,
     ports: Vec<(u8, u8, u8, u8)>,
     publishes: Vec<(u16, u16, u8, bool)>,
+    /// Of the sandboxes, by their numbers.
+    runs: Vec<Option<u64>>,
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
     let segments = prop::collection::vec((0..4u8, 0..3u8, any::<bool>()), 0..5);
     let ports = prop::collection::vec((0..8u8, 0..4u8, 0..5u8, 1..6u8), 0..10);
     let publishes = prop::collection::vec((1..12u16, 0..4u16, 1..6u8, any::<bool>()), 0..8);
-    (segments, ports, publishes).prop_map(|(segments, ports, publishes)| Draft { segments, ports, publishes })
+    let runs = prop::collection::vec(prop::option::of(0..3u64), 5);
+    (segments, ports, publishes, runs).prop_map(|(segments, ports, publishes, runs)| Draft {
+        segments,
+        ports,
+        publishes,
+        runs,
+    })
 }
 
 fn build(draft: &Draft, generation: u64) -> Desired {
@@ -49,12 +57,13 @@ fn build(draft: &Draft, generation: u64) -> Desired {
         desired.segments.insert(id, segment);
     }
     for (nth, segment, sandbox, address) in &draft.ports {
+        let run = draft.runs.get(usize::from(*sandbox)).copied().flatten();
         let segment = NetworkId::from_bytes([*segment; 32]);
         if !desired.segments.contains_key(&segment) {
             continue;
         }
         let (id, sandbox) = (PortId::from_bytes([*nth; 32]), ContainerId::from_bytes([*sandbox; 32]));
-        desired.sandboxes.insert(sandbox, Sandbox::default());
+        desired.sandboxes.insert(sandbox, Sandbox { run, ..Sandbox::default() });
         let port = Port {
             link: link_name('p', &id),
             segment,
@@ -91,7 +100,7 @@ fn replay(mut machine: Observed, steps: &[Step], rules: &str) -> Result<Observed
     for step in steps {
         match step {
             Step::CreatePort { port, bridge } => {
-                let fits = machine.sandboxes.contains(&port.sandbox)
+                let fits = machine.sandboxes.contains_key(&port.sandbox)
                     && machine.segments.contains_key(bridge)
                     && machine.rules.as_deref() == Some(rules)
                     && !machine.ports.contains_key(&port.link);
@@ -102,7 +111,7 @@ fn replay(mut machine: Observed, steps: &[Step], rules: &str) -> Result<Observed
             Step::ConfigurePort { port, .. } if !machine.ports.contains_key(&port.link) => {
                 return Err(format!("{step}: no such port"));
             }
-            Step::CreateSandbox { id, .. } if machine.sandboxes.contains(id) => {
+            Step::CreateSandbox { id, .. } if machine.sandboxes.contains_key(id) => {
                 return Err(format!("{step}: there already"));
             }
             Step::ChangePublishes { remove, .. }
@@ -121,7 +130,7 @@ fn strays(machine: &mut Observed) {
     machine.broken_sandboxes.insert("f".repeat(64));
     machine.segments.insert("wfbffffffffffff".into(), SeenSegment::default());
     machine.ports.insert("wfpffffffffffff".into(), SeenPort::default());
-    machine.sandboxes.insert(ContainerId::from_bytes([0xff; 32]));
+    machine.sandboxes.insert(ContainerId::from_bytes([0xff; 32]), 0);
 }
 
 proptest! {
@@ -142,6 +151,7 @@ proptest! {
             prop_assert_eq!(machine.ports.keys().collect::<BTreeSet<_>>(), links);
             prop_assert_eq!(&machine.publishes, &desired.publish_map());
             prop_assert_eq!(machine.sandboxes.len(), desired.sandboxes.len());
+            prop_assert!(machine.sandboxes.iter().all(|(id, run)| desired.sandboxes[id].is_for(*run)));
             prop_assert_eq!(machine.segments.len(), desired.segments.len());
         }
     }
@@ -170,6 +180,7 @@ fn one_port_more_is_one_small_step_and_no_look() {
         segments: vec![(0, 0, false)],
         ports: (0..7).map(|n| (n, 0, n, 1 + n)).collect(),
         publishes: vec![],
+        runs: vec![],
     };
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&build(&all, 1)).unwrap();
@@ -183,8 +194,12 @@ fn one_port_more_is_one_small_step_and_no_look() {
 
 #[test]
 fn what_contradicts_itself_and_what_is_old_is_refused() {
-    let draft =
-        Draft { segments: vec![(0, 0, false)], ports: vec![(0, 0, 0, 2)], publishes: vec![(5, 0, 2, true)] };
+    let draft = Draft {
+        segments: vec![(0, 0, false)],
+        ports: vec![(0, 0, 0, 2)],
+        publishes: vec![(5, 0, 2, true)],
+        runs: vec![Some(1)],
+    };
     let good = build(&draft, 5);
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&good).unwrap();

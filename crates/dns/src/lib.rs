@@ -51,5 +51,5 @@ pub use names::{Answer, Names};
 pub use reconcile::Dns;
 pub use reply::failure;
 pub use server::Server;
-pub use sockets::{RESOLVER, SandboxSockets, Sockets, open_here, outward_here};
+pub use sockets::{RESOLVER, SandboxSockets, Sockets, namespace_at, open_here, outward_here};
 pub use upstream::UpstreamConfig;

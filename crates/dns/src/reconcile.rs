@@ -45,6 +45,8 @@ struct Inner {
 struct Open {
     /// The ports it was opened beside: when none of them is left, the namespace is another one.
     ports: Vec<PortId>,
+    /// The namespace it is in. One that was restarted keeps its ports and has another.
+    namespace: u64,
     serving: JoinSet<()>,
 }
 
@@ -83,13 +85,13 @@ impl Dns {
         dns
     }
 
-    /// Makes the container's resolver ready before its process starts: its namespace must be there. Does
-    /// nothing for a container that needs none.
+    /// Makes the container's resolver ready before its process starts, in the namespace that it has now, which must be there.
+    /// Does nothing for a container that needs none.
     ///
     /// # Errors
     /// The sockets cannot be had, or the store failed.
     pub async fn attach(&self, container: ContainerId) -> Result<(), DnsError> {
-        let failed = self.refresh().await?;
+        let failed = self.refresh(Some(container)).await?;
         match failed.into_iter().find(|(id, _)| *id == container) {
             Some((_, source)) => Err(DnsError::Listen { container, source }),
             None => Ok(()),
@@ -111,7 +113,7 @@ impl Dns {
     }
 
     async fn run(&self) -> Result<(), StoreError> {
-        let failed = self.refresh().await?;
+        let failed = self.refresh(None).await?;
         if failed.is_empty() {
             self.0.retry.lock().reset();
             return Ok(());
@@ -128,8 +130,12 @@ impl Dns {
         Ok(())
     }
 
-    /// Brings names and sockets up to date; answers the containers whose sockets could not be opened.
-    async fn refresh(&self) -> Result<Vec<(ContainerId, io::Error)>, StoreError> {
+    /// Brings names and sockets up to date, those of `starting` whatever was open before; answers the containers whose sockets
+    /// could not be opened.
+    async fn refresh(
+        &self,
+        starting: Option<ContainerId>,
+    ) -> Result<Vec<(ContainerId, io::Error)>, StoreError> {
         let inner = &self.0;
         let mut open = inner.open.lock().await;
         let networks = inner.networks.list_shared().await?;
@@ -150,6 +156,10 @@ impl Dns {
             }
         }
         open.retain(|id, o| wanted.get(id).is_some_and(|ids| o.ports.iter().any(|p| ids.contains(p))));
+        if let Some(id) = starting {
+            let now = inner.sockets.namespace(id).ok();
+            open.retain(|other, o| *other != id || Some(o.namespace) == now);
+        }
         let mut failed = Vec::new();
         for (id, ports) in wanted {
             if let Some(present) = open.get_mut(&id)
@@ -161,17 +171,17 @@ impl Dns {
             // New, or one of its tasks has ended: all of it is made anew.
             open.remove(&id);
             match self.listen(id, !names.serves_dns(id)).await {
-                Ok(serving) => drop(open.insert(id, Open { ports, serving })),
+                Ok((namespace, serving)) => drop(open.insert(id, Open { ports, namespace, serving })),
                 Err(error) => failed.push((id, error)),
             }
         }
         Ok(failed)
     }
 
-    async fn listen(&self, container: ContainerId, tcp: bool) -> io::Result<JoinSet<()>> {
+    async fn listen(&self, container: ContainerId, tcp: bool) -> io::Result<(u64, JoinSet<()>)> {
         let sockets = Arc::clone(&self.0.sockets);
         let work = tokio::task::spawn_blocking(move || sockets.open(container, RESOLVER, tcp));
-        let Sockets { udp, tcp } = work.await.map_err(io::Error::other)??;
+        let Sockets { udp, tcp, namespace } = work.await.map_err(io::Error::other)??;
         udp.set_nonblocking(true)?;
         let udp = tokio::net::UdpSocket::from_std(udp)?;
         let tcp = match tcp {
@@ -188,7 +198,7 @@ impl Dns {
         if let Some(listener) = tcp {
             serving.spawn(logged(container, serve_tcp(core, listener, served)));
         }
-        Ok(serving)
+        Ok((namespace, serving))
     }
 }
 

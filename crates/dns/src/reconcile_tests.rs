@@ -3,7 +3,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
-    sync::atomic::{AtomicBool, AtomicUsize},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize},
 };
 
 use hickory_proto::{
@@ -23,6 +23,8 @@ use crate::{
 struct FakeSockets {
     opened: Mutex<HashMap<ContainerId, (SocketAddr, Option<SocketAddr>)>>,
     count: AtomicUsize,
+    /// The namespace that every container has.
+    namespace: AtomicU64,
     broken: AtomicBool,
 }
 
@@ -37,7 +39,11 @@ impl SandboxSockets for FakeSockets {
         let tcp = if tcp { Some(TcpListener::bind("127.0.0.1:0")?) } else { None };
         let tcp_at = tcp.as_ref().map(|t| t.local_addr()).transpose()?;
         self.opened.lock().insert(container, (udp.local_addr()?, tcp_at));
-        Ok(Sockets { udp, tcp })
+        Ok(Sockets { udp, tcp, namespace: self.namespace.load(Relaxed) })
+    }
+
+    fn namespace(&self, _: ContainerId) -> io::Result<u64> {
+        Ok(self.namespace.load(Relaxed))
     }
 
     fn outward(&self, _: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
@@ -164,6 +170,28 @@ async fn a_container_with_new_ports_has_a_new_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_was_restarted_is_served_in_its_new_namespace() {
+    let s = stage(UpstreamConfig::default()).await;
+    s.dns.attach(web()).await.unwrap();
+    let (first, others) = (s.at(web()).0, s.at(db()).0);
+    s.sockets.namespace.store(7, Relaxed);
+    // Its ports are the same, and at a change of the store nobody asks for namespaces.
+    let new = crate::fixtures::port(0x33, 0xa, 9, "eth0", &["10.1.0.10"], &["beside"]);
+    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    s.serves(4).await;
+    assert_eq!(s.at(web()).0, first);
+    s.dns.attach(web()).await.unwrap();
+    assert_ne!(s.at(web()).0, first);
+    assert_eq!(dig(s.at(web()).0, "db.").await, "10.1.0.3");
+    // The old ones are closed, so that their namespace can end.
+    while UdpSocket::bind(first).is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(s.at(db()).0, others, "only who starts is looked at");
+    s.tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_late_is_tried_again() {
     let s = stage(UpstreamConfig::default()).await;
     s.dns.attach(db()).await.unwrap();
@@ -186,6 +214,9 @@ async fn a_real_namespace_is_served_from_outside() {
         fn open(&self, container: ContainerId, _: SocketAddr, _: bool) -> io::Result<Sockets> {
             let mine = if container == web() { self.0.lock().take() } else { None };
             mine.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+        fn namespace(&self, _: ContainerId) -> io::Result<u64> {
+            Err(io::ErrorKind::NotFound.into())
         }
         fn outward(&self, _: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
             crate::outward_here(v6, tcp)

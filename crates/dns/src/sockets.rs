@@ -3,7 +3,8 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
 };
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -19,6 +20,8 @@ pub struct Sockets {
     pub udp: UdpSocket,
     /// Listening there, when it was asked for.
     pub tcp: Option<TcpListener>,
+    /// The namespace they are in: the kernel's number of it, which is no other's for as long as they are open.
+    pub namespace: u64,
 }
 
 /// Makes sockets inside network namespaces.
@@ -31,6 +34,12 @@ pub trait SandboxSockets: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` while there is no namespace yet; the kernel's refusal to bind.
     fn open(&self, container: ContainerId, at: SocketAddr, tcp: bool) -> io::Result<Sockets>;
+
+    /// The number of the namespace that `container` has now.
+    ///
+    /// # Errors
+    /// `NotFound` while there is none.
+    fn namespace(&self, container: ContainerId) -> io::Result<u64>;
 
     /// Makes a socket, not yet bound, for a query that leaves from the namespace of `container`: what
     /// [`outward_here`] makes there. Blocks likewise.
@@ -51,6 +60,14 @@ pub fn outward_here(v6: bool, tcp: bool) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, kind, flags, None)?)
 }
 
+/// The number of the namespace whose file that is (`ioctl_ns`(2): a namespace is known by its inode).
+///
+/// # Errors
+/// There is none.
+pub fn namespace_at(path: &Path) -> io::Result<u64> {
+    Ok(std::fs::metadata(path)?.ino())
+}
+
 /// Opens the sockets in the namespace of the calling thread.
 ///
 /// Both have `SO_REUSEADDR` and `SO_REUSEPORT`: a name server that people run in the container binds
@@ -61,12 +78,13 @@ pub fn outward_here(v6: bool, tcp: bool) -> io::Result<OwnedFd> {
 /// The kernel's refusal.
 pub fn open_here(at: SocketAddr, tcp: bool) -> io::Result<Sockets> {
     let udp = bound(at, SocketType::DGRAM)?.into();
+    let namespace = namespace_at(Path::new("/proc/thread-self/ns/net"))?;
     if !tcp {
-        return Ok(Sockets { udp, tcp: None });
+        return Ok(Sockets { udp, tcp: None, namespace });
     }
     let listener = bound(at, SocketType::STREAM)?;
     rustix::net::listen(&listener, 128)?;
-    Ok(Sockets { udp, tcp: Some(listener.into()) })
+    Ok(Sockets { udp, tcp: Some(listener.into()), namespace })
 }
 
 fn bound(at: SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {

@@ -167,6 +167,9 @@ impl SandboxSockets for Counting {
     fn open(&self, _: ContainerId, _: SocketAddr, _: bool) -> io::Result<crate::Sockets> {
         Err(io::ErrorKind::NotFound.into())
     }
+    fn namespace(&self, _: ContainerId) -> io::Result<u64> {
+        Err(io::ErrorKind::NotFound.into())
+    }
     fn outward(&self, container: ContainerId, v6: bool, tcp: bool) -> io::Result<std::os::fd::OwnedFd> {
         assert_eq!(container, ContainerId::from_bytes([7; 32]));
         self.0.fetch_add(1, Relaxed);

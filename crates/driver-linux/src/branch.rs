@@ -1,22 +1,16 @@
 //! Ports that are sub-interfaces: born in their sandbox, with nothing on the host's side.
 //!
 //! No dump of the host's links shows them. So each is first noted, in a file called as the port beside the sandboxes' names
-//! (`RUN/netns/wfp…`: the sandbox, and the interface's name inside), and only sandboxes that are named in such a note are
+//! (`RUN/netns/wfp…`: the sandbox, the interface's name inside and the port's identity), and only sandboxes that are named in such a note are
 //! visited when the machine is looked at. The interface's alias says, as everywhere, what it was last configured as.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    io::ErrorKind,
-    os::fd::AsFd,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, fs, io::ErrorKind, os::fd::AsFd, path::PathBuf};
 
 use weft_dataplane::{Parent, Port, SandboxId, SeenPort};
 use weft_sys::{
     netlink::{
         Channel, Family, Socket, branch,
-        link::{self, Change, Kind},
+        link::{self, Change, Kind, Link},
     },
     netns,
 };
@@ -27,6 +21,17 @@ use crate::{LinuxError, driver::LinuxDriver, links, mark, uplink};
 struct Note {
     sandbox: SandboxId,
     ifname: String,
+    /// Empty in a note of an earlier version.
+    identity: String,
+}
+
+impl Note {
+    /// Whether a link of the sandbox is the port, perhaps by a name that the container gave it.
+    fn is_of(&self, link: &Link) -> bool {
+        let named = link.name == self.ifname;
+        let known = || !self.identity.is_empty() && mark::as_branch(link).identity == self.identity;
+        is_branch(&link.kind) && (named || known())
+    }
 }
 
 fn note_path(driver: &LinuxDriver, link: &str) -> PathBuf {
@@ -35,14 +40,15 @@ fn note_path(driver: &LinuxDriver, link: &str) -> PathBuf {
 
 fn write_note(driver: &LinuxDriver, port: &Port) -> Result<(), LinuxError> {
     let path = note_path(driver, &port.link);
-    let text = format!("{} {}\n", port.sandbox, port.ifname);
+    let text = format!("{} {} {}\n", port.sandbox, port.ifname, port.identity());
     fs::write(&path, text).map_err(|source| LinuxError::Note { path, source })
 }
 
 fn read_note(driver: &LinuxDriver, link: &str) -> Option<Note> {
     let text = fs::read_to_string(note_path(driver, link)).ok()?;
-    let (sandbox, ifname) = text.trim_end().split_once(' ')?;
-    Some(Note { sandbox: sandbox.parse().ok()?, ifname: ifname.to_owned() })
+    let mut words = text.split_whitespace();
+    let (sandbox, ifname) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+    Some(Note { sandbox, ifname, identity: words.next().unwrap_or_default().to_owned() })
 }
 
 /// Whether a link could be a port of this kind.
@@ -95,13 +101,13 @@ fn finish(driver: &LinuxDriver, port: &Port) -> Result<(), LinuxError> {
 pub(crate) fn observe(
     driver: &LinuxDriver,
     notes: &[String],
-    sandboxes: &BTreeSet<SandboxId>,
+    sandboxes: &BTreeMap<SandboxId, u64>,
 ) -> Result<BTreeMap<String, SeenPort>, LinuxError> {
     let mut by_sandbox: BTreeMap<SandboxId, Vec<(String, String)>> = BTreeMap::new();
     let mut seen = BTreeMap::new();
     for link in notes {
         match read_note(driver, link) {
-            Some(note) if sandboxes.contains(&note.sandbox) => {
+            Some(note) if sandboxes.contains_key(&note.sandbox) => {
                 by_sandbox.entry(note.sandbox).or_default().push((note.ifname, link.clone()));
             }
             // A note without a sandbox: the port went with it, and the note is all there is to remove.
@@ -133,12 +139,10 @@ pub(crate) fn delete(driver: &LinuxDriver, name: &str) -> Result<(), LinuxError>
         if netns::is_alive(&path) {
             driver.netns.run(&path, move || {
                 let socket = &mut Socket::open(Family::Route)?;
-                match link::get(socket, &note.ifname)? {
-                    Some(found) if is_branch(&found.kind) => {
-                        socket.transact(&[link::delete(&note.ifname).tolerating(&[libc::ENODEV])])
-                    }
-                    _ => Ok(()),
-                }
+                let all = link::list(socket)?;
+                let mine = all.iter().filter(|found| note.is_of(found));
+                let delete = |found: &Link| link::delete(&found.name).tolerating(&[libc::ENODEV]);
+                socket.transact(&mine.map(delete).collect::<Vec<_>>())
             })??;
         }
     }

@@ -18,7 +18,7 @@ use weft_sys::{
 
 use crate::{
     LinuxError, TABLE, anchor::Anchor, branch, forget, host, left, left::Left, limits, links, mark, observe,
-    policy, publish, reaper::Reaper, rules, sandbox, uplink, watch::Watcher,
+    policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -82,13 +82,17 @@ impl LinuxDriver {
             Step::CreateSandbox { id, sandbox } => {
                 let path = self.path(*id);
                 if netns::is_alive(&path) {
-                    return Ok(());
+                    if sandbox.is_for(runs::read(self, *id)) {
+                        return Ok(());
+                    }
+                    runs::delete(self, *id, &path)?;
                 }
+                runs::write(self, *id, sandbox.run.unwrap_or_default())?;
                 let users = sandbox.users.as_ref().map(|users| self.users(users)).transpose()?;
                 let sandbox = sandbox.clone();
                 self.netns.create(&path, users, move || sandbox::setup(&sandbox))?
             }
-            Step::DeleteSandbox { id } => Ok(netns::delete(&self.path(*id))?),
+            Step::DeleteSandbox { id } => runs::delete(self, *id, &self.path(*id)),
             Step::DeleteBrokenSandbox { name } => Ok(netns::delete(&self.directory.join(name))?),
             Step::PutSegment { segment: segment @ Segment { uplink: Some(uplink), .. }, .. } => {
                 uplink::put(self, segment, uplink)
@@ -114,7 +118,7 @@ impl LinuxDriver {
             Step::ConfigurePort { port, .. } if port.parent.is_some() => branch::configure(self, port),
             Step::DeletePort { link } if branch::is_noted(self, link) => branch::delete(self, link),
             Step::CreatePort { port, bridge } => {
-                self.reaper.wait_for(&port.link);
+                self.reaper.wait_for(&self.route, &port.link)?;
                 links::create_port(self, port, bridge)
             }
             Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),

@@ -139,9 +139,9 @@ pub(crate) fn around(
             work()?;
             let socket = &mut *driver.route.lock();
             let (addresses, routes) = nets(socket)?;
-            let buried = driver.reaper.names();
+            let buried = driver.reaper.links();
             let links: Vec<_> =
-                link::list(socket)?.into_iter().filter(|link| !buried.contains(&link.name)).collect();
+                link::list(socket)?.into_iter().filter(|link| !buried.contains(&link.index)).collect();
             left.seen(&links, &addresses, routes.as_ref());
             return Ok(());
         }

@@ -33,6 +33,7 @@ mod policy;
 mod publish;
 mod reaper;
 mod rules;
+mod runs;
 mod sandbox;
 mod uplink;
 mod watch;

@@ -207,8 +207,11 @@ fn finish(socket: &mut Socket, port: &Port, hairpin: bool) -> Result<(), LinuxEr
 pub(crate) fn delete_port(driver: &LinuxDriver, name: &str) -> Result<(), LinuxError> {
     // A port that is no bridge port any more, or gone with its namespace, needs no blocking.
     let gone = &[libc::ENODEV, libc::EOPNOTSUPP, libc::EINVAL, libc::ENETDOWN];
-    driver.route.lock().transact(&[link::block(name).tolerating(gone)])?;
-    driver.reaper.bury(name);
+    let socket = &mut *driver.route.lock();
+    socket.transact(&[link::block(name).tolerating(gone)])?;
+    if let Some(found) = link::get(socket, name)? {
+        driver.reaper.bury(found.index);
+    }
     Ok(())
 }
 

@@ -15,30 +15,39 @@ use weft_sys::{
 
 use crate::{
     LinuxError, TABLE, branch, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy, publish,
-    rules, uplink,
+    rules, runs, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut observed = Observed::default();
-    let mut notes = Vec::new();
+    let (mut notes, mut runs) = (Vec::new(), Vec::new());
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
             (Ok(id), true) => {
-                observed.sandboxes.insert(id);
+                observed.sandboxes.insert(id, 0);
             }
             (Ok(_), false) => {
                 observed.broken_sandboxes.insert(found.name);
             }
-            (Err(_), _) => notes.push(found.name),
+            (Err(_), _) => match runs::of(&found.name) {
+                Some(id) => runs.push((id, found.name)),
+                None => notes.push(found.name),
+            },
+        }
+    }
+    for (id, name) in runs {
+        match observed.sandboxes.get_mut(&id) {
+            Some(run) => *run = runs::read(driver, id),
+            None => drop(observed.broken_sandboxes.insert(name)),
         }
     }
     notes.retain(|name| mark::is_port(name));
     observed.ports = branch::observe(driver, &notes, &observed.sandboxes)?;
     let hairpin = host::bridged_packets_are_filtered();
     let borrowed = driver.borrowed.lock().clone();
-    let buried = driver.reaper.names();
+    let buried = driver.reaper.links();
     let links = link::list(&mut *driver.route.lock())?;
-    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.name)).cloned().collect();
+    let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.index)).cloned().collect();
     let (addresses, routes) = left::nets(&mut driver.route.lock())?;
     driver.left.seen(&standing, &addresses, routes.as_ref());
     let names: BTreeMap<u32, String> = links.iter().map(|l| (l.index, l.name.clone())).collect();
@@ -51,7 +60,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     observed.segments.extend(uplinks.iter().map(|(name, s)| (name.clone(), uplink::seen(s, &links))));
     drop(uplinks);
     for link in links {
-        if buried.contains(&link.name) {
+        if buried.contains(&link.index) {
             continue;
         }
         if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {

@@ -137,14 +137,17 @@ impl Inner {
         let told = std::mem::take(&mut cell.state.lock().ooms_told) > 0;
         let written = self
             .write_status(cell, true, |status| {
-                if !status.state.is_alive() && ending.answers.is_some() && !ending.by_user {
+                if !status.state.is_alive() {
                     // A whole run that no daemon saw: what its start would have written.
                     status.started_at = Some(ending.at);
                     status.error.clear();
                     status.start_failure = 0;
-                    status.restart_count = 0;
+                    if ending.answers.is_some() && !ending.by_user {
+                        status.restart_count = 0;
+                    }
                 }
                 status.state = ending.next;
+                status.runs += 1;
                 status.pid = 0;
                 status.exit = ending.exit;
                 status.finished_at = Some(ending.at);

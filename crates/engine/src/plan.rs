@@ -304,6 +304,12 @@ pub fn ran_unseen(container: &Container) -> bool {
     run.seq > status.answered && run.want == Want::Running && !run.paused && !status.state.is_alive()
 }
 
+/// A daemon may have started it and died before it could write so: an end that is found then is a run's that nobody saw.
+#[must_use]
+pub fn may_have_run(container: &Container) -> bool {
+    ran_unseen(container) || container.status.state == RunState::Restarting
+}
+
 /// It rests, and its policy has a new daemon start it. That takes a request: its ports went when it ended.
 #[must_use]
 pub fn due_at_boot(container: &Container) -> bool {

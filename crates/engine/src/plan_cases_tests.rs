@@ -36,6 +36,26 @@ fn a_run_that_no_daemon_saw_answers_its_start_and_is_not_repeated() {
 }
 
 #[test]
+fn a_run_by_policy_that_no_daemon_saw_is_written_down_before_the_next() {
+    let mut container = asked();
+    container.spec.restart = RestartPolicy { mode: RestartMode::OnFailure, max_retries: 2 };
+    (container.status.answered, container.status.state) = (1, RunState::Restarting);
+    container.status.restart_count = 1;
+    assert!(may_have_run(&container), "its end is looked for");
+    // Without it the next run would find the namespace that this one had.
+    let next = |container: &Container| {
+        let steps = plan(container, &ended(9), at(9));
+        let [Step::RecordExit(end), Step::Clean] = &steps[..] else { panic!("{steps:?}") };
+        (end.exit.code, end.next, end.answers)
+    };
+    assert_eq!(next(&container), (9, RunState::Restarting, None));
+    container.status.restart_count = 2;
+    assert_eq!(next(&container), (9, RunState::Exited, None), "it counts");
+    container.status.state = RunState::Exited;
+    assert!(!may_have_run(&container));
+}
+
+#[test]
 fn a_start_without_any_run_is_carried_out() {
     let container = asked();
     assert_eq!(plan(&container, &Actual { residue: true, ..Actual::default() }, at(9)), [Step::Clean]);

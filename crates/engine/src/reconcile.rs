@@ -16,7 +16,7 @@ use crate::{
     engine::Inner,
     error::blocking,
     oci::CgroupVersion,
-    plan::ran_unseen,
+    plan::may_have_run,
     shim::{self, Phase, Shim},
 };
 
@@ -97,7 +97,7 @@ async fn find_life(inner: &Inner, container: &Container) -> Result<Life> {
     // An end that no record tells of: of a process that ran (one that was never let go has a fault), and not the last
     // one's, whose files are still there.
     let unseen = exit.as_ref().is_some_and(|exit| {
-        ran_unseen(container)
+        may_have_run(container)
             && exit.fault.is_none()
             && container.status.finished_at != Some(exit.finished_at)
     });

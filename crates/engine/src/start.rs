@@ -72,6 +72,7 @@ impl Inner {
                     status.start_failure = code;
                     status.exit = weft_model::ExitStatus { code, oom_killed: false };
                     status.answered = answers.unwrap_or(status.answered);
+                    status.runs += 1;
                     if status.state == RunState::Restarting {
                         status.state = RunState::Exited;
                     }

@@ -3,8 +3,10 @@
 //! One bad record must not stop a host: what contradicts something else (two ports with one listening
 //! address, a port without its network) is left out and named in [`Compiled::faults`]; the rest stands.
 //!
-//! A container has a sandbox from the moment it is wanted to run until its ports are gone and it is not
-//! alive any more: a restart by policy finds the same sandbox.
+//! A container has a sandbox from the moment it is about to run until its ports are gone and it is not alive any more. Each
+//! run has one of its own: once an end is written down, the one that was is made anew for what comes, with the same ports,
+//! so that nothing stays of what was changed inside (libnetwork does so at every start). Who rests keeps what there is
+//! until its ports go.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,7 +20,7 @@ use weft_dataplane::{
 };
 use weft_model::{
     Container, ContainerId, GatewayMode, MacAddr, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec,
-    Port, PortId, PortOwner, PublishPolicy, Want,
+    Port, PortId, PortOwner, PublishPolicy, RunState, Want,
 };
 
 use crate::grow::prefix_of;
@@ -173,21 +175,29 @@ fn segment(network: &NetworkSpec, ports: &[&Port]) -> Segment {
 }
 
 /// Says whose user namespace each sandbox is in. A container that shares another's namespaces is in that one's user
-/// namespace, which lives as long as that one's sandbox.
+/// namespace, which lives as long as that one's sandbox: who is about to run needs a sandbox in the present one, who runs
+/// already stays in that which it found.
 fn give_users(containers: &[&Container], maps: &IdMaps, sandboxes: &mut BTreeMap<SandboxId, Sandbox>) {
-    let specs: HashMap<_, _> = containers.iter().map(|c| (c.spec.id, &c.spec)).collect();
+    let records: HashMap<_, _> = containers.iter().map(|c| (c.spec.id, *c)).collect();
     let known: BTreeSet<SandboxId> = sandboxes.keys().copied().collect();
     sandboxes.retain(|id, sandbox| {
-        let Some(spec) = specs.get(id).filter(|spec| spec.remappable()) else { return true };
-        let mut root = *spec;
+        let Some(container) = records.get(id).filter(|c| c.spec.remappable()) else { return true };
+        let mut root = *container;
         // As many steps as there are containers: records that lead in a circle end, too.
-        for _ in 0..specs.len() {
-            let Some(other) = root.shares_users_of() else { break };
-            let Some(other) = specs.get(&other) else { return false };
+        for _ in 0..records.len() {
+            let Some(other) = root.spec.shares_users_of() else { break };
+            let Some(other) = records.get(&other) else { return false };
             root = other;
         }
-        sandbox.users = Some(if root.id == *id { Users::Own(maps.clone()) } else { Users::Of(root.id) });
-        root.id == *id || known.contains(&root.id)
+        let of = root.spec.id;
+        if of == *id {
+            sandbox.users = Some(Users::Own(maps.clone()));
+            return true;
+        }
+        sandbox.users = Some(Users::Of(of));
+        let coming = sandbox.run.filter(|_| !container.status.state.is_alive());
+        sandbox.run = coming.map(|run| run << 32 | root.status.runs & u64::from(u32::MAX));
+        known.contains(&of)
     });
 }
 
@@ -201,13 +211,25 @@ fn sandboxes(containers: &[&Container], ports: &[&Port]) -> BTreeMap<SandboxId, 
     for container in containers {
         let (id, ports) = (container.spec.id, plugged.get(&container.spec.id));
         let own = matches!(container.spec.network, NetworkMode::Attached | NetworkMode::None);
-        let wanted = container.spec.run.want == Want::Running && container.meta.deleting.is_none();
-        if own && (wanted || container.status.state.is_alive() || ports.is_some()) {
+        let runs = is_coming(container) || container.status.state.is_alive();
+        if own && (runs || ports.is_some()) {
             let ipv6 = ports.copied().unwrap_or_default();
-            sandboxes.insert(id, Sandbox { ipv6, ..Sandbox::default() });
+            let run = runs.then_some(container.status.runs);
+            sandboxes.insert(id, Sandbox { ipv6, run, ..Sandbox::default() });
         }
     }
     sandboxes
+}
+
+/// A request to run it is to be answered, or its policy is about to start it again.
+fn is_coming(container: &Container) -> bool {
+    let (run, status) = (&container.spec.run, &container.status);
+    let asked = if run.seq > status.answered {
+        run.want == Want::Running
+    } else {
+        status.state == RunState::Restarting
+    };
+    asked && container.meta.deleting.is_none()
 }
 
 /// Which port gives each family's default route of each container: the uplink where it has a gateway of

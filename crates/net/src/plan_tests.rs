@@ -85,6 +85,72 @@ fn who_has_a_sandbox() {
         c.meta.deleting = Some(c.meta.created);
         c.status.state = RunState::Running;
     }));
+    // One that ended by itself is still wanted by its last request, which was answered.
+    assert!(!with(|c| {
+        c.status.answered = 1;
+        c.status.state = RunState::Exited;
+    }));
+    assert!(with(|c| {
+        c.status.answered = 1;
+        c.status.state = RunState::Restarting;
+    }));
+}
+
+#[test]
+fn each_run_has_a_sandbox_of_its_own() {
+    let net = network("web", vec![subnet("10.1.0.0/16")]);
+    let run_of = |change: fn(&mut Container)| {
+        let mut c: Container = object(container("c", &[&net]));
+        (c.status.runs, c.status.answered) = (4, 1);
+        change(&mut c);
+        let plugged: Port = object(plugged(&net, &c.spec, "10.1.0.2"));
+        let desired = compile([], [&plugged], [&c], &HostDefaults::default()).desired;
+        desired.sandboxes[&c.spec.id].run
+    };
+    assert_eq!(run_of(|c| c.status.state = RunState::Running), Some(4));
+    assert_eq!(run_of(|c| c.status.state = RunState::Paused), Some(4));
+    assert_eq!(run_of(|c| c.status.state = RunState::Restarting), Some(4));
+    // `docker restart`, once the end is written down; and a start.
+    assert_eq!(
+        run_of(|c| {
+            c.spec.run.seq = 2;
+            c.status.state = RunState::Exited;
+        }),
+        Some(4)
+    );
+    // It rests, or is about to: what there is goes with its ports, and is not made anew for nobody.
+    assert_eq!(run_of(|c| c.status.state = RunState::Exited), None);
+    assert_eq!(
+        run_of(|c| {
+            (c.spec.run.seq, c.spec.run.want) = (2, Want::Stopped);
+            c.status.state = RunState::Restarting;
+        }),
+        None
+    );
+}
+
+#[test]
+fn who_is_to_run_in_anothers_user_namespace_gets_a_sandbox_in_the_present_one() {
+    let mut own: Container = object(container("own", &[]));
+    own.spec.network = NetworkMode::None;
+    let mut joined = own.clone();
+    joined.spec.id = ContainerId::new();
+    joined.spec.confine.ipc = weft_model::IpcMode::Container(own.spec.id);
+    joined.status.runs = 1;
+    let range = weft_dataplane::IdRange { inside: 0, outside: 100_000, count: 65_536 };
+    let maps = IdMaps { uids: vec![range], gids: vec![range] };
+    let defaults = HostDefaults { users: Some(maps), ..HostDefaults::default() };
+    let run_of = |own: &Container, joined: &Container| {
+        compile([], [], [own, joined], &defaults).desired.sandboxes[&joined.spec.id].run
+    };
+    let first = run_of(&own, &joined);
+    own.status.runs = 1;
+    let second = run_of(&own, &joined);
+    assert!(first.is_some() && second.is_some() && first != second, "{first:?} {second:?}");
+    joined.status.runs = 2;
+    assert_ne!(run_of(&own, &joined), second);
+    joined.status.state = RunState::Running;
+    assert_eq!(run_of(&own, &joined), None, "who runs is left where it is");
 }
 
 #[test]

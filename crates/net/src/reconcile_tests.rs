@@ -79,6 +79,47 @@ async fn a_container_gets_its_sandbox_and_its_port_is_told_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_sandbox_after_an_end_gets_a_new_one() {
+    let w = world(FakeDriver::default());
+    let (net, c, p) = web();
+    w.add(&net, &c, &p).await;
+    w.net.sandbox_ready(c.id).await.unwrap();
+    let change = async |change: fn(&mut Container)| {
+        let write = w.net.0.containers.update(&c.id, |c| {
+            change(c);
+            true
+        });
+        write.await.unwrap();
+        w.driver.take_steps();
+        w.net.sandbox_ready(c.id).await.unwrap();
+        w.driver.take_steps().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let started = change(|c| {
+        c.status.answered = 1;
+        c.status.state = weft_model::RunState::Running;
+    });
+    assert_eq!(started.await, [""; 0]);
+    let ended = change(|c| {
+        c.status.runs = 1;
+        c.status.state = weft_model::RunState::Restarting;
+    });
+    let (id, port) = (c.id.short(), weft_dataplane::link_name('p', &p.id));
+    let bridge = weft_dataplane::link_name('b', &net.id);
+    let wanted = [
+        format!("delete port {port}"),
+        format!("delete sandbox {id}"),
+        format!("create sandbox {id}"),
+        format!("create port {port} on {bridge}"),
+    ];
+    assert_eq!(ended.await, wanted);
+    let again = change(|c| c.status.state = weft_model::RunState::Running);
+    assert_eq!(again.await, [""; 0]);
+    // Its port is the same one, and was made: nothing waits for it.
+    assert_eq!(w.port(p.id).await.status.error, "");
+    w.tasks.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_is_tried_again_at_once_and_then_told_where_it_belongs() {
     let w = world(FakeDriver::default());
     let (net, c, p) = web();

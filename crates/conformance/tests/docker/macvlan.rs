@@ -3,7 +3,10 @@
 //! Each case has a wire of its own in the subject's sandbox: a veth pair whose one end is the parent, and whose other end stands
 //! for the LAN and has an address.
 
-use crate::dsl::{IMG, T, cases};
+use crate::{
+    dsl::{IMG, T, cases},
+    restarts::kill_process,
+};
 
 /// A parent `upN` with the LAN's address `10.81.N.1/24` on the other end.
 fn wire(t: &T, n: u8) -> String {
@@ -67,6 +70,22 @@ cases! {
         t.docker(["exec", &c, "ip", "addr", "show", "eth1"]).fails();
         t.host(["busybox", "ping", "-c1", "-W1", "10.81.3.9"]).fails();
         unwire(t, 3);
+    }
+    fn a_restart_keeps_the_address_and_nothing_else(t) {
+        let n = lan(t, 16, &[]);
+        let c = t.sleeper("c", ["--network", &n, "--cap-add", "NET_ADMIN", "--restart", "always"]);
+        let sharer = t.sleeper("s", ["--network", &format!("container:{c}")]);
+        let shown = || t.docker(["exec", &c, "sh", "-c", "ip addr show eth0 | grep -E 'ether|inet '; ip route"]).ok().text();
+        let before = shown();
+        for again in [|t: &T, c: &str| drop(t.docker(["restart", "-t", "0", c]).ok()), kill_process] {
+            t.docker(["exec", &c, "ip", "route", "add", "10.89.0.0/24", "dev", "eth0"]).ok();
+            again(t, &c);
+            assert_eq!(shown(), before);
+            t.docker([&["exec", &c][..], &PING, &["10.81.16.1"]].concat()).ok();
+            t.docker(["exec", &sharer, "ip", "link", "show", "eth0"]).fails();
+        }
+        t.docker(["rm", "-f", &c]).ok();
+        unwire(t, 16);
     }
     fn private_containers_do_not_meet(t) {
         let n = lan(t, 4, &["-o", "macvlan_mode=private"]);

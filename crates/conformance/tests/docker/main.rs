@@ -27,6 +27,7 @@ mod network;
 mod network_options;
 mod options;
 mod registry;
+mod restarts;
 mod run;
 mod streams;
 mod system;
@@ -62,6 +63,7 @@ fn cases() -> Vec<(&'static str, &'static Case)> {
         ("network_options", network_options::CASES),
         ("options", options::CASES),
         ("registry", registry::CASES),
+        ("restarts", restarts::CASES),
         ("run", run::CASES),
         ("streams", streams::CASES),
         ("system", system::CASES),

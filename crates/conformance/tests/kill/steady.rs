@@ -23,6 +23,10 @@ const CONNECT: Duration = Duration::from_millis(900);
 /// An answer that takes longer is lost; a busy machine may be slow.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Leaves a mark in a namespace, and looks for it: who runs keeps its namespace, who is started again has a new one.
+const MARK: &str = "ip route add 10.88.0.0/24 dev eth0";
+const MARKED: &str = "ip route | grep -q 10.88.0.0";
+
 /// The containers, by name.
 const NAMES: [&str; 4] = ["web", "logger", "healthy", "always"];
 
@@ -72,14 +76,10 @@ impl Steady {
         let check = json!({"Test": ["CMD", "true"], "Interval": 300_000_000, "Timeout": 20_000_000_000_i64,
             "Retries": 3});
         container(api, "healthy", "sleep 100000", json!({"Healthcheck": check}));
-        container(
-            api,
-            "always",
-            "sleep 100000",
-            json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}),
-        );
-        let policy = json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}});
-        container(api, "again", "sleep 0.2; exit 6", policy);
+        let always = json!({"HostConfig": {"RestartPolicy": {"Name": "always"}, "CapAdd": ["NET_ADMIN"]}});
+        container(api, "always", &format!("{MARK}; while {MARKED}; do sleep 0.3; done"), always.clone());
+        let again = format!("{MARKED} && echo an earlier one; {MARK} && echo a new one; sleep 0.2; exit 6");
+        container(api, "again", &again, always);
         let policy = json!({"HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 2}}});
         container(api, "thrice", "exit 6", policy);
         wait(api, "healthy", |seen| seen["State"]["Health"]["Status"] == "healthy");
@@ -143,8 +143,12 @@ impl Steady {
             answered += visits.answered;
             slowest = slowest.max(visits.slowest);
         }
-        let stopped = api.call("POST", "/containers/logger/stop?t=0", None).unwrap();
-        assert_eq!(stopped.status, 204, "{}", stopped.text());
+        for name in ["logger", "again"] {
+            let stopped = api.call("POST", &format!("/containers/{name}/stop?t=0"), None).unwrap();
+            assert_eq!(stopped.status, 204, "{name}: {}", stopped.text());
+        }
+        let runs = log_lines(&api.get("/containers/again/logs?stdout=1&stderr=1").body);
+        assert!(runs.len() > 2 && runs.iter().all(|line| line == "a new one"), "{runs:#?}");
         let lines = log_lines(&api.get("/containers/logger/logs?stdout=1&stderr=1").body);
         for (number, line) in lines.iter().enumerate() {
             assert_eq!(*line, format!("line {number}"), "of {} lines", lines.len());

@@ -98,6 +98,9 @@ pub struct ContainerStatus {
     pub start_failure: i64,
     /// Restarts by policy since people last started it.
     pub restart_count: u32,
+    /// Runs that are over, failed starts among them: the number of the run that is, or comes next. What is made for one run
+    /// and not kept for another (its network namespace) bears it.
+    pub runs: u64,
     /// The `seq` of the last request that was carried out (successfully or not).
     pub answered: u64,
     /// The last end was asked for by people, so that `unless-stopped` leaves it down.

@@ -190,6 +190,14 @@ pub fn delete(name: &str) -> Message {
     Message::route(&RouteNetlinkMessage::DelLink(named(name)), 0, format!("delete link {name}"))
 }
 
+/// Removes an interface by its number, whatever it is called by then.
+#[must_use]
+pub fn delete_index(index: u32) -> Message {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    Message::route(&RouteNetlinkMessage::DelLink(message), 0, format!("delete link {index}"))
+}
+
 /// All interfaces of the channel's namespace.
 ///
 /// # Errors
