@@ -38,22 +38,6 @@ pub(crate) const SETS: [Set; 8] = [
     Set { name: "publish6anyrows", key: &[Field::Protocol, Field::Service], shape: ROWS6 },
 ];
 
-/// Clients that the host's firewall has let in to a published port, for as long as they are believed: protocol, their
-/// address, the host's address and listening port that they asked for.
-pub(crate) const CONSENTED: [Set; 2] = [
-    Set {
-        name: "consented4",
-        key: &[Field::Protocol, Field::Ipv4, Field::Ipv4, Field::Service],
-        shape: BELIEVED,
-    },
-    Set {
-        name: "consented6",
-        key: &[Field::Protocol, Field::Ipv6, Field::Ipv6, Field::Service],
-        shape: BELIEVED,
-    },
-];
-const BELIEVED: Shape = Shape::Passing { seconds: 60, most: 65_536 };
-
 /// IP protocol numbers (IANA).
 pub(crate) const fn number(protocol: Protocol) -> u8 {
     match protocol {
@@ -184,20 +168,6 @@ pub(crate) fn lookups() -> Vec<Lookup> {
         }
     }
     lookups
-}
-
-/// Loads what [`CONSENTED`] has for keys from register 0: protocol, who asks, which address and port; then the
-/// set's name.
-pub(crate) fn client(v6: bool) -> (Vec<Expr>, &'static str) {
-    let (offset, length) = if v6 { (8, 16) } else { (12, 4) };
-    let words = length / 4;
-    let key = vec![
-        Expr::Meta(Meta::L4proto, Reg(0)),
-        Expr::Payload(Base::Network, offset, length, Reg(1)),
-        Expr::Payload(Base::Network, offset + length, length, Reg(1 + words)),
-        Expr::Payload(Base::Transport, 2, 2, Reg(1 + 2 * words)),
-    ];
-    (key, CONSENTED[usize::from(v6)].name)
 }
 
 #[cfg(test)]

@@ -49,10 +49,16 @@ pub enum Ct {
 pub enum Tuple {
     /// Source port.
     SourcePort = 11,
+    /// Destination port.
+    DestinationPort = 12,
     /// IPv4 source; goes on only if the connection is IPv4.
     Source4 = 19,
+    /// IPv4 destination; the same.
+    Destination4 = 20,
     /// IPv6 source; goes on only if the connection is IPv6.
     Source6 = 21,
+    /// IPv6 destination; the same.
+    Destination6 = 22,
 }
 
 /// Bits of a connection's state, host order.
@@ -69,6 +75,8 @@ pub mod ct_state {
 
 /// Bits of a connection's status, host order.
 pub mod ct_status {
+    /// An earlier packet of it has passed all chains.
+    pub const CONFIRMED: u32 = 8;
     /// Its destination was translated.
     pub const DNAT: u32 = 32;
 }
@@ -133,6 +141,8 @@ pub enum Expr {
     Update(&'static str, Reg),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
+    /// Translates the destination to an address of the interface it came by, and leaves the port.
+    Redirect,
 }
 
 impl Expr {
@@ -196,6 +206,7 @@ impl Expr {
             // Operation 1 is update.
             Self::Update(set, reg) => ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number())),
             Self::Masquerade => ("masq", a),
+            Self::Redirect => ("redir", a),
         }
     }
 }
