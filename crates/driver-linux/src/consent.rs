@@ -4,12 +4,16 @@
 //! prerouting    a client that is known ─▶ translated (or, to a routed port, let pass)
 //!               one that is not        ─▶ as it is: for this host (to a routed port: turned to this host)
 //! input, 200    what comes out of the host's rules and was meant for a published port ─▶ consent
-//! consent       remembered for a minute, and dropped
+//! consent       remembered for a minute, and dropped (remember4, remember6)
 //! ```
 //!
 //! Why it remembers: a translated packet never comes to the input hook, where hosts keep the rules for their ports. So the
 //! first packet of a client is left untranslated and runs through them; what comes out at the end was let in, and the
 //! client's next packet (TCP sends its SYN again) is translated.
+//!
+//! There is room for so many clients, and whoever sends a packet is a client, whatever address it invents: no handshake
+//! proves it, for there is none yet. So those of one interface never take more than half of the room, and those of one prefix
+//! (/24, /64) a sixteenth: what comes more often is dropped and not remembered.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +50,18 @@ pub(crate) const CONSENTED: [Set; 2] = [
     },
 ];
 
+/// How often the host was asked: by interface and prefix, by interface.
+const PREFIXES: [Set; 2] = [
+    Set { name: "asking4", key: &[Field::Interface, Field::Ipv4], shape: BELIEVED },
+    Set { name: "asking6", key: &[Field::Interface, Field::Ipv6], shape: BELIEVED },
+];
+const INTERFACES: Set = Set { name: "asking", key: &[Field::Interface], shape: BELIEVED };
+/// A second, and at once: in [`BELIEVED`]'s minute a sixteenth of its places, and half of them.
+const BY_PREFIX: (u32, u32) = (50, 1000);
+const BY_INTERFACE: (u32, u32) = (500, 2500);
+
 /// All sets that are there for this policy alone.
-pub(crate) const SETS: [Set; 2] = CONSENTED;
+pub(crate) const SETS: [Set; 5] = [CONSENTED[0], CONSENTED[1], PREFIXES[0], PREFIXES[1], INTERFACES];
 
 /// Goes on if the client of the packet is known, or is not.
 pub(crate) fn is_known(v6: bool, yes: bool) -> Vec<Expr> {
@@ -62,18 +76,40 @@ pub(crate) fn is_known(v6: bool, yes: bool) -> Vec<Expr> {
     ]
 }
 
-/// Remembers the client of a packet that may have been turned to this host, with whom it was for at first.
-fn remember(v6: bool) -> Vec<Expr> {
+/// Remembers the client of a packet that may have been turned to this host, with whom it was for at first; drops the packet.
+fn remember_rules(set: &mut Ruleset, v6: bool) {
     let (offset, length, destination) =
         if v6 { (8, 16, Tuple::Destination6) } else { (12, 4, Tuple::Destination4) };
     let words = length / 4;
-    vec![
+    let source = Expr::Payload(Base::Network, offset, length, Reg(1));
+    let mask = if v6 { [[0xff; 8], [0; 8]].concat() } else { vec![0xff, 0xff, 0xff, 0] };
+    let chain = remember(v6);
+    set.chain(chain);
+    let (place, (rate, burst)) = (PREFIXES[usize::from(v6)].name, BY_PREFIX);
+    let prefix = vec![
+        Expr::Meta(Meta::Iif, Reg(0)),
+        source.clone(),
+        Expr::And(Reg(1), mask),
+        Expr::Over(place, Reg(0), rate, burst),
+    ];
+    set.rule(chain, "many clients of one prefix", [prefix, drop_it()]);
+    let (rate, burst) = BY_INTERFACE;
+    let interface = vec![Expr::Meta(Meta::Iif, Reg(0)), Expr::Over(INTERFACES.name, Reg(0), rate, burst)];
+    set.rule(chain, "many clients by one interface", [interface, drop_it()]);
+    let client = vec![
         Expr::Meta(Meta::L4proto, Reg(0)),
-        Expr::Payload(Base::Network, offset, length, Reg(1)),
+        source,
         Expr::Tuple(destination, false, Reg(1 + words)),
         Expr::Tuple(Tuple::DestinationPort, false, Reg(1 + 2 * words)),
         Expr::Update(CONSENTED[usize::from(v6)].name, Reg(0)),
-    ]
+    ];
+    set.rule(chain, "let in, asked again", [client, drop_it()]);
+    // Not remembered, and dropped all the same: the client asks again, and there may be room then.
+    set.rule(chain, "no room", [drop_it()]);
+}
+
+fn remember(v6: bool) -> &'static str {
+    if v6 { "remember6" } else { "remember4" }
 }
 
 /// The policy's own rules.
@@ -95,11 +131,9 @@ pub(crate) fn rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) 
         routed(segments).map(|v6| (v6, "routed: open ports", direct::was_for_routed(v6))).collect();
     let published = publish::lookups().into_iter().map(|l| (l.v6, l.comment, l.find));
     for (v6, comment, find) in routed.into_iter().chain(published) {
-        let find = || [family(v6), find.clone()].concat();
-        set.rule("consent", comment, [find(), remember(v6), drop_it()]);
-        // Not remembered, and dropped all the same: the client asks again, and there may be room then.
-        set.rule("consent", "no room", [find(), drop_it()]);
+        set.rule("consent", comment, [family(v6), find, jump(remember(v6))]);
     }
+    [false, true].into_iter().for_each(|v6| remember_rules(set, v6));
 }
 
 /// Families in which some segment is routed.

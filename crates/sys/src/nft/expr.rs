@@ -19,6 +19,8 @@ impl Reg {
 pub enum Meta {
     /// The packet's mark, 32 bits.
     Mark = 3,
+    /// Index of the interface it came by, 32 bits.
+    Iif = 4,
     /// Name of the interface it came by, 16 bytes.
     Iifname = 6,
     /// Name of the interface it leaves by, 16 bytes.
@@ -139,6 +141,9 @@ pub enum Expr {
     DnatAddress(bool, Reg),
     /// Adds the register's value to the set, or begins its time anew; ends the rule when the set is full.
     Update(&'static str, Reg),
+    /// Goes on if packets with the register's value come more often than so many a second, after so many at once; the set keeps
+    /// a measure for each value. What the set has no room for is not measured: the rule ends.
+    Over(&'static str, Reg, u32, u32),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
     /// Translates the destination to an address of the interface it came by, and leaves the port.
@@ -205,6 +210,13 @@ impl Expr {
             }
             // Operation 1 is update.
             Self::Update(set, reg) => ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number())),
+            Self::Over(set, reg, rate, burst) => {
+                // Rate, a second, burst, packets; flag 1: what is over it.
+                let limit = Attrs::new().bytes(1, &u64::from(*rate).to_be_bytes());
+                let limit = limit.bytes(2, &1u64.to_be_bytes()).be32(3, *burst).be32(4, 0).be32(5, 1);
+                let limit = Attrs::new().text(1, "limit").nest(2, &limit);
+                ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number()).nest(7, &limit))
+            }
             Self::Masquerade => ("masq", a),
             Self::Redirect => ("redir", a),
         }
