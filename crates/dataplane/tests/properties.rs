@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use weft_dataplane::{
-    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Listeners, Observed, Port, Publish,
+    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Listeners, Observed, Open, Port, Publish,
     Sandbox, SeenPort, SeenSegment, Segment, Step, link_name,
 };
-use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
+use weft_model::{ContainerId, GatewayMode, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
 /// What a random host is made of; small numbers, so that changes meet each other.
 #[derive(Clone, Debug)]
@@ -18,13 +18,20 @@ struct Draft {
     segments: Vec<(u8, u8, bool)>,
     ports: Vec<(u8, u8, u8, u8)>,
     publishes: Vec<(u16, u16, u8, bool)>,
+    open: Vec<(u8, u16, bool)>,
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
     let segments = prop::collection::vec((0..4u8, 0..3u8, any::<bool>()), 0..5);
     let ports = prop::collection::vec((0..8u8, 0..4u8, 0..5u8, 1..6u8), 0..10);
     let publishes = prop::collection::vec((1..12u16, 0..4u16, 1..6u8, any::<bool>()), 0..8);
-    (segments, ports, publishes).prop_map(|(segments, ports, publishes)| Draft { segments, ports, publishes })
+    let open = prop::collection::vec((0..4u8, 1..6u16, any::<bool>()), 0..5);
+    (segments, ports, publishes, open).prop_map(|(segments, ports, publishes, open)| Draft {
+        segments,
+        ports,
+        publishes,
+        open,
+    })
 }
 
 fn build(draft: &Draft, generation: u64) -> Desired {
@@ -47,6 +54,14 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             uplink: None,
         };
         desired.segments.insert(id, segment);
+    }
+    for (nth, port, trusted) in &draft.open {
+        if let Some(segment) = desired.segments.get_mut(&NetworkId::from_bytes([*nth; 32])) {
+            let open = Open { protocol: Protocol::Tcp, ip: "10.0.0.1".parse().unwrap(), port: *port };
+            segment.open.insert(open);
+            segment.gateways.v4 = GatewayMode::Routed;
+            segment.trusted.extend(trusted.then(|| "eth0".to_owned()));
+        }
     }
     for (nth, segment, sandbox, address) in &draft.ports {
         let segment = NetworkId::from_bytes([*segment; 32]);
@@ -110,6 +125,9 @@ fn replay(mut machine: Observed, steps: &[Step], rules: &str) -> Result<Observed
             {
                 return Err(format!("{step}: not published"));
             }
+            Step::ChangeOpen { remove, .. } if !remove.is_subset(&machine.open) => {
+                return Err(format!("{step}: not open"));
+            }
             _ => {}
         }
         machine.note(step);
@@ -141,6 +159,7 @@ proptest! {
             let links: BTreeSet<_> = desired.ports.values().map(|p| &p.link).collect();
             prop_assert_eq!(machine.ports.keys().collect::<BTreeSet<_>>(), links);
             prop_assert_eq!(&machine.publishes, &desired.publish_map());
+            prop_assert_eq!(&machine.open, &desired.open_set());
             prop_assert_eq!(machine.sandboxes.len(), desired.sandboxes.len());
             prop_assert_eq!(machine.segments.len(), desired.segments.len());
         }
@@ -170,6 +189,7 @@ fn one_port_more_is_one_small_step_and_no_look() {
         segments: vec![(0, 0, false)],
         ports: (0..7).map(|n| (n, 0, n, 1 + n)).collect(),
         publishes: vec![],
+        open: vec![(0, 1, false)],
     };
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&build(&all, 1)).unwrap();
@@ -178,13 +198,22 @@ fn one_port_more_is_one_small_step_and_no_look() {
     assert!(
         matches!(&outcome.done[..], [Step::ChangePublishes { remove, add }] if remove.is_empty() && add.len() == 1)
     );
+    let open = Draft { open: vec![(0, 1, false), (0, 2, false)], ..more };
+    let outcome = converger.converge(&build(&open, 3)).unwrap();
+    assert!(
+        matches!(&outcome.done[..], [Step::ChangeOpen { remove, add }] if remove.is_empty() && add.len() == 1)
+    );
     assert_eq!(converger.driver().observations(), 1);
 }
 
 #[test]
 fn what_contradicts_itself_and_what_is_old_is_refused() {
-    let draft =
-        Draft { segments: vec![(0, 0, false)], ports: vec![(0, 0, 0, 2)], publishes: vec![(5, 0, 2, true)] };
+    let draft = Draft {
+        segments: vec![(0, 0, false)],
+        ports: vec![(0, 0, 0, 2)],
+        publishes: vec![(5, 0, 2, true)],
+        open: vec![],
+    };
     let good = build(&draft, 5);
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&good).unwrap();

@@ -138,13 +138,13 @@ pub(crate) fn rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) 
 
 /// Families in which some segment is routed.
 fn routed(segments: &BTreeMap<NetworkId, Segment>) -> impl Iterator<Item = bool> + '_ {
-    [false, true].into_iter().filter(|v6| segments.values().any(|s| direct::is_routed(s, *v6)))
+    [false, true].into_iter().filter(|v6| segments.values().any(|s| s.is_routed(*v6)))
 }
 
 /// Turns who asks for a port of a routed segment, and is not known, to this host. A link that the segment trusts is not asked
 /// about.
 fn ask_for_routed(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>, v6: bool) {
-    let routed = segments.values().filter(|s| direct::is_routed(s, v6));
+    let routed = segments.values().filter(|s| s.is_routed(v6));
     for (segment, link) in routed.flat_map(|s| s.trusted.iter().map(move |link| (s, link))) {
         let by = || vec![Expr::Meta(Meta::Iifname, Reg(0)), Expr::Cmp(Reg(0), true, ifname(link))];
         for subnet in segment.subnets().filter(|net| net.addr().is_ipv6() == v6) {

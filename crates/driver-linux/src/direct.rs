@@ -13,15 +13,18 @@
 
 use std::net::IpAddr;
 
-use weft_dataplane::{Open, Segment};
+use weft_dataplane::{Open, OpenSet, Reach, Segment};
 use weft_model::{GatewayMode, PublishPolicy};
-use weft_sys::nft::{
-    Element, Field, Set, Shape,
-    expr::{Base, Ct, Expr, Meta, Reg, Tuple, ct_status, ifname},
+use weft_sys::{
+    netlink::{Channel, Socket},
+    nft::{
+        self, Batch, Element, Field, Set, Shape,
+        expr::{Base, Ct, Expr, Meta, Reg, Tuple, ct_status, ifname},
+    },
 };
 
 use crate::{
-    consent, publish,
+    LinuxError, TABLE, consent, publish,
     rules::{self, by_segment},
 };
 
@@ -38,14 +41,12 @@ pub(crate) const SETS: [Set; 4] = [
 /// Where those of routed segments begin in [`SETS`].
 const ROUTED: usize = 2;
 
-/// The elements of a segment's ports, each with the set it belongs to.
-pub(crate) fn elements(segment: &Segment) -> impl Iterator<Item = (Set, Element)> + '_ {
-    segment.open.iter().flat_map(|open| {
-        let family = usize::from(open.ip.is_ipv6());
-        let trusted = (!segment.trusted.is_empty()).then_some(family);
-        let routed = is_routed(segment, open.ip.is_ipv6()).then_some(ROUTED + family);
-        trusted.into_iter().chain(routed).map(|place| (SETS[place], element(open)))
-    })
+fn place(reach: Reach, v6: bool) -> usize {
+    usize::from(v6)
+        + match reach {
+            Reach::Trusted => 0,
+            Reach::Routed => ROUTED,
+        }
 }
 
 fn element(open: &Open) -> Element {
@@ -54,18 +55,55 @@ fn element(open: &Open) -> Element {
         IpAddr::V4(ip) => key.extend(ip.octets()),
         IpAddr::V6(ip) => key.extend(ip.octets()),
     }
-    let [high, low] = open.port.to_be_bytes();
-    key.extend([high, low, 0, 0]);
+    key.extend(publish::padded(open.port));
     Element { key, ..Element::default() }
+}
+
+/// The elements for each set that has some.
+pub(crate) fn encode(open: &OpenSet) -> Vec<(Set, Vec<Element>)> {
+    let mut lists: [Vec<Element>; SETS.len()] = Default::default();
+    for (reach, open) in open {
+        lists[place(*reach, open.ip.is_ipv6())].push(element(open));
+    }
+    SETS.into_iter().zip(lists).filter(|(_, list)| !list.is_empty()).collect()
+}
+
+/// What an element says; `None` for what we would not have written.
+fn decode(element: &Element) -> Option<Open> {
+    let (head, port) = publish::split(&element.key)?;
+    let (number, ip) = head.split_at_checked(4)?;
+    Some(Open { protocol: publish::protocol(number[0])?, ip: publish::address(ip)?, port })
+}
+
+/// What the kernel has.
+pub(crate) fn observe(socket: &mut Socket) -> Result<OpenSet, LinuxError> {
+    let mut all = OpenSet::new();
+    for (place, set) in SETS.iter().enumerate() {
+        let reach = if place < ROUTED { Reach::Trusted } else { Reach::Routed };
+        let elements = nft::elements(socket, TABLE, set)?.unwrap_or_default();
+        all.extend(elements.iter().filter_map(|e| Some((reach, decode(e)?))));
+    }
+    Ok(all)
+}
+
+/// Takes some away and adds others, in one transaction.
+pub(crate) fn change(socket: &mut Socket, remove: &OpenSet, add: &OpenSet) -> Result<(), LinuxError> {
+    let batch = |remove: &OpenSet| {
+        let mut batch = Batch::new(TABLE);
+        encode(remove).iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
+        encode(add).iter().for_each(|(set, elements)| batch.add_elements(set, elements));
+        batch.finish()
+    };
+    if socket.transact(&batch(remove)).is_err() {
+        // Some may be gone already.
+        let have = observe(socket)?;
+        socket.transact(&batch(&(remove & &have)))?;
+    }
+    Ok(())
 }
 
 fn mode(segment: &Segment, v6: bool) -> GatewayMode {
     if v6 { segment.gateways.v6 } else { segment.gateways.v4 }
-}
-
-/// Whether a segment shows its ports at their own addresses in this family.
-pub(crate) fn is_routed(segment: &Segment, v6: bool) -> bool {
-    !segment.internal && mode(segment, v6) == GatewayMode::Routed
 }
 
 /// Goes on if the packet is for a port of the set at this place of [`SETS`].

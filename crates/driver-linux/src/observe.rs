@@ -14,8 +14,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy, publish,
-    rules, uplink,
+    LinuxError, TABLE, branch, direct, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy,
+    publish, rules, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
@@ -74,6 +74,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut netfilter = driver.netfilter.lock();
     if let Some(digest) = rules_digest(&mut netfilter)? {
         observed.publishes = publishes(&mut netfilter)?;
+        observed.open = direct::observe(&mut netfilter)?;
         observed.rules = Some(digest);
     }
     observed.policy = policy::observe(&mut netfilter)?;

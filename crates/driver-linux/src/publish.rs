@@ -47,7 +47,7 @@ pub(crate) const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-fn protocol(number: u8) -> Option<Protocol> {
+pub(crate) fn protocol(number: u8) -> Option<Protocol> {
     [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| self::number(*p) == number)
 }
 
@@ -58,7 +58,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn padded(port: u16) -> [u8; 4] {
+pub(crate) fn padded(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
 }
@@ -98,7 +98,7 @@ pub(crate) fn encode(publishes: &PublishMap) -> Vec<(Set, Vec<Element>)> {
     SETS.into_iter().zip(lists).filter(|(_, list)| !list.is_empty()).collect()
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -107,7 +107,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The address (if any) and the padded port at the end of a key or of data.
-fn split(bytes: &[u8]) -> Option<(&[u8], u16)> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], u16)> {
     let (rest, port) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     Some((rest, u16::from_be_bytes([port[0], port[1]])))
 }

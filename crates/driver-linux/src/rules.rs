@@ -39,18 +39,7 @@ const MASQUERADE4: Set = Set { name: "masquerade4", key: &[Field::Ipv4], shape: 
 const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: Shape::Interval };
 
 /// Sets whose elements follow from the segments.
-pub(crate) const STRUCTURAL: [Set; 10] = [
-    SEGMENTS,
-    FROM,
-    INTO,
-    HAIRPIN,
-    MASQUERADE4,
-    MASQUERADE6,
-    direct::SETS[0],
-    direct::SETS[1],
-    direct::SETS[2],
-    direct::SETS[3],
-];
+pub(crate) const STRUCTURAL: [Set; 6] = [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6];
 
 /// Chains that are the user's: jumped to, created where they are not there, never flushed.
 const USER: [&str; 2] = ["user_forward", "user_publish"];
@@ -73,7 +62,7 @@ const V6: u8 = 10;
 const R0: Reg = Reg(0);
 const R1: Reg = Reg(1);
 
-/// Rules in their order, and elements: what the table consists of, published ports apart.
+/// Rules in their order, and elements: what the table consists of, published and open ports apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ruleset {
     chains: Vec<String>,
@@ -103,6 +92,7 @@ impl Ruleset {
     pub(crate) fn replace(
         &self,
         publishes: &weft_dataplane::PublishMap,
+        open: &weft_dataplane::OpenSet,
         present: &Names,
         last_table: u64,
     ) -> Batch {
@@ -128,10 +118,10 @@ impl Ruleset {
             batch.add_set(&set);
             batch.add_elements(&set, self.elements.get(set.name).map_or(&[], Vec::as_slice));
         }
-        for set in publish::SETS {
-            batch.add_set(&set);
+        for set in publish::SETS.iter().chain(&direct::SETS) {
+            batch.add_set(set);
         }
-        for (set, elements) in publish::encode(publishes) {
+        for (set, elements) in publish::encode(publishes).into_iter().chain(direct::encode(open)) {
             batch.add_elements(&set, &elements);
         }
         for (chain, comment, exprs) in &self.rules {
@@ -292,9 +282,6 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         set.rule(&into, "published", [translated(), accept()]);
         for (v6, comment, exprs) in direct::ways_in(segment, set.policy) {
             set.rule(&into, comment, [family(v6), exprs, accept()]);
-        }
-        for (place, element) in direct::elements(segment) {
-            set.element(place, element);
         }
         // Two rules, so that what is dropped is counted by its reason.
         set.rule(&into, "isolation", [by_segment(true), drop_it()]);
