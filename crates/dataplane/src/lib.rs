@@ -38,7 +38,7 @@ pub use observed::{Observed, SeenPort, SeenSegment};
 pub use open::{Open, OpenSet, Reach};
 pub use plan::plan;
 pub use policy::{CLOSED, Count, Flow, HOST, OUTSIDE, PolicyCounters, PolicyTable};
-pub use state::{BridgeState, EndState};
+pub use state::{BridgeState, EndState, Parameters};
 pub use step::Step;
 pub use types::{
     Desired, Gateway, IdMaps, IdRange, Listeners, Origin, Parent, Port, Publish, PublishKey, PublishMap,

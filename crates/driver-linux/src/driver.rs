@@ -36,7 +36,7 @@ pub struct LinuxDriver {
     anchor: Mutex<Option<Anchor>>,
     /// Our links as they were left.
     pub(crate) left: Left,
-    forward: bool,
+    pub(crate) forward: bool,
     watcher: Mutex<Option<Watcher>>,
 }
 
