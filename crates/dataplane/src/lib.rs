@@ -22,6 +22,7 @@ mod fake;
 pub mod insight;
 mod limits;
 mod observed;
+mod open;
 mod plan;
 mod policy;
 mod state;
@@ -34,11 +35,12 @@ pub use error::{DriverError, Invalid, ParentFault, Unsupported};
 pub use fake::FakeDriver;
 pub use limits::{Limits, PortLimit, Queue};
 pub use observed::{Observed, SeenPort, SeenSegment};
+pub use open::{Open, OpenSet, Reach};
 pub use plan::plan;
 pub use policy::{CLOSED, Count, Flow, HOST, OUTSIDE, PolicyCounters, PolicyTable};
-pub use state::{BridgeState, EndState};
+pub use state::{BridgeState, EndState, Parameters};
 pub use step::Step;
 pub use types::{
-    Desired, Gateway, IdMaps, IdRange, Listeners, Open, Origin, Parent, Port, Publish, PublishKey,
-    PublishMap, PublishTarget, Sandbox, SandboxId, Segment, Uplink, Users, link_name,
+    Desired, Gateway, IdMaps, IdRange, Listeners, Origin, Parent, Port, Publish, PublishKey, PublishMap,
+    PublishTarget, Sandbox, SandboxId, Segment, Uplink, Users, link_name,
 };

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    BridgeState, Desired, EndState, Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step,
+    BridgeState, Desired, EndState, Limits, OpenSet, PolicyTable, Port, PublishMap, SandboxId, Segment, Step,
 };
 
 /// A marked segment in the kernel.
@@ -45,6 +45,8 @@ pub struct Observed {
     pub rules: Option<String>,
     /// Listening ports that are there.
     pub publishes: PublishMap,
+    /// Ports that are reached at their own addresses.
+    pub open: OpenSet,
     /// Bandwidth limits that are there, strays included.
     pub limits: Limits,
     /// Policy that is there; `None` when there is none, without entries when its rules were tampered with.
@@ -140,13 +142,19 @@ impl Observed {
             Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
                 self.limits.note(step)
             }
-            Step::ReplaceRules { digest, publishes, .. } => {
+            Step::ReplaceRules { digest, publishes, open, .. } => {
                 self.rules = Some(digest.clone());
+                self.open.clone_from(open);
                 self.publishes.clone_from(publishes);
             }
             Step::ClearRules => {
                 self.rules = None;
+                self.open.clear();
                 self.publishes.clear();
+            }
+            Step::ChangeOpen { remove, add } => {
+                self.open.retain(|entry| !remove.contains(entry));
+                self.open.extend(add);
             }
             Step::ChangePublishes { remove, add } => {
                 self.publishes.retain(|key, _| !remove.contains_key(key));

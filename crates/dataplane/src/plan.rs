@@ -6,19 +6,23 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Desired, Observed, PublishMap, Sandbox, Step, Users};
+use crate::{Desired, Observed, OpenSet, PublishMap, Sandbox, Step, Users};
 
 /// The steps from `observed` to `desired`. `rules` is the digest the driver gives to the desired rules; with no
 /// segment there are none.
 #[must_use]
 pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    let publishes = desired.publish_map();
+    let (publishes, open) = (desired.publish_map(), desired.open_set());
     let same_rules = observed.rules.as_deref() == Some(rules) && !desired.segments.is_empty();
     if same_rules {
         let remove = difference(&observed.publishes, &publishes);
         if !remove.is_empty() {
             steps.push(Step::ChangePublishes { remove, add: PublishMap::new() });
+        }
+        let remove: OpenSet = &observed.open - &open;
+        if !remove.is_empty() {
+            steps.push(Step::ChangeOpen { remove, add: OpenSet::new() });
         }
     }
     removals(desired, observed, &mut steps);
@@ -40,8 +44,9 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         }
     } else if !same_rules {
         let segments = desired.segments.clone();
+        let (publishes, open) = (publishes.clone(), open.clone());
         let (policy, digest) = (desired.publish_policy, rules.to_owned());
-        steps.push(Step::ReplaceRules { segments, publishes: publishes.clone(), policy, digest });
+        steps.push(Step::ReplaceRules { segments, publishes, open, policy, digest });
     }
     crate::policy::plan(desired, observed, &mut steps);
     crate::limits::queues(&desired.limits, &observed.limits, &mut steps);
@@ -51,6 +56,10 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
         let add = difference(&publishes, &observed.publishes);
         if !add.is_empty() {
             steps.push(Step::ChangePublishes { remove: PublishMap::new(), add });
+        }
+        let add: OpenSet = &open - &observed.open;
+        if !add.is_empty() {
+            steps.push(Step::ChangeOpen { remove: OpenSet::new(), add });
         }
     }
     steps

@@ -20,10 +20,38 @@ pub struct BridgeState {
     pub mtu: u32,
     /// Its Ethernet address.
     pub mac: MacAddr,
-    /// Its addresses, without those of the link's own scope.
+    /// Its addresses, also link-local ones of IPv6.
     pub addresses: BTreeSet<IpNet>,
     /// Subnets that are routed to what is on it; `None` where that cannot be told.
     pub routes: Option<BTreeSet<IpNet>>,
+    /// Kernel parameters.
+    pub parameters: Parameters,
+}
+
+/// Kernel parameters that packets of a segment depend on. What a driver leaves to others is as it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Answers find back to a client on a loopback address.
+    pub answers_loopback: bool,
+    /// The bridge takes nobody for a router.
+    pub ignores_routers: bool,
+    /// It can have addresses of IPv6.
+    pub ipv6: bool,
+    /// The host forwards IPv4.
+    pub forwards4: bool,
+    /// The host forwards IPv6.
+    pub forwards6: bool,
+}
+
+impl Parameters {
+    fn fit(&self, segment: &Segment) -> bool {
+        let has = |v4: bool| !segment.internal && segment.addresses.iter().any(|a| a.addr().is_ipv4() == v4);
+        self.answers_loopback
+            && (self.ignores_routers || !self.ipv6)
+            && !(self.ipv6 && segment.is_isolated())
+            && (self.forwards4 || !has(true))
+            && (self.forwards6 || !has(false))
+    }
 }
 
 /// A port's end on the host.
@@ -41,20 +69,23 @@ pub struct EndState {
     pub hairpin_fits: bool,
 }
 
-/// Addresses of the link's own scope are not listed: drivers cannot tell ours from the kernel's.
-fn is_listed(address: &IpNet) -> bool {
-    !matches!(address.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local())
+fn is_link_local(address: &IpNet) -> bool {
+    matches!(address.addr(), IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-/// The route that comes with an address: none with that of a single host.
+/// The route that comes with an address: none with that of a single host, and none is known with that of a link.
 fn routed(address: &IpNet) -> Option<IpNet> {
-    (address.prefix_len() < address.max_prefix_len()).then(|| address.trunc())
+    (!is_link_local(address) && address.prefix_len() < address.max_prefix_len()).then(|| address.trunc())
 }
 
 impl BridgeState {
     fn fits(&self, segment: &Segment) -> bool {
-        let mut wanted = segment.addresses.iter().filter(|a| is_listed(a));
+        let mut wanted = segment.addresses.iter();
+        // A host without one asks for no neighbour of what it forwards.
+        let asks = self.addresses.iter().any(is_link_local);
         self.up
+            && self.parameters.fit(segment)
+            && (asks || !segment.addresses.iter().any(|a| a.addr().is_ipv6()))
             && (self.mtu == segment.mtu || segment.mtu == 0)
             && self.mac == segment.mac
             && wanted.all(|a| {
@@ -91,6 +122,23 @@ impl SeenPort {
 mod tests {
     use super::*;
 
+    const RIGHT: Parameters = Parameters {
+        answers_loopback: true,
+        ignores_routers: true,
+        ipv6: true,
+        forwards4: true,
+        forwards6: true,
+    };
+
+    #[test]
+    fn parameters_are_asked_for_by_who_needs_them() {
+        let internal = Segment { internal: true, ..segment() };
+        assert!(Parameters { forwards4: false, forwards6: false, ..RIGHT }.fit(&internal));
+        let isolated = Segment { addresses: BTreeSet::new(), ..internal };
+        assert!(!RIGHT.fit(&isolated));
+        assert!(Parameters { ipv6: false, ignores_routers: false, ..RIGHT }.fit(&isolated));
+    }
+
     fn segment() -> Segment {
         Segment {
             link: "wfb0".into(),
@@ -118,11 +166,12 @@ mod tests {
             up: true,
             mtu: 1500,
             mac: segment.mac,
-            // One more of the user's, and not the kernel's.
-            addresses: ["10.1.0.1/24", "fd01::1/64", "10.2.0.1/32", "10.9.0.1/24"]
+            // One more of the user's.
+            addresses: ["10.1.0.1/24", "fd01::1/64", "fe80::1/64", "10.2.0.1/32", "10.9.0.1/24"]
                 .map(|a| a.parse().unwrap())
                 .into(),
             routes: Some(["10.1.0.0/24", "fd01::/64"].map(|a| a.parse().unwrap()).into()),
+            parameters: RIGHT,
         };
         let is = |state: Option<BridgeState>| SeenSegment { tag: segment.tag(), state }.is(&segment);
         assert!(is(None) && is(Some(good.clone())));
@@ -133,15 +182,21 @@ mod tests {
             assert!(bad.addresses.remove(&net) || bad.routes.as_mut().unwrap().remove(&net));
             bad
         };
+        let with = |parameters: Parameters| BridgeState { parameters, ..good.clone() };
         for bad in [
             BridgeState { up: false, ..good.clone() },
             BridgeState { mtu: 1400, ..good.clone() },
             BridgeState { mac: MacAddr([2, 0, 0, 0, 0, 2]), ..good.clone() },
             without("10.1.0.1/24"),
             without("fd01::1/64"),
+            without("fe80::1/64"),
             without("10.2.0.1/32"),
             without("10.1.0.0/24"),
             without("fd01::/64"),
+            with(Parameters { answers_loopback: false, ..RIGHT }),
+            with(Parameters { ignores_routers: false, ..RIGHT }),
+            with(Parameters { forwards4: false, ..RIGHT }),
+            with(Parameters { forwards6: false, ..RIGHT }),
         ] {
             assert!(!is(Some(bad.clone())), "{bad:?}");
         }

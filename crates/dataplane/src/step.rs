@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use weft_model::{NetworkId, PublishPolicy};
 
-use crate::{PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
+use crate::{OpenSet, PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
 
 /// A change. A step carries all it needs; applying it looks nothing up in a desired value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub enum Step {
         segments: BTreeMap<NetworkId, Segment>,
         /// Listening ports.
         publishes: PublishMap,
+        /// Ports that are reached at their own addresses.
+        open: OpenSet,
         /// Who from outside may use them.
         policy: PublishPolicy,
         /// What [`crate::Observed::rules`] says afterwards.
@@ -117,6 +119,13 @@ pub enum Step {
         /// How.
         limit: PortLimit,
     },
+    /// Change which ports are reached at their own addresses, at once.
+    ChangeOpen {
+        /// These are not any more.
+        remove: OpenSet,
+        /// These are.
+        add: OpenSet,
+    },
     /// Change listening ports, at once.
     ChangePublishes {
         /// These go; connections through them end.
@@ -153,6 +162,9 @@ impl fmt::Display for Step {
             Self::PutQueue { link, .. } => write!(f, "put queue {link}"),
             Self::DeleteQueue { link } => write!(f, "delete queue {link}"),
             Self::LimitPort { link, .. } => write!(f, "limit port {link}"),
+            Self::ChangeOpen { remove, add } => {
+                write!(f, "close {} and open {} ports at their own addresses", remove.len(), add.len())
+            }
             Self::ChangePublishes { remove, add } => {
                 write!(f, "unpublish {} and publish {} ports", remove.len(), add.len())
             }

@@ -16,7 +16,7 @@ use weft_model::{
     PublishPolicy,
 };
 
-use crate::{Invalid, Limits, PolicyTable};
+use crate::{Invalid, Limits, Open, PolicyTable};
 
 /// A sandbox is known by the container whose network namespace it is.
 pub type SandboxId = ContainerId;
@@ -113,17 +113,6 @@ pub struct Segment {
     /// ([`link_name`]`("h", id)`), made where the uplink has addresses for it.
     #[serde(default)]
     pub uplink: Option<Uplink>,
-}
-
-/// A listening port at a port's own address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Open {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Address.
-    pub ip: IpAddr,
-    /// Port.
-    pub port: u16,
 }
 
 /// What a segment without a bridge hangs on.

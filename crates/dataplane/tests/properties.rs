@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use weft_dataplane::{
-    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Listeners, Observed, Port, Publish,
+    Converger, Desired, Driver, DriverError, FakeDriver, Gateway, Listeners, Observed, Open, Port, Publish,
     Sandbox, SeenPort, SeenSegment, Segment, Step, link_name,
 };
-use weft_model::{ContainerId, MacAddr, NetworkId, PortId, PortRange, Protocol};
+use weft_model::{ContainerId, GatewayMode, MacAddr, NetworkId, PortId, PortRange, Protocol};
 
 /// What a random host is made of; small numbers, so that changes meet each other.
 #[derive(Clone, Debug)]
@@ -20,6 +20,7 @@ struct Draft {
     publishes: Vec<(u16, u16, u8, bool)>,
     /// Of the sandboxes, by their numbers.
     runs: Vec<Option<u64>>,
+    open: Vec<(u8, u16, bool)>,
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
@@ -27,11 +28,13 @@ fn drafts() -> impl Strategy<Value = Draft> {
     let ports = prop::collection::vec((0..8u8, 0..4u8, 0..5u8, 1..6u8), 0..10);
     let publishes = prop::collection::vec((1..12u16, 0..4u16, 1..6u8, any::<bool>()), 0..8);
     let runs = prop::collection::vec(prop::option::of(0..3u64), 5);
-    (segments, ports, publishes, runs).prop_map(|(segments, ports, publishes, runs)| Draft {
+    let open = prop::collection::vec((0..4u8, 1..6u16, any::<bool>()), 0..5);
+    (segments, ports, publishes, runs, open).prop_map(|(segments, ports, publishes, runs, open)| Draft {
         segments,
         ports,
         publishes,
         runs,
+        open,
     })
 }
 
@@ -55,6 +58,14 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             uplink: None,
         };
         desired.segments.insert(id, segment);
+    }
+    for (nth, port, trusted) in &draft.open {
+        if let Some(segment) = desired.segments.get_mut(&NetworkId::from_bytes([*nth; 32])) {
+            let open = Open { protocol: Protocol::Tcp, ip: "10.0.0.1".parse().unwrap(), port: *port };
+            segment.open.insert(open);
+            segment.gateways.v4 = GatewayMode::Routed;
+            segment.trusted.extend(trusted.then(|| "eth0".to_owned()));
+        }
     }
     for (nth, segment, sandbox, address) in &draft.ports {
         let run = draft.runs.get(usize::from(*sandbox)).copied().flatten();
@@ -119,6 +130,9 @@ fn replay(mut machine: Observed, steps: &[Step], rules: &str) -> Result<Observed
             {
                 return Err(format!("{step}: not published"));
             }
+            Step::ChangeOpen { remove, .. } if !remove.is_subset(&machine.open) => {
+                return Err(format!("{step}: not open"));
+            }
             _ => {}
         }
         machine.note(step);
@@ -150,6 +164,7 @@ proptest! {
             let links: BTreeSet<_> = desired.ports.values().map(|p| &p.link).collect();
             prop_assert_eq!(machine.ports.keys().collect::<BTreeSet<_>>(), links);
             prop_assert_eq!(&machine.publishes, &desired.publish_map());
+            prop_assert_eq!(&machine.open, &desired.open_set());
             prop_assert_eq!(machine.sandboxes.len(), desired.sandboxes.len());
             prop_assert!(machine.sandboxes.iter().all(|(id, run)| desired.sandboxes[id].is_for(*run)));
             prop_assert_eq!(machine.segments.len(), desired.segments.len());
@@ -181,6 +196,7 @@ fn one_port_more_is_one_small_step_and_no_look() {
         ports: (0..7).map(|n| (n, 0, n, 1 + n)).collect(),
         publishes: vec![],
         runs: vec![],
+        open: vec![(0, 1, false)],
     };
     let mut converger = Converger::new(FakeDriver::default());
     converger.converge(&build(&all, 1)).unwrap();
@@ -188,6 +204,11 @@ fn one_port_more_is_one_small_step_and_no_look() {
     let outcome = converger.converge(&build(&more, 2)).unwrap();
     assert!(
         matches!(&outcome.done[..], [Step::ChangePublishes { remove, add }] if remove.is_empty() && add.len() == 1)
+    );
+    let open = Draft { open: vec![(0, 1, false), (0, 2, false)], ..more };
+    let outcome = converger.converge(&build(&open, 3)).unwrap();
+    assert!(
+        matches!(&outcome.done[..], [Step::ChangeOpen { remove, add }] if remove.is_empty() && add.len() == 1)
     );
     assert_eq!(converger.driver().observations(), 1);
 }
@@ -199,6 +220,7 @@ fn what_contradicts_itself_and_what_is_old_is_refused() {
         ports: vec![(0, 0, 0, 2)],
         publishes: vec![(5, 0, 2, true)],
         runs: vec![Some(1)],
+        open: vec![],
     };
     let good = build(&draft, 5);
     let mut converger = Converger::new(FakeDriver::default());

@@ -1,74 +1,169 @@
-//! Ports that are reached at a container's own address: published ports of routed segments, from anywhere, and of segments that
-//! trust a link of the host, from there. One set for each family, whatever the number of ports.
+//! Ports that are reached at a container's own address: published ports of routed segments, by whom the policy lets in
+//! ([`weft_model::PublishPolicy`]), and of segments that trust a link of the host, from there and whatever the policy. Two
+//! sets for each family, whatever the number of ports.
 //!
 //! ```text
-//! open4, open6    protocol . address . port
+//! open4, open6        protocol . address . port      of segments that trust a link
+//! routed4, routed6    the same                       of routed segments
 //! ```
+//!
+//! Under `host-firewall` the first packet of a client to a routed port is turned to the host itself, its port as it is, so
+//! that it goes through the host's rules for incoming packets; from there it is as with a translated port
+//! ([`crate::consent`]), but that the client's next packet is let pass and not translated.
 
 use std::net::IpAddr;
 
-use weft_dataplane::{Open, Segment};
-use weft_model::GatewayMode;
-use weft_sys::nft::{
-    Element, Field, Set, Shape,
-    expr::{Base, Expr, Meta, Reg, ifname},
+use weft_dataplane::{Open, OpenSet, Reach, Segment};
+use weft_model::{GatewayMode, PublishPolicy};
+use weft_sys::{
+    netlink::{Channel, Socket},
+    nft::{
+        self, Batch, Element, Field, Set, Shape,
+        expr::{Base, Ct, Expr, Meta, Reg, Tuple, ct_status, ifname},
+    },
 };
 
-use crate::publish;
+use crate::{
+    LinuxError, TABLE, consent, publish,
+    rules::{self, by_segment},
+};
 
 const FIELDS4: &[Field] = &[Field::Protocol, Field::Ipv4, Field::Service];
 const FIELDS6: &[Field] = &[Field::Protocol, Field::Ipv6, Field::Service];
 
-/// The sets: IPv4, IPv6.
-pub(crate) const SETS: [Set; 2] = [
+/// Of ports that a trusted link reaches: IPv4, IPv6; then those of routed segments.
+pub(crate) const SETS: [Set; 4] = [
     Set { name: "open4", key: FIELDS4, shape: Shape::Plain },
     Set { name: "open6", key: FIELDS6, shape: Shape::Plain },
+    Set { name: "routed4", key: FIELDS4, shape: Shape::Plain },
+    Set { name: "routed6", key: FIELDS6, shape: Shape::Plain },
 ];
+/// Where those of routed segments begin in [`SETS`].
+const ROUTED: usize = 2;
 
-/// The element of a port, with the set it belongs to.
-pub(crate) fn element(open: &Open) -> (Set, Element) {
+fn place(reach: Reach, v6: bool) -> usize {
+    usize::from(v6)
+        + match reach {
+            Reach::Trusted => 0,
+            Reach::Routed => ROUTED,
+        }
+}
+
+fn element(open: &Open) -> Element {
     let mut key = vec![publish::number(open.protocol), 0, 0, 0];
     match open.ip {
         IpAddr::V4(ip) => key.extend(ip.octets()),
         IpAddr::V6(ip) => key.extend(ip.octets()),
     }
-    let [high, low] = open.port.to_be_bytes();
-    key.extend([high, low, 0, 0]);
-    (SETS[usize::from(open.ip.is_ipv6())], Element { key, ..Element::default() })
+    key.extend(publish::padded(open.port));
+    Element { key, ..Element::default() }
 }
 
-/// Goes on if the packet is for a port of the set.
-fn is_open(v6: bool) -> Vec<Expr> {
+/// The elements for each set that has some.
+pub(crate) fn encode(open: &OpenSet) -> Vec<(Set, Vec<Element>)> {
+    let mut lists: [Vec<Element>; SETS.len()] = Default::default();
+    for (reach, open) in open {
+        lists[place(*reach, open.ip.is_ipv6())].push(element(open));
+    }
+    SETS.into_iter().zip(lists).filter(|(_, list)| !list.is_empty()).collect()
+}
+
+/// What an element says; `None` for what we would not have written.
+fn decode(element: &Element) -> Option<Open> {
+    let (head, port) = publish::split(&element.key)?;
+    let (number, ip) = head.split_at_checked(4)?;
+    Some(Open { protocol: publish::protocol(number[0])?, ip: publish::address(ip)?, port })
+}
+
+/// What the kernel has.
+pub(crate) fn observe(socket: &mut Socket) -> Result<OpenSet, LinuxError> {
+    let mut all = OpenSet::new();
+    for (place, set) in SETS.iter().enumerate() {
+        let reach = if place < ROUTED { Reach::Trusted } else { Reach::Routed };
+        let elements = nft::elements(socket, TABLE, set)?.unwrap_or_default();
+        all.extend(elements.iter().filter_map(|e| Some((reach, decode(e)?))));
+    }
+    Ok(all)
+}
+
+/// Takes some away and adds others, in one transaction.
+pub(crate) fn change(socket: &mut Socket, remove: &OpenSet, add: &OpenSet) -> Result<(), LinuxError> {
+    let batch = |remove: &OpenSet| {
+        let mut batch = Batch::new(TABLE);
+        encode(remove).iter().for_each(|(set, elements)| batch.delete_elements(set, elements));
+        encode(add).iter().for_each(|(set, elements)| batch.add_elements(set, elements));
+        batch.finish()
+    };
+    if socket.transact(&batch(remove)).is_err() {
+        // Some may be gone already.
+        let have = observe(socket)?;
+        socket.transact(&batch(&(remove & &have)))?;
+    }
+    Ok(())
+}
+
+fn mode(segment: &Segment, v6: bool) -> GatewayMode {
+    if v6 { segment.gateways.v6 } else { segment.gateways.v4 }
+}
+
+/// Goes on if the packet is for a port of the set at this place of [`SETS`].
+fn is_for(place: usize, v6: bool) -> Vec<Expr> {
     let (offset, length) = if v6 { (24, 16) } else { (16, 4) };
     vec![
         Expr::Meta(Meta::L4proto, Reg(0)),
         Expr::Payload(Base::Network, offset, length, Reg(1)),
         Expr::Payload(Base::Transport, 2, 2, Reg(1 + length / 4)),
-        Expr::In(SETS[usize::from(v6)].name, Reg(0), true),
+        Expr::In(SETS[place + usize::from(v6)].name, Reg(0), true),
+    ]
+}
+
+/// Goes on if the packet is for a port of a routed segment.
+pub(crate) fn is_for_routed(v6: bool) -> Vec<Expr> {
+    is_for(ROUTED, v6)
+}
+
+/// Goes on if the packet was for a port of a routed segment before it was turned to the host.
+pub(crate) fn was_for_routed(v6: bool) -> Vec<Expr> {
+    let (destination, words) = if v6 { (Tuple::Destination6, 4) } else { (Tuple::Destination4, 1) };
+    vec![
+        Expr::Meta(Meta::L4proto, Reg(0)),
+        Expr::Tuple(destination, false, Reg(1)),
+        Expr::Tuple(Tuple::DestinationPort, false, Reg(1 + words)),
+        Expr::In(SETS[ROUTED + usize::from(v6)].name, Reg(0), true),
     ]
 }
 
 /// What passes into a segment beside its published ports of the host: whether for IPv6, what for, the condition.
-pub(crate) fn ways_in(segment: &Segment, segments: &'static str) -> Vec<(bool, &'static str, Vec<Expr>)> {
+pub(crate) fn ways_in(segment: &Segment, policy: PublishPolicy) -> Vec<(bool, &'static str, Vec<Expr>)> {
     let mut ways = Vec::new();
-    for (v6, mode) in [(false, segment.gateways.v4), (true, segment.gateways.v6)] {
-        match mode {
+    for v6 in [false, true] {
+        match mode(segment, v6) {
             GatewayMode::Routed => {
+                let open = || is_for_routed(v6);
+                if policy == PublishPolicy::Open {
+                    ways.push((v6, "routed: open ports", open()));
+                } else {
+                    ways.push((v6, "routed: open ports, by networks", [by_segment(true), open()].concat()));
+                }
+                if policy == PublishPolicy::HostFirewall {
+                    // What nobody answers stays new: a flow that once was let in goes on.
+                    let known = rules::ct(Ct::Status, ct_status::CONFIRMED);
+                    let let_in = [open(), consent::is_known(v6, true)].concat();
+                    ways.push((v6, "routed: open ports, let in before", [known, open()].concat()));
+                    ways.push((v6, "routed: open ports, let in by the host", let_in));
+                }
                 let icmp = if v6 { 58 } else { 1 };
                 let icmp = vec![Expr::Meta(Meta::L4proto, Reg(0)), Expr::Cmp(Reg(0), true, vec![icmp])];
-                ways.push((v6, "routed: open ports", is_open(v6)));
                 ways.push((v6, "routed: ICMP", icmp));
             }
             GatewayMode::NatUnprotected => {
-                let outside = vec![Expr::Meta(Meta::Iifname, Reg(0)), Expr::In(segments, Reg(0), false)];
-                ways.push((v6, "unprotected: from outside", outside));
+                ways.push((v6, "unprotected: from outside", by_segment(false)));
             }
             GatewayMode::Nat | GatewayMode::Isolated => {}
         }
         for link in &segment.trusted {
-            let mut exprs = vec![Expr::Meta(Meta::Iifname, Reg(0)), Expr::Cmp(Reg(0), true, ifname(link))];
-            exprs.extend(is_open(v6));
-            ways.push((v6, "trusted link: open ports", exprs));
+            let by_link = vec![Expr::Meta(Meta::Iifname, Reg(0)), Expr::Cmp(Reg(0), true, ifname(link))];
+            ways.push((v6, "trusted link: open ports", [by_link, is_for(0, v6)].concat()));
         }
     }
     ways

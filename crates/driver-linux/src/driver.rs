@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use weft_dataplane::{
-    Desired, Driver, DriverError, IdRange, Observed, ParentFault, PolicyCounters, Port, Publish, PublishMap,
-    SandboxId, Segment, Step, Unsupported, Users,
+    Desired, Driver, DriverError, IdRange, Observed, OpenSet, ParentFault, PolicyCounters, Port, Publish,
+    PublishMap, SandboxId, Segment, Step, Unsupported, Users,
 };
 use weft_model::{NetworkId, PublishPolicy};
 use weft_sys::{
@@ -17,8 +17,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, anchor::Anchor, branch, forget, host, left, left::Left, limits, links, mark, observe,
-    policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, anchor::Anchor, branch, direct, forget, host, left, left::Left, limits, links, mark,
+    observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -36,7 +36,7 @@ pub struct LinuxDriver {
     anchor: Mutex<Option<Anchor>>,
     /// Our links as they were left.
     pub(crate) left: Left,
-    forward: bool,
+    pub(crate) forward: bool,
     watcher: Mutex<Option<Watcher>>,
 }
 
@@ -124,8 +124,8 @@ impl LinuxDriver {
             Step::ConfigurePort { port, bridge } => links::configure_port(self, port, bridge),
             Step::AttachPort { port, bridge } => links::attach_port(self, port, bridge),
             Step::DeletePort { link } => links::delete_port(self, link),
-            Step::ReplaceRules { segments, publishes, policy, .. } => {
-                self.replace_rules(segments, publishes, *policy)
+            Step::ReplaceRules { segments, publishes, open, policy, .. } => {
+                self.replace_rules(segments, publishes, open, *policy)
             }
             Step::ClearRules => {
                 let mut socket = self.netfilter.lock();
@@ -143,6 +143,7 @@ impl LinuxDriver {
             Step::DeleteQueue { link } => limits::delete_queue(&mut self.route.lock(), link),
             Step::LimitPort { link, limit } => limits::limit_port(&mut self.route.lock(), link, limit),
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
+            Step::ChangeOpen { remove, add } => direct::change(&mut self.netfilter.lock(), remove, add),
         }
     }
 
@@ -151,6 +152,7 @@ impl LinuxDriver {
         &self,
         segments: &BTreeMap<NetworkId, Segment>,
         publishes: &PublishMap,
+        open: &OpenSet,
         policy: PublishPolicy,
     ) -> Result<(), LinuxError> {
         let mut socket = self.netfilter.lock();
@@ -161,7 +163,7 @@ impl LinuxDriver {
             let present = nft::names(&mut *socket, TABLE)?;
             let last_table = nft::seen::last_table(&mut *socket)?;
             tries += 1;
-            match socket.transact(&rules.replace(publishes, &present, last_table).finish()) {
+            match socket.transact(&rules.replace(publishes, open, &present, last_table).finish()) {
                 Err(error) if tries < REPLACE_TRIES && raced(&error) => {}
                 other => {
                     other?;

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, fs};
 
 use ipnet::IpNet;
-use weft_dataplane::Segment;
+use weft_dataplane::{Parameters, Segment};
 use weft_sys::{
     netlink::{Socket, link, route},
     sysctl::{self, SysctlError},
@@ -78,6 +78,20 @@ pub(crate) fn bridged_packets_are_filtered() -> bool {
     ["iptables", "ip6tables"]
         .iter()
         .any(|family| sysctl::read(&format!("net.bridge.bridge-nf-call-{family}")).is_ok_and(|v| v == "1"))
+}
+
+/// How the parameters of a bridge are; `forward`: the host's are to be seen to.
+pub(crate) fn parameters(name: &str, forward: bool) -> Parameters {
+    let name = name.replace('.', "/");
+    let is = |parameter: &str, value: &str| sysctl::read(parameter).is_ok_and(|found| found == value);
+    let ipv6 = is(&format!("net.ipv6.conf.{name}.disable_ipv6"), "0");
+    Parameters {
+        answers_loopback: is(&format!("net.ipv4.conf.{name}.route_localnet"), "1"),
+        ignores_routers: is(&format!("net.ipv6.conf.{name}.accept_ra"), "0"),
+        ipv6,
+        forwards4: !forward || is("net.ipv4.ip_forward", "1"),
+        forwards6: !forward || is("net.ipv6.conf.all.forwarding", "1"),
+    }
 }
 
 /// What a bridge needs that is somebody else's. Whether it listens to routers is its owner's business.

@@ -2,7 +2,7 @@
 //! of nothing: only what differs is worth a look at the whole machine.
 //!
 //! ```text
-//! a step on a link ─▶ forgotten ─▶ (news are ignored) ─▶ done ─▶ as the kernel has it now
+//! a step on a link ─▶ forgotten ─▶ (news are ignored) ─▶ done ─▶ as the kernel has it now; not as meant? once more
 //! an observation   ─▶ all links of ours, as they were seen
 //! news             ─▶ asks the kernel for that link; differs? ─▶ an observation
 //! ```
@@ -16,7 +16,7 @@ use std::{
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use weft_dataplane::Step;
+use weft_dataplane::{SeenSegment, Step};
 use weft_sys::netlink::{
     NetlinkError, Socket, address,
     link::{self, Kind, Link},
@@ -24,10 +24,22 @@ use weft_sys::netlink::{
     watch::Event,
 };
 
-use crate::{LinuxError, driver::LinuxDriver, mark};
+use crate::{LinuxError, driver::LinuxDriver, host, links, mark, observe};
 
 /// What belongs to a link beside itself.
 pub(crate) type Nets = BTreeSet<(u32, IpNet)>;
+
+/// How often a link is looked at until there is no news while it is, and how often a step is repeated on a link that
+/// somebody works against. What is wrong then is found by the watcher's second look ([`crate::watch`]).
+const NOTE_TRIES: usize = 8;
+const REPAIRS: usize = 3;
+
+/// A link as it was found.
+struct Seen {
+    link: Link,
+    addresses: Nets,
+    routes: Option<Nets>,
+}
 
 /// A link, by its index.
 #[derive(Debug)]
@@ -40,11 +52,18 @@ struct One {
 
 /// All of them. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Left(Arc<Mutex<BTreeMap<u32, One>>>);
+pub(crate) struct Left(Arc<Mutex<Links>>);
+
+#[derive(Debug, Default)]
+struct Links {
+    known: BTreeMap<u32, One>,
+    /// There was news of a link that is not known: perhaps of the one that a step is at work on.
+    heard: bool,
+}
 
 /// All addresses there are, and all the routes that came with them (`None` where the kernel cannot pick them out).
 pub(crate) fn nets(socket: &mut Socket) -> Result<(Nets, Option<Nets>), NetlinkError> {
-    Ok((address::all(socket)?.into_iter().collect(), onlink::list(socket)?))
+    Ok((address::all_and_link_local(socket)?.into_iter().collect(), onlink::list(socket)?))
 }
 
 /// Those of one link.
@@ -65,43 +84,44 @@ fn same(left: &Link, now: &Link) -> bool {
 impl Left {
     /// A step is about to change it.
     pub(crate) fn forget(&self, name: &str) {
-        self.0.lock().retain(|_, one| one.link.name != name);
+        self.0.lock().known.retain(|_, one| one.link.name != name);
     }
 
-    /// A step is done with it.
-    pub(crate) fn note(&self, socket: &mut Socket, name: &str) -> Result<(), NetlinkError> {
-        let Some(found) = link::get(socket, name)?.filter(is_ours) else { return Ok(()) };
-        let (addresses, routes) =
-            if found.kind == Kind::Bridge { nets(socket)? } else { (Nets::new(), None) };
-        self.put(&found, &addresses, routes.as_ref());
-        Ok(())
+    /// A step is done with it: how it is now. What was heard of it while it was looked at may not be in what was seen.
+    fn note(&self, socket: &mut Socket, name: &str) -> Result<Option<Seen>, NetlinkError> {
+        let mut tries = 0;
+        loop {
+            self.0.lock().heard = false;
+            let Some(found) = link::get(socket, name)?.filter(is_ours) else { return Ok(None) };
+            let (addresses, routes) =
+                if found.kind == Kind::Bridge { nets(socket)? } else { (Nets::new(), None) };
+            let mut links = self.0.lock();
+            tries += 1;
+            if !links.heard || tries == NOTE_TRIES {
+                links.put(&found, &addresses, routes.as_ref());
+                return Ok(Some(Seen { link: found, addresses, routes }));
+            }
+        }
     }
 
     /// All links were looked at.
     pub(crate) fn seen(&self, links: &[Link], addresses: &Nets, routes: Option<&Nets>) {
         let there: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
-        self.0.lock().retain(|index, _| there.contains(index));
+        let mut left = self.0.lock();
+        left.known.retain(|index, _| there.contains(index));
         for link in links.iter().filter(|link| is_ours(link)) {
-            self.put(link, addresses, routes);
+            left.put(link, addresses, routes);
         }
-    }
-
-    fn put(&self, link: &Link, addresses: &Nets, routes: Option<&Nets>) {
-        let one = One {
-            link: link.clone(),
-            addresses: of(addresses, link.index),
-            routes: routes.map(|routes| of(routes, link.index)).unwrap_or_default(),
-        };
-        self.0.lock().insert(link.index, one);
     }
 
     /// Whether a link is not as it was left. Where the kernel does not answer, it is not.
     pub(crate) fn differs(&self, socket: &mut Socket, event: &Event) -> bool {
+        self.hear(event);
         match event {
             Event::Address(index, net) => self.has(*index, |one| one.addresses.contains(net)),
             Event::Route(index, net) => self.has(*index, |one| one.routes.contains(net)),
             Event::Link { index, .. } => {
-                let Some(name) = self.0.lock().get(index).map(|one| one.link.name.clone()) else {
+                let Some(name) = self.0.lock().known.get(index).map(|one| one.link.name.clone()) else {
                     return false;
                 };
                 let now = link::get(socket, &name).unwrap_or_default();
@@ -113,7 +133,26 @@ impl Left {
     }
 
     fn has(&self, index: u32, question: impl Fn(&One) -> bool) -> bool {
-        self.0.lock().get(&index).is_some_and(question)
+        self.0.lock().known.get(&index).is_some_and(question)
+    }
+
+    fn hear(&self, event: &Event) {
+        let (Event::Address(index, _) | Event::Route(index, _) | Event::Link { index, .. }) = event else {
+            return;
+        };
+        let mut links = self.0.lock();
+        links.heard |= !links.known.contains_key(index);
+    }
+}
+
+impl Links {
+    fn put(&mut self, link: &Link, addresses: &Nets, routes: Option<&Nets>) {
+        let one = One {
+            link: link.clone(),
+            addresses: of(addresses, link.index),
+            routes: routes.map(|routes| of(routes, link.index)).unwrap_or_default(),
+        };
+        self.known.insert(link.index, one);
     }
 }
 
@@ -135,7 +174,7 @@ pub(crate) fn around(
         }
         Step::GuardSegment { .. } => {
             // It and all its ports.
-            left.0.lock().clear();
+            left.0.lock().known.clear();
             work()?;
             let socket = &mut *driver.route.lock();
             let (addresses, routes) = nets(socket)?;
@@ -147,7 +186,64 @@ pub(crate) fn around(
         }
         _ => None,
     };
-    after.iter().for_each(|name| left.forget(name));
+    let Some(name) = after else { return work() };
+    left.forget(name);
     work()?;
-    after.map_or(Ok(()), |name| Ok(left.note(&mut driver.route.lock(), name)?))
+    for _ in 0..REPAIRS {
+        let seen = left.note(&mut driver.route.lock(), name)?;
+        if !is_a_link_of_ours(step) || seen.is_some_and(|seen| is_as_meant(driver, step, &seen)) {
+            return Ok(());
+        }
+        // Somebody was at it while the step was, and his news were taken for ours.
+        left.forget(name);
+        again(driver, step)?;
+    }
+    left.note(&mut driver.route.lock(), name).map(drop)?;
+    Ok(())
+}
+
+/// Whether what a step works on is a bridge of ours or a port's end on the host.
+fn is_a_link_of_ours(step: &Step) -> bool {
+    match step {
+        Step::PutSegment { segment, .. } => segment.uplink.is_none() && !segment.borrowed,
+        Step::CreatePort { port, .. } | Step::ConfigurePort { port, .. } | Step::AttachPort { port, .. } => {
+            port.parent.is_none()
+        }
+        _ => false,
+    }
+}
+
+/// Whether a step has left its link as it means to.
+fn is_as_meant(driver: &LinuxDriver, step: &Step, seen: &Seen) -> bool {
+    match step {
+        Step::PutSegment { segment, .. } => {
+            let state = observe::state(&seen.link, &seen.addresses, seen.routes.as_ref(), driver.forward);
+            SeenSegment { tag: segment.tag(), state: Some(state) }.is(segment)
+        }
+        Step::CreatePort { port, bridge }
+        | Step::ConfigurePort { port, bridge }
+        | Step::AttachPort { port, bridge } => {
+            let master = link::get(&mut *driver.route.lock(), bridge).ok().flatten();
+            let hairpin = host::bridged_packets_are_filtered() || master.as_ref().is_some_and(|m| m.filtered);
+            let inside = master.is_some_and(|m| seen.link.master == Some(m.index));
+            mark::as_port(&seen.link, hairpin).is_none_or(|mut found| {
+                if let Some(end) = &mut found.state {
+                    end.bridge = inside.then(|| bridge.clone());
+                }
+                found.is_attached(port, bridge)
+            })
+        }
+        _ => true,
+    }
+}
+
+/// The part of a step that is at the host's side.
+fn again(driver: &LinuxDriver, step: &Step) -> Result<(), LinuxError> {
+    match step {
+        Step::PutSegment { segment, .. } => links::put_segment(&mut driver.route.lock(), segment),
+        Step::CreatePort { port, bridge }
+        | Step::ConfigurePort { port, bridge }
+        | Step::AttachPort { port, bridge } => links::attach_port(driver, port, bridge),
+        _ => Ok(()),
+    }
 }

@@ -18,6 +18,7 @@
 
 mod anchor;
 mod branch;
+mod consent;
 mod direct;
 mod driver;
 mod error;

@@ -38,6 +38,12 @@ pub(crate) fn put_segment(socket: &mut Socket, segment: &Segment) -> Result<(), 
         // A repair: what people have added since stays.
         want.extend(&have);
     }
+    let all = address::all_and_link_local(socket)?;
+    let local = all.iter().any(|(of, net)| *of == found.index && net.addr().is_ipv6() && !have.contains(net));
+    if want.iter().any(|a| a.addr().is_ipv6()) && !local {
+        // The kernel makes it once, and not while the bridge is empty; without it nobody is asked for on this link.
+        want.insert(address::link_local(segment.mac.0));
+    }
     let mut messages = address::replace(found.index, &have, &want);
     let change =
         Change { up: Some(true), mac: Some(segment.mac.0), mtu: Some(segment.mtu), ..Change::default() };

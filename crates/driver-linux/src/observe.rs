@@ -14,8 +14,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy, publish,
-    rules, runs, uplink,
+    LinuxError, TABLE, branch, direct, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy,
+    publish, rules, runs, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
@@ -64,9 +64,11 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
             continue;
         }
         if let (Some(tag), Kind::Bridge) = (borrowed.get(&link.name), &link.kind) {
-            observed.segments.insert(link.name, SeenSegment { tag: tag.clone(), state: None });
+            let fits = host::parameters(&link.name, driver.forward).answers_loopback;
+            let tag = if fits { tag.clone() } else { String::new() };
+            observed.segments.insert(link.name, SeenSegment { tag, state: None });
         } else if let Some(mut segment) = mark::as_segment(&link) {
-            segment.state = Some(state(&link, &addresses, routes.as_ref()));
+            segment.state = Some(state(&link, &addresses, routes.as_ref(), driver.forward));
             if link.filtered {
                 observed.guarded.insert(link.name.clone());
             }
@@ -83,14 +85,16 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let mut netfilter = driver.netfilter.lock();
     if let Some(digest) = rules_digest(&mut netfilter)? {
         observed.publishes = publishes(&mut netfilter)?;
+        observed.open = direct::observe(&mut netfilter)?;
         observed.rules = Some(digest);
     }
     observed.policy = policy::observe(&mut netfilter)?;
     Ok(observed)
 }
 
-fn state(bridge: &Link, addresses: &Nets, routes: Option<&Nets>) -> BridgeState {
+pub(crate) fn state(bridge: &Link, addresses: &Nets, routes: Option<&Nets>, forward: bool) -> BridgeState {
     BridgeState {
+        parameters: host::parameters(&bridge.name, forward),
         up: bridge.up,
         mtu: bridge.mtu,
         mac: MacAddr(bridge.mac.as_slice().try_into().unwrap_or_default()),

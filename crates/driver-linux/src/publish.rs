@@ -38,22 +38,6 @@ pub(crate) const SETS: [Set; 8] = [
     Set { name: "publish6anyrows", key: &[Field::Protocol, Field::Service], shape: ROWS6 },
 ];
 
-/// Clients that the host's firewall has let in to a published port, for as long as they are believed: protocol, their
-/// address, the host's address and listening port that they asked for.
-pub(crate) const CONSENTED: [Set; 2] = [
-    Set {
-        name: "consented4",
-        key: &[Field::Protocol, Field::Ipv4, Field::Ipv4, Field::Service],
-        shape: BELIEVED,
-    },
-    Set {
-        name: "consented6",
-        key: &[Field::Protocol, Field::Ipv6, Field::Ipv6, Field::Service],
-        shape: BELIEVED,
-    },
-];
-const BELIEVED: Shape = Shape::Passing { seconds: 60, most: 65_536 };
-
 /// IP protocol numbers (IANA).
 pub(crate) const fn number(protocol: Protocol) -> u8 {
     match protocol {
@@ -63,7 +47,7 @@ pub(crate) const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-fn protocol(number: u8) -> Option<Protocol> {
+pub(crate) fn protocol(number: u8) -> Option<Protocol> {
     [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|p| self::number(*p) == number)
 }
 
@@ -74,7 +58,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn padded(port: u16) -> [u8; 4] {
+pub(crate) fn padded(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
 }
@@ -114,7 +98,7 @@ pub(crate) fn encode(publishes: &PublishMap) -> Vec<(Set, Vec<Element>)> {
     SETS.into_iter().zip(lists).filter(|(_, list)| !list.is_empty()).collect()
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -123,7 +107,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The address (if any) and the padded port at the end of a key or of data.
-fn split(bytes: &[u8]) -> Option<(&[u8], u16)> {
+pub(crate) fn split(bytes: &[u8]) -> Option<(&[u8], u16)> {
     let (rest, port) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     Some((rest, u16::from_be_bytes([port[0], port[1]])))
 }
@@ -184,20 +168,6 @@ pub(crate) fn lookups() -> Vec<Lookup> {
         }
     }
     lookups
-}
-
-/// Loads what [`CONSENTED`] has for keys from register 0: protocol, who asks, which address and port; then the
-/// set's name.
-pub(crate) fn client(v6: bool) -> (Vec<Expr>, &'static str) {
-    let (offset, length) = if v6 { (8, 16) } else { (12, 4) };
-    let words = length / 4;
-    let key = vec![
-        Expr::Meta(Meta::L4proto, Reg(0)),
-        Expr::Payload(Base::Network, offset, length, Reg(1)),
-        Expr::Payload(Base::Network, offset + length, length, Reg(1 + words)),
-        Expr::Payload(Base::Transport, 2, 2, Reg(1 + 2 * words)),
-    ];
-    (key, CONSENTED[usize::from(v6)].name)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ```text
 //! raw          prerouting -300   what claims to be of 127/8 and comes by a wire: drop
 //! prerouting   dstnat            to an address of this host: user_publish, then publish (or what the policy says)
+//!                                under host-firewall: what is for a routed port, by who is not known: turned to this host
 //! output       -100              the same, for what this host sends, but for ::1
 //! publish                        address and port in a map: translate
 //! input        200               only under host-firewall: what the host's rules let in to a published port is remembered
@@ -17,10 +18,6 @@
 //! ```
 //!
 //! Accepting in our base chain does not overrule a drop in another table: the host's own firewall keeps the last word.
-//!
-//! Why `host-firewall` remembers: a translated packet never comes to the input hook, where hosts keep the rules for their
-//! ports. So the first packet of a client is left untranslated and runs through them; what comes out at the end was let in,
-//! and the client's next packet (TCP sends its SYN again) is translated.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +29,7 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
-use crate::{TABLE, direct, publish};
+use crate::{TABLE, consent, direct, publish};
 
 pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
 const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
@@ -42,8 +39,7 @@ const MASQUERADE4: Set = Set { name: "masquerade4", key: &[Field::Ipv4], shape: 
 const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: Shape::Interval };
 
 /// Sets whose elements follow from the segments.
-pub(crate) const STRUCTURAL: [Set; 8] =
-    [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6, direct::SETS[0], direct::SETS[1]];
+pub(crate) const STRUCTURAL: [Set; 6] = [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6];
 
 /// Chains that are the user's: jumped to, created where they are not there, never flushed.
 const USER: [&str; 2] = ["user_forward", "user_publish"];
@@ -52,9 +48,6 @@ const USER: [&str; 2] = ["user_forward", "user_publish"];
 pub(crate) fn is_users(name: &str) -> bool {
     name.starts_with("user_")
 }
-
-/// After every filter of others that we know of.
-const INPUT: (&str, Hook) = ("input", Hook { kind: "filter", point: HookPoint::Input, priority: 200 });
 
 const BASE_CHAINS: [(&str, Hook); 5] = [
     ("raw", Hook { kind: "filter", point: HookPoint::Prerouting, priority: -300 }),
@@ -69,7 +62,7 @@ const V6: u8 = 10;
 const R0: Reg = Reg(0);
 const R1: Reg = Reg(1);
 
-/// Rules in their order, and elements: what the table consists of, published ports apart.
+/// Rules in their order, and elements: what the table consists of, published and open ports apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ruleset {
     chains: Vec<String>,
@@ -79,9 +72,15 @@ pub(crate) struct Ruleset {
 }
 
 impl Ruleset {
-    fn rule(&mut self, chain: &str, comment: &str, exprs: impl IntoIterator<Item = Vec<Expr>>) {
+    /// Appends a rule.
+    pub(crate) fn rule(&mut self, chain: &str, comment: &str, exprs: impl IntoIterator<Item = Vec<Expr>>) {
         let exprs = exprs.into_iter().flatten().collect();
         self.rules.push((chain.to_owned(), comment.to_owned(), exprs));
+    }
+
+    /// Appends a chain that is jumped to.
+    pub(crate) fn chain(&mut self, name: &str) {
+        self.chains.push(name.to_owned());
     }
 
     fn element(&mut self, set: Set, element: Element) {
@@ -93,6 +92,7 @@ impl Ruleset {
     pub(crate) fn replace(
         &self,
         publishes: &weft_dataplane::PublishMap,
+        open: &weft_dataplane::OpenSet,
         present: &Names,
         last_table: u64,
     ) -> Batch {
@@ -104,8 +104,9 @@ impl Ruleset {
             batch.add_chain(chain, None);
         }
         if self.policy == PublishPolicy::HostFirewall {
-            batch.add_chain(INPUT.0, Some(INPUT.1));
-            publish::CONSENTED.iter().for_each(|set| batch.add_set(set));
+            let (chain, hook) = consent::INPUT;
+            batch.add_chain(chain, Some(hook));
+            consent::SETS.iter().for_each(|set| batch.add_set(set));
         }
         for (name, hook) in BASE_CHAINS {
             batch.add_chain(name, Some(hook));
@@ -117,10 +118,10 @@ impl Ruleset {
             batch.add_set(&set);
             batch.add_elements(&set, self.elements.get(set.name).map_or(&[], Vec::as_slice));
         }
-        for set in publish::SETS {
-            batch.add_set(&set);
+        for set in publish::SETS.iter().chain(&direct::SETS) {
+            batch.add_set(set);
         }
-        for (set, elements) in publish::encode(publishes) {
+        for (set, elements) in publish::encode(publishes).into_iter().chain(direct::encode(open)) {
             batch.add_elements(&set, &elements);
         }
         for (chain, comment, exprs) in &self.rules {
@@ -179,7 +180,7 @@ fn passed(segments: &BTreeMap<NetworkId, Segment>) -> BTreeMap<NetworkId, Segmen
 pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPolicy) -> Ruleset {
     let segments = &passed(segments);
     let mut set = Ruleset { chains: vec!["publish".to_owned()], policy, ..Ruleset::default() };
-    host_rules(&mut set);
+    host_rules(&mut set, segments);
     for segment in segments.values() {
         segment_rules(&mut set, segment);
     }
@@ -201,14 +202,14 @@ pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPo
     set
 }
 
-fn host_rules(set: &mut Ruleset) {
+fn host_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     let wire = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
     // Every packet passes these two, bridged ones too.
     for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
         set.rule("raw", comment, [loopback(offset), wire(), drop_it()]);
     }
-    publish_rules(set);
-    set.rule("forward", "the user's", [vec![Expr::Verdict(Verdict::Jump("user_forward".into()))]]);
+    publish_rules(set, segments);
+    set.rule("forward", "the user's", [jump("user_forward")]);
     let known = ct_state::ESTABLISHED | ct_state::RELATED;
     set.rule("forward", "established", [ct(Ct::State, known), accept()]);
     set.rule(
@@ -231,10 +232,7 @@ fn host_rules(set: &mut Ruleset) {
 }
 
 /// Where packets meet the maps of published ports: whose, the policy says.
-fn publish_rules(set: &mut Ruleset) {
-    let local = || vec![Expr::FibDaddrType(R0), Expr::Cmp(R0, true, 2u32.to_ne_bytes().to_vec())];
-    let jump = |chain: &str| vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))];
-    let by_segment = |yes| vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, yes)];
+fn publish_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     set.rule("prerouting", "the user's", [local(), jump("user_publish")]);
     set.rule("prerouting", "not by link-local", [to_link_local(), accept()]);
     // The comment is what `weft doctor` knows the policy by.
@@ -245,26 +243,7 @@ fn publish_rules(set: &mut Ruleset) {
         set.rule("prerouting", &policy, [by_segment(true), local(), jump("publish")]);
     }
     if set.policy == PublishPolicy::HostFirewall {
-        for v6 in [false, true] {
-            let (key, consented) = publish::client(v6);
-            let known = vec![Expr::In(consented, R0, true)];
-            let family = nfproto(if v6 { V6 } else { V4 });
-            set.rule("prerouting", "let in by the host", [family, local(), key, known, jump("publish")]);
-        }
-        set.chains.push("consent".to_owned());
-        let wire = vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
-        let new = ct(Ct::State, ct_state::NEW);
-        set.rule("input", "not by link-local", [to_link_local(), accept()]);
-        set.rule("input", "let in", [new, wire, by_segment(false), local(), jump("consent")]);
-        for lookup in publish::lookups() {
-            let (key, consented) = publish::client(lookup.v6);
-            let remember = vec![Expr::Update(consented, R0)];
-            let family = nfproto(if lookup.v6 { V6 } else { V4 });
-            let find = || [family.clone(), lookup.find.clone()].concat();
-            set.rule("consent", lookup.comment, [find(), key, remember, drop_it()]);
-            // Not remembered, and dropped all the same: the client asks again, and there may be room then.
-            set.rule("consent", "no room", [find(), drop_it()]);
-        }
+        consent::rules(set, segments);
     }
     // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
     // that a client who asked for "localhost" goes on to 127.0.0.1.
@@ -273,8 +252,7 @@ fn publish_rules(set: &mut Ruleset) {
     set.rule("output", "not by link-local", [to_link_local(), accept()]);
     set.rule("output", "to this host", [local(), jump("publish")]);
     for lookup in publish::lookups() {
-        let family = nfproto(if lookup.v6 { V6 } else { V4 });
-        set.rule("publish", lookup.comment, [family, lookup.find, vec![lookup.translate]]);
+        set.rule("publish", lookup.comment, [family(lookup.v6), lookup.find, vec![lookup.translate]]);
     }
 }
 
@@ -302,25 +280,21 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         set.rule(&into, "internal: no way in", [drop_it()]);
     } else {
         set.rule(&into, "published", [translated(), accept()]);
-        for (v6, comment, exprs) in direct::ways_in(segment, SEGMENTS.name) {
-            set.rule(&into, comment, [nfproto(if v6 { V6 } else { V4 }), exprs, accept()]);
-        }
-        for (place, element) in segment.open.iter().map(direct::element) {
-            set.element(place, element);
+        for (v6, comment, exprs) in direct::ways_in(segment, set.policy) {
+            set.rule(&into, comment, [family(v6), exprs, accept()]);
         }
         // Two rules, so that what is dropped is counted by its reason.
-        let neighbour = vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, true)];
-        set.rule(&into, "isolation", [neighbour, drop_it()]);
+        set.rule(&into, "isolation", [by_segment(true), drop_it()]);
         set.rule(&into, "unpublished", [drop_it()]);
     }
     set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback(12), vec![Expr::Masquerade]]);
     for subnet in segment.subnets() {
-        set.rule(&hairpin, "hairpin", [translated(), source(subnet), vec![Expr::Masquerade]]);
+        set.rule(&hairpin, "hairpin", [translated(), within(subnet, false), vec![Expr::Masquerade]]);
     }
 }
 
 /// To a link-local address of the host (fe80::/10): such a packet cannot be forwarded, so it is never translated.
-fn to_link_local() -> Vec<Expr> {
+pub(crate) fn to_link_local() -> Vec<Expr> {
     let mut exprs = nfproto(V6);
     exprs.extend([
         Expr::Payload(Base::Network, 24, 2, R0),
@@ -334,12 +308,30 @@ fn loopback6() -> Vec<u8> {
     std::net::Ipv6Addr::LOCALHOST.octets().to_vec()
 }
 
-fn accept() -> Vec<Expr> {
+pub(crate) fn accept() -> Vec<Expr> {
     vec![Expr::Verdict(Verdict::Accept)]
 }
 
-fn drop_it() -> Vec<Expr> {
+pub(crate) fn drop_it() -> Vec<Expr> {
     vec![Expr::Counter, Expr::Verdict(Verdict::Drop)]
+}
+
+/// To an address of this host.
+pub(crate) fn local() -> Vec<Expr> {
+    vec![Expr::FibDaddrType(R0), Expr::Cmp(R0, true, 2u32.to_ne_bytes().to_vec())]
+}
+
+pub(crate) fn jump(chain: &str) -> Vec<Expr> {
+    vec![Expr::Verdict(Verdict::Jump(chain.to_owned()))]
+}
+
+/// Comes by a bridge of a segment, or does not.
+pub(crate) fn by_segment(yes: bool) -> Vec<Expr> {
+    vec![Expr::Meta(Meta::Iifname, R0), Expr::In(SEGMENTS.name, R0, yes)]
+}
+
+pub(crate) fn family(v6: bool) -> Vec<Expr> {
+    nfproto(if v6 { V6 } else { V4 })
 }
 
 fn nfproto(family: u8) -> Vec<Expr> {
@@ -347,7 +339,7 @@ fn nfproto(family: u8) -> Vec<Expr> {
 }
 
 /// Any of these bits of a connection's record.
-fn ct(key: Ct, bits: u32) -> Vec<Expr> {
+pub(crate) fn ct(key: Ct, bits: u32) -> Vec<Expr> {
     let mask = bits.to_ne_bytes().to_vec();
     vec![Expr::Ct(key, R0), Expr::And(R0, mask), Expr::Cmp(R0, false, vec![0; 4])]
 }
@@ -360,13 +352,15 @@ fn loopback(offset: u32) -> Vec<Expr> {
     exprs
 }
 
-fn source(subnet: IpNet) -> Vec<Expr> {
-    let (family, offset, network, mask) = match subnet {
-        IpNet::V4(net) => (V4, 12, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
-        IpNet::V6(net) => (V6, 8, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+/// Comes from a subnet, or goes there.
+pub(crate) fn within(subnet: IpNet, destination: bool) -> Vec<Expr> {
+    let (v6, network, mask) = match subnet {
+        IpNet::V4(net) => (false, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
+        IpNet::V6(net) => (true, net.network().octets().to_vec(), net.netmask().octets().to_vec()),
     };
     let length = u32::try_from(mask.len()).unwrap_or_default();
-    let mut exprs = nfproto(family);
+    let offset = if v6 { 8 } else { 12 } + if destination { length } else { 0 };
+    let mut exprs = family(v6);
     exprs.extend([
         Expr::Payload(Base::Network, offset, length, R0),
         Expr::And(R0, mask),

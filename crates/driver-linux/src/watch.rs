@@ -18,7 +18,7 @@ use weft_sys::{
     nft::Batch,
 };
 
-use crate::{LinuxError, TABLE, left::Left, policy, publish};
+use crate::{LinuxError, TABLE, consent, left::Left, policy};
 
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -116,7 +116,7 @@ fn concerns_us(event: &Event, left: &Left, route: &mut Socket) -> bool {
 /// Forgets whom the host's rules have let in: they may not let them in any more.
 fn ask_again(socket: &mut Socket) {
     let mut batch = Batch::new(TABLE);
-    publish::CONSENTED.iter().for_each(|set| batch.flush_set(set));
+    consent::CONSENTED.iter().for_each(|set| batch.flush_set(set));
     let flushed: Result<(), NetlinkError> = socket.transact(&batch.finish());
     if let Err(error) = flushed
         && error.errno() != Some(libc::ENOENT)

@@ -89,11 +89,28 @@ fn routed_keeps_addresses_and_shows_only_what_is_published() {
     assert!(connect_from(&a, "10.2.0.2:80").is_err(), "the other segment is no routed one");
     assert!(ping(&host, &lan, "10.1.0.2") && ping(&host, &lan, "fd01::2"), "ICMP passes");
     assert!(!ping(&host, &lan, "10.2.0.2"));
-    // What is published no more is closed at once.
+    // What comes is open at once, and what goes is closed; everything else stays as it is.
+    host.open(red, "10.1.0.2", 81);
+    let done = host.converge().done;
+    assert!(matches!(&done[..], [Step::ChangeOpen { .. }]), "{done:?}");
+    host.assert_settled();
+    assert_eq!(connect_from(&lan, "10.1.0.2:81"), Ok(ip(LAN4)));
     host.desired.segments.get_mut(&red).unwrap().open.clear();
     let done = host.converge().done;
-    assert!(matches!(&done[..], [Step::ReplaceRules { .. }]), "{done:?}");
+    assert!(matches!(&done[..], [Step::ChangeOpen { .. }]), "{done:?}");
+    host.assert_settled();
     assert!(connect_from(&lan, "10.1.0.2:80").is_err());
+    // Others may have been there first.
+    host.open(red, "10.1.0.2", 80);
+    host.converge();
+    run("nft", &["delete element inet weft routed4 { tcp . 10.1.0.2 . 80 }"]);
+    host.desired.segments.get_mut(&red).unwrap().open.clear();
+    host.converge();
+    host.assert_settled();
+    run("nft", &["add element inet weft routed4 { tcp . 10.1.0.2 . 82 }"]);
+    host.converger.forget();
+    host.converge();
+    host.assert_settled();
 }
 
 #[test]

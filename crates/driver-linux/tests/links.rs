@@ -29,14 +29,20 @@ fn ip(args: &str) {
     run("ip", args);
 }
 
+/// An ear on the machine, with a fresh measure of who fights.
+fn listen(host: &Host) -> Receiver<Instant> {
+    let (tell, heard) = mpsc::channel();
+    host.driver().watch(Box::new(move || tell.send(Instant::now()).unwrap_or_default())).unwrap();
+    heard
+}
+
 /// One segment, two containers; the first serves. With an ear on the machine.
 fn furnished() -> (Host, Receiver<Instant>) {
     let mut host = Host::new();
     let red = host.segment(1, &["10.1.0.1/24", "fd01::1/64"]);
     let one = host.container(1, red, &["10.1.0.2/24", "fd01::2/64"]);
     host.container(2, red, &["10.1.0.3/24", "fd01::3/64"]);
-    let (tell, heard) = mpsc::channel();
-    host.driver().watch(Box::new(move || tell.send(Instant::now()).unwrap_or_default())).unwrap();
+    let heard = listen(&host);
     host.converge();
     serve_tcp(&one, "0.0.0.0:80");
     serve_tcp(&one, "[::]:81");
@@ -74,12 +80,13 @@ fn reaches() {
 
 #[test]
 fn damage_to_links_is_heard_at_once_and_mended() {
-    let (mut host, heard) = furnished();
+    let (mut host, _) = furnished();
     reaches();
     let damages = [
         format!("addr del 10.1.0.1/24 dev {BRIDGE}"),
         format!("addr del fd01::1/64 dev {BRIDGE}"),
         format!("addr flush dev {BRIDGE}"),
+        format!("-6 addr flush dev {BRIDGE} scope link"),
         format!("route del 10.1.0.0/24 dev {BRIDGE}"),
         format!("-6 route del fd01::/64 dev {BRIDGE}"),
         format!("link set {BRIDGE} mtu 1400"),
@@ -94,6 +101,7 @@ fn damage_to_links_is_heard_at_once_and_mended() {
         format!("link set {BRIDGE} name other0"),
     ];
     for damage in &damages {
+        let heard = listen(&host);
         // A bridge cannot be renamed while it is up, on older kernels.
         if damage.contains(" name ") {
             ip(&format!("link set {BRIDGE} down"));
@@ -227,4 +235,41 @@ fn bridges_of_others_keep_what_their_owners_set() {
     assert!(matches!(&done[..], [Step::AttachPort { .. }]), "{done:?}");
     host.assert_settled();
     assert!((0..50).any(|_| connect("10.1.0.2:80").is_ok()));
+}
+
+#[test]
+fn who_hairpins_by_ipv6_does_so_after_a_flush() {
+    let (mut host, heard) = furnished();
+    host.publish(weft_model::Protocol::Tcp, "::", 8081, "fd01::2", 81);
+    host.converge();
+    reaches();
+    let neighbour = host.driver().sandbox_path(weft_model::ContainerId::from_bytes([2; 32]));
+    let hairpins = || common::connect_from(&neighbour, "[fd01::1]:8081").is_ok();
+    assert!((0..5).any(|_| hairpins()), "before");
+    ip(&format!("addr flush dev {BRIDGE}"));
+    mend(&mut host, &heard, "flush");
+    host.assert_settled();
+    ip(&format!("-6 neigh flush dev {BRIDGE}"));
+    assert!((0..5).any(|_| hairpins()), "after: {}", run("ip", "-6 addr"));
+}
+
+#[test]
+fn kernel_parameters_are_mended() {
+    let (mut host, _heard) = furnished();
+    for (name, wrong) in [
+        (format!("net.ipv4.conf.{BRIDGE}.route_localnet"), "0"),
+        (format!("net.ipv6.conf.{BRIDGE}.accept_ra"), "1"),
+        ("net.ipv4.ip_forward".to_owned(), "0"),
+        ("net.ipv6.conf.all.forwarding".to_owned(), "0"),
+    ] {
+        let right = weft_sys::sysctl::read(&name).unwrap();
+        assert_ne!(right, wrong, "{name}");
+        weft_sys::sysctl::write(&name, wrong).unwrap();
+        host.converger.forget();
+        let done = host.converge().done;
+        assert!(matches!(&done[..], [Step::PutSegment { .. }]), "{name}: {done:?}");
+        assert_eq!(weft_sys::sysctl::read(&name).unwrap(), right, "{name}");
+        host.assert_settled();
+    }
+    reaches();
 }

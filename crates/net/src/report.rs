@@ -81,6 +81,7 @@ impl Report {
                 }
             }
             Step::ReplaceRules { .. }
+            | Step::ChangeOpen { .. }
             | Step::ChangePublishes { .. }
             | Step::ReplacePolicy { .. }
             | Step::ChangePolicy { .. }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -80,16 +80,35 @@ pub fn list(channel: &mut dyn Channel, index: u32) -> Result<Vec<IpNet>, Netlink
 /// # Errors
 /// As the kernel answers.
 pub fn all(channel: &mut dyn Channel) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
+    Ok(dump(channel)?.into_iter().filter(|(_, _, of_link)| !of_link).map(|(of, net, _)| (of, net)).collect())
+}
+
+/// The same with link-local addresses of IPv6 (fe80::/10), whoever gave them.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn all_and_link_local(channel: &mut dyn Channel) -> Result<Vec<(u32, IpNet)>, NetlinkError> {
+    let kept = |(_, net, of_link): &(u32, IpNet, bool)| !of_link || net.addr().is_ipv6();
+    Ok(dump(channel)?.into_iter().filter(kept).map(|(of, net, _)| (of, net)).collect())
+}
+
+/// The link-local address that the kernel makes of an Ethernet address (RFC 4291, appendix A).
+#[must_use]
+pub fn link_local([a, b, c, d, e, f]: [u8; 6]) -> IpNet {
+    let ip = Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    IpNet::new_assert(ip.into(), 64)
+}
+
+/// Each with its interface and whether it is of link scope.
+fn dump(channel: &mut dyn Channel) -> Result<Vec<(u32, IpNet, bool)>, NetlinkError> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let answers = channel.query(&Message::route(&request, NLM_F_DUMP, "list addresses"))?;
     Ok(answers.iter().filter_map(|(kind, body)| decode(*kind, body)).collect())
 }
 
-fn decode(kind: u16, body: &[u8]) -> Option<(u32, IpNet)> {
+fn decode(kind: u16, body: &[u8]) -> Option<(u32, IpNet, bool)> {
     let RouteNetlinkMessage::NewAddress(message) = decode_route(kind, body)? else { return None };
-    if message.header.scope == AddressScope::Link {
-        return None;
-    }
+    let of_link = message.header.scope == AddressScope::Link;
     let mut found: Option<IpAddr> = None;
     for attribute in message.attributes {
         match attribute {
@@ -98,5 +117,15 @@ fn decode(kind: u16, body: &[u8]) -> Option<(u32, IpNet)> {
             _ => {}
         }
     }
-    Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?))
+    Some((message.header.index, IpNet::new(found?, message.header.prefix_len).ok()?, of_link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_is_made_of_a_mac() {
+        assert_eq!(link_local([0x02, 0x42, 0xac, 1, 2, 3]).to_string(), "fe80::42:acff:fe01:203/64");
+    }
 }

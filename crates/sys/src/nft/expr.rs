@@ -19,6 +19,8 @@ impl Reg {
 pub enum Meta {
     /// The packet's mark, 32 bits.
     Mark = 3,
+    /// Index of the interface it came by, 32 bits.
+    Iif = 4,
     /// Name of the interface it came by, 16 bytes.
     Iifname = 6,
     /// Name of the interface it leaves by, 16 bytes.
@@ -49,10 +51,16 @@ pub enum Ct {
 pub enum Tuple {
     /// Source port.
     SourcePort = 11,
+    /// Destination port.
+    DestinationPort = 12,
     /// IPv4 source; goes on only if the connection is IPv4.
     Source4 = 19,
+    /// IPv4 destination; the same.
+    Destination4 = 20,
     /// IPv6 source; goes on only if the connection is IPv6.
     Source6 = 21,
+    /// IPv6 destination; the same.
+    Destination6 = 22,
 }
 
 /// Bits of a connection's state, host order.
@@ -69,6 +77,8 @@ pub mod ct_state {
 
 /// Bits of a connection's status, host order.
 pub mod ct_status {
+    /// An earlier packet of it has passed all chains.
+    pub const CONFIRMED: u32 = 8;
     /// Its destination was translated.
     pub const DNAT: u32 = 32;
 }
@@ -131,8 +141,13 @@ pub enum Expr {
     DnatAddress(bool, Reg),
     /// Adds the register's value to the set, or begins its time anew; ends the rule when the set is full.
     Update(&'static str, Reg),
+    /// Goes on if packets with the register's value come more often than so many a second, after so many at once; the set keeps
+    /// a measure for each value. What the set has no room for is not measured: the rule ends.
+    Over(&'static str, Reg, u32, u32),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
+    /// Translates the destination to an address of the interface it came by, and leaves the port.
+    Redirect,
 }
 
 impl Expr {
@@ -195,7 +210,15 @@ impl Expr {
             }
             // Operation 1 is update.
             Self::Update(set, reg) => ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number())),
+            Self::Over(set, reg, rate, burst) => {
+                // Rate, a second, burst, packets; flag 1: what is over it.
+                let limit = Attrs::new().bytes(1, &u64::from(*rate).to_be_bytes());
+                let limit = limit.bytes(2, &1u64.to_be_bytes()).be32(3, *burst).be32(4, 0).be32(5, 1);
+                let limit = Attrs::new().text(1, "limit").nest(2, &limit);
+                ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number()).nest(7, &limit))
+            }
             Self::Masquerade => ("masq", a),
+            Self::Redirect => ("redir", a),
         }
     }
 }

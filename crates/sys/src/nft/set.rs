@@ -19,6 +19,8 @@ pub enum Field {
     Service,
     /// Interface name.
     Ifname,
+    /// Interface index.
+    Interface,
     /// 32 bits with a meaning of our own.
     Mark,
 }
@@ -31,13 +33,14 @@ impl Field {
             Self::Protocol => 12,
             Self::Service => 13,
             Self::Ifname => 41,
+            Self::Interface => 20,
             Self::Mark => 19,
         }
     }
 
     const fn length(self) -> u32 {
         match self {
-            Self::Ipv4 | Self::Mark => 4,
+            Self::Ipv4 | Self::Mark | Self::Interface => 4,
             Self::Ipv6 | Self::Ifname => 16,
             Self::Protocol => 1,
             Self::Service => 2,
@@ -82,10 +85,10 @@ pub struct Set {
     pub shape: Shape,
 }
 
-/// Byte order of a key, which only `nft list` asks for: names of interfaces are in the host's, all else in the network's
+/// Byte order of a key, which only `nft list` asks for: names and numbers of interfaces are in the host's, all else in the network's
 /// (libnftnl's `NFTNL_UDATA_SET_KEYBYTEORDER`: type, length, a word in host order).
 fn byte_order(fields: &[Field]) -> Vec<u8> {
-    let order: u32 = if fields == [Field::Ifname] { 1 } else { 2 };
+    let order: u32 = if matches!(fields, [Field::Ifname | Field::Interface]) { 1 } else { 2 };
     let mut udata = vec![0, 4];
     udata.extend_from_slice(&order.to_ne_bytes());
     udata

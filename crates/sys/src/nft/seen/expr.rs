@@ -222,6 +222,12 @@ impl Expr {
         })
     }
 
+    fn meter(a: &[u8]) -> Option<Self> {
+        let one = attr::find(a, 7)?;
+        let (name, data) = (text(one, 1)?, attr::find(one, 2)?);
+        matches!(name.as_str(), "limit" | "connlimit").then(|| Self::compare(&name, data)).flatten()
+    }
+
     fn act(name: &str, a: &[u8]) -> Option<Self> {
         let nat =
             |kind, address, port| Self::Nat { kind, address: register(a, address), port: register(a, port) };
@@ -236,6 +242,8 @@ impl Expr {
             "log" => Self::Log,
             "notrack" => Self::Notrack,
             "queue" => Self::Queue,
+            // A meter: a limit for each value.
+            "dynset" if Self::meter(a).is_some() => Self::meter(a)?,
             "objref" | "dynset" | "flow_offload" | "dup" | "last" => Self::Harmless(name.to_owned()),
             "target" => Self::XtTarget(XtTarget::decode(&text(a, 1)?, word(a, 2)?, attr::find(a, 3)?)),
             _ => return None,
