@@ -163,6 +163,19 @@ cases! {
         t.docker(["network", "disconnect", &b, &c]).ok();
         t.docker(["exec", &c, "ip", "route"]).ok().has("default via 10.78.12.1");
     }
+    fn without_icc_only_published_ports_are_reached(t) {
+        let n = made(t, "n", &["--subnet", "10.78.19.0/24", "-o", "com.docker.network.bridge.enable_icc=false"]);
+        let c = t.ctr("c");
+        let serve = "mkdir /www; echo me > /www/index.html; exec httpd -f -p 80 -h /www";
+        t.docker(["run", "-d", "--name", &c, "--network", &n, "-p", "18555:80", IMG, "sh", "-c", serve]).ok();
+        let d = t.sleeper("d", ["--network", &n]);
+        let get = |who: &str, url: &str| t.docker(["exec", who, "timeout", "3", "wget", "-q", "-O-", url]);
+        for who in [&d, &c] {
+            t.until("answers", || get(who, "http://10.78.19.1:18555/").text() == "me");
+        }
+        let address = t.inspect(&c, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+        get(&d, &format!("http://{address}/")).fails();
+    }
     fn each_family_has_its_own_way_out(t) [newer = "API 1.48"] {
         let four = made(t, "a", &["--subnet", "10.78.17.0/24"]);
         let both = made(t, "b", &["--ipv6", "--subnet", "10.78.18.0/24", "--subnet", "fd00:78:18::/64"]);
