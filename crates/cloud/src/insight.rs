@@ -86,8 +86,10 @@ pub struct GraphPort {
     pub link: String,
     /// Its addresses, with their prefixes.
     pub addresses: Vec<String>,
-    /// It is the container's way out.
+    /// It is the container's way out in IPv4.
     pub default_route: bool,
+    /// In IPv6.
+    pub default_route_v6: bool,
     /// Published ports.
     pub publish: Vec<PublishBinding>,
 }
@@ -220,6 +222,7 @@ fn graph_network(
             link: port_link(port.spec.id),
             addresses: port.spec.addresses.iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect(),
             default_route: port.spec.default_route,
+            default_route_v6: port.spec.default_route_v6,
             publish: port.spec.publish.clone(),
         }
     };

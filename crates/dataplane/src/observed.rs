@@ -53,6 +53,8 @@ pub struct Observed {
     pub policy: Option<PolicyTable>,
     /// Segments whose own traffic is subject to it, by link.
     pub guarded: BTreeSet<String>,
+    /// This machine can subject a segment's own traffic to rules at all.
+    pub can_guard: bool,
 }
 
 impl Segment {

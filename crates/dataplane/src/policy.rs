@@ -144,7 +144,10 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, steps: &mut Vec<Step>
         None => steps.push(Step::ReplacePolicy { table: desired.policy.clone() }),
     }
     for segment in desired.segments.values().filter(|s| !s.borrowed) {
-        let (link, on) = (&segment.link, desired.guarded.contains(&segment.link));
+        let link = &segment.link;
+        // Without `inter_container` its own traffic passes no rule, or nothing but what is translated.
+        let closed = !segment.inter_container && observed.can_guard;
+        let on = closed || desired.guarded.contains(link);
         if observed.guarded.contains(link) != on {
             steps.push(Step::GuardSegment { link: link.clone(), on });
         }
@@ -206,5 +209,27 @@ mod tests {
         assert!(remove.host && remove.closed.is_empty() && add.is_empty(), "{remove:?}");
         desired.policy = PolicyTable::default();
         assert_eq!(follow(&desired), [Step::ClearPolicy]);
+    }
+
+    #[test]
+    fn a_segment_that_keeps_its_ports_apart_is_guarded_where_that_can_be() {
+        let id = weft_model::NetworkId::from_bytes([1; 32]);
+        let mut segment = crate::state::tests::segment();
+        segment.inter_container = false;
+        let mut desired = Desired { segments: [(id, segment)].into(), ..Desired::default() };
+        let guards = |desired: &Desired, can_guard| {
+            let seen = Observed { can_guard, ..Observed::default() };
+            let steps = whole(desired, &seen, "r");
+            let at = steps.iter().position(|step| matches!(step, Step::GuardSegment { on: true, .. }));
+            let rules = steps.iter().position(|step| matches!(step, Step::ReplaceRules { .. }));
+            assert!(at.is_none_or(|at| rules.is_some_and(|rules| rules < at)), "the rules stand first");
+            at.is_some()
+        };
+        assert!(guards(&desired, true));
+        assert!(!guards(&desired, false), "its bridge does it");
+        for segment in desired.segments.values_mut() {
+            segment.borrowed = true;
+        }
+        assert!(!guards(&desired, true), "the bridge is somebody else's");
     }
 }

@@ -63,8 +63,10 @@ pub struct EndState {
     pub mtu: u32,
     /// The bridge it is in.
     pub bridge: Option<String>,
-    /// [`Port::isolated`].
+    /// The bridge itself keeps it apart from others like it.
     pub isolated: bool,
+    /// Its bridge shows what it forwards to the rules: they keep ports apart, and let pass what is published.
+    pub guarded: bool,
     /// It gives back what it must, and only then.
     pub hairpin_fits: bool,
 }
@@ -111,7 +113,7 @@ impl SeenPort {
             end.up
                 && end.hairpin_fits
                 && (end.mtu == port.mtu || port.mtu == 0)
-                && end.isolated == port.isolated
+                && end.isolated == (port.isolated && !end.guarded)
                 && end.bridge.as_deref() == Some(bridge)
         })
     }
@@ -119,7 +121,7 @@ impl SeenPort {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const RIGHT: Parameters = Parameters {
@@ -139,7 +141,7 @@ mod tests {
         assert!(Parameters { ipv6: false, ignores_routers: false, ..RIGHT }.fit(&isolated));
     }
 
-    fn segment() -> Segment {
+    pub(crate) fn segment() -> Segment {
         Segment {
             link: "wfb0".into(),
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
@@ -157,6 +159,39 @@ mod tests {
             open: BTreeSet::new(),
             uplink: None,
         }
+    }
+
+    #[test]
+    fn a_port_is_kept_apart_by_its_bridge_or_by_the_rules() {
+        let mut port = Port {
+            link: "wfp0".into(),
+            segment: weft_model::NetworkId::from_bytes([1; 32]),
+            sandbox: crate::SandboxId::from_bytes([1; 32]),
+            ifname: "eth0".into(),
+            mac: MacAddr([2, 0, 0, 0, 0, 2]),
+            addresses: BTreeSet::new(),
+            mtu: 1500,
+            gateways: Default::default(),
+            sysctls: Default::default(),
+            isolated: true,
+            parent: None,
+        };
+        let end = |isolated, guarded| EndState {
+            up: true,
+            mtu: 1500,
+            bridge: Some("wfb0".into()),
+            isolated,
+            guarded,
+            hairpin_fits: true,
+        };
+        let mut fits = |wanted, isolated, guarded| {
+            port.isolated = wanted;
+            let seen = SeenPort { state: Some(end(isolated, guarded)), ..SeenPort::default() };
+            seen.is_attached(&port, "wfb0")
+        };
+        assert!(fits(true, true, false) && fits(true, false, true));
+        assert!(!fits(true, false, false) && !fits(true, true, true));
+        assert!(fits(false, false, false) && fits(false, false, true) && !fits(false, true, false));
     }
 
     #[test]

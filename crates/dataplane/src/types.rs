@@ -209,7 +209,7 @@ pub struct Port {
     /// (`net.ipv4.conf.IFNAME.forwarding`).
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
-    /// May not talk to other isolated ports of its segment (a segment without `inter_container`).
+    /// May not talk to other isolated ports of its segment but by what they publish (a segment without `inter_container`).
     #[serde(default)]
     pub isolated: bool,
     /// It is a sub-interface of this link (a segment with an uplink) and has no end on the host: `link` only names it.

@@ -11,7 +11,11 @@ use std::{collections::BTreeSet, fs};
 use ipnet::IpNet;
 use weft_dataplane::{Parameters, Segment};
 use weft_sys::{
-    netlink::{Socket, link, route},
+    netlink::{
+        Socket,
+        link::{self, Link},
+        route,
+    },
     sysctl::{self, SysctlError},
 };
 
@@ -92,6 +96,19 @@ pub(crate) fn parameters(name: &str, forward: bool) -> Parameters {
         forwards4: !forward || is("net.ipv4.ip_forward", "1"),
         forwards6: !forward || is("net.ipv6.conf.all.forwarding", "1"),
     }
+}
+
+/// Whether this machine can show single bridges' packets to the IP hooks: it has `br_netfilter`. Nobody loads it for that: it
+/// begins with all bridges of the machine.
+pub(crate) fn can_guard() -> bool {
+    fs::exists("/proc/sys/net/bridge").unwrap_or_default()
+}
+
+/// Whether this is a bridge of ours whose packets are shown to the IP hooks whatever the machine's parameters say. Its ports
+/// need not be isolated by the bridge then, and must not: what one of them sends to a published port of another is translated
+/// in the bridge, and would be stopped there.
+pub(crate) fn is_guarded(bridge: &Link) -> bool {
+    bridge.filtered && mark::as_segment(bridge).is_some() && can_guard()
 }
 
 /// What a bridge needs that is somebody else's. Whether it listens to routers is its owner's business.

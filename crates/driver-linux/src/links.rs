@@ -125,7 +125,7 @@ pub(crate) fn create_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Re
         let far = Change { mac: Some(port.mac.0), mtu: Some(port.mtu), ..Change::default() };
         let peer = Peer { name: &port.ifname, netns: std::os::fd::AsFd::as_fd(&target), change: far };
         let mut messages = vec![link::create_veth(&port.link, &near, &peer)];
-        if port.isolated {
+        if port.isolated && !host::is_guarded(&found) {
             messages.push(link::isolate(&port.link, true));
         }
         if hairpin {
@@ -193,7 +193,8 @@ fn put_in_place(socket: &mut Socket, port: &Port, bridge: &str) -> Result<bool, 
     let hairpin = host::bridged_packets_are_filtered() || found.filtered;
     let master = Some(found.index);
     let near = Change { up: Some(true), mtu: Some(port.mtu), master, ..Change::default() };
-    let modes = [link::isolate(&port.link, port.isolated), link::hairpin(&port.link, hairpin)];
+    let isolated = port.isolated && !host::is_guarded(&found);
+    let modes = [link::isolate(&port.link, isolated), link::hairpin(&port.link, hairpin)];
     socket.transact(&[link::change(&port.link, &near)])?;
     socket.transact(&modes)?;
     Ok(hairpin)

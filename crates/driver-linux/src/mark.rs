@@ -91,6 +91,7 @@ pub(crate) fn as_port(link: &Link, hairpin: bool) -> Option<SeenPort> {
         mtu: link.mtu,
         bridge: None,
         isolated: link.isolated,
+        guarded: false,
         hairpin_fits: mode == hairpin && link.hairpin == hairpin,
     };
     Some(SeenPort { identity: identity.to_owned(), tag: tag.to_owned(), state: Some(state) })

@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
-    let mut observed = Observed::default();
+    let mut observed = Observed { can_guard: host::can_guard(), ..Observed::default() };
     let (mut notes, mut runs) = (Vec::new(), Vec::new());
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
@@ -53,6 +53,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let names: BTreeMap<u32, String> = links.iter().map(|l| (l.index, l.name.clone())).collect();
     observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
     let filtered: Vec<u32> = links.iter().filter(|l| l.filtered).map(|l| l.index).collect();
+    let guarded: Vec<u32> = links.iter().filter(|l| host::is_guarded(l)).map(|l| l.index).collect();
     // What is left of earlier ones, then those that are known.
     let strays = links.iter().filter_map(mark::of_uplink).map(|name| (name, SeenSegment::default()));
     observed.segments.extend(strays);
@@ -77,6 +78,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
             mark::as_port(&link, hairpin || link.master.is_some_and(|m| filtered.contains(&m)))
         {
             if let Some(end) = &mut port.state {
+                end.guarded = link.master.is_some_and(|m| guarded.contains(&m));
                 end.bridge = link.master.and_then(|index| names.get(&index).cloned());
             }
             observed.ports.insert(link.name, port);

@@ -199,7 +199,7 @@ pub(crate) fn change(socket: &mut Socket, remove: &PolicyTable, add: &PolicyTabl
 /// What this machine lacks for policy, in words; `None` where it lacks nothing. Makes the parts that old kernels do not know
 /// in a transaction that takes them back, unless the table stands and so proves it.
 pub(crate) fn lacks(socket: &mut Socket) -> Option<String> {
-    if !std::fs::exists("/proc/sys/net/bridge").unwrap_or_default() {
+    if !crate::host::can_guard() {
         return Some(LinuxError::NoFilter.to_string());
     }
     if nft::rules(socket, TABLE).is_ok_and(|rules| rules.is_some()) {
@@ -290,11 +290,11 @@ pub(crate) fn counters(socket: &mut Socket) -> Result<PolicyCounters, LinuxError
     Ok(PolicyCounters { flows, closed: read(socket, &CLOSED_LINKS, link_of)? })
 }
 
-/// Subjects what a bridge forwards to policy, or not any more; its ports need hairpin mode while it is (see
-/// [`crate::host::bridged_packets_are_filtered`]).
+/// Subjects what a bridge forwards to rules, or not any more; its ports need hairpin mode while it is (see
+/// [`crate::host::bridged_packets_are_filtered`]), and no isolation by the bridge itself ([`crate::host::is_guarded`]).
 pub(crate) fn guard(socket: &mut Socket, name: &str, on: bool) -> Result<(), LinuxError> {
     let found = link::get(socket, name)?.ok_or_else(|| LinuxError::NoLink { name: name.to_owned() })?;
-    if on && !std::fs::exists("/proc/sys/net/bridge").unwrap_or_default() {
+    if on && !crate::host::can_guard() {
         return Err(LinuxError::NoFilter);
     }
     socket.transact(&[link::filter_bridged(name, on)])?;
@@ -304,6 +304,7 @@ pub(crate) fn guard(socket: &mut Socket, name: &str, on: bool) -> Result<(), Lin
         let Some(alias) = mark::in_mode(port, hairpin) else { continue };
         let change = Change { alias: Some(alias), ..Change::default() };
         messages.extend([link::hairpin(&port.name, hairpin), link::change(&port.name, &change)]);
+        messages.extend(on.then(|| link::isolate(&port.name, false)));
     }
     Ok(socket.transact(&messages)?)
 }

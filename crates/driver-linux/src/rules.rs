@@ -10,8 +10,8 @@
 //! input        200               only under host-firewall: what the host's rules let in to a published port is remembered
 //! forward      filter            user_forward; established: accept; by the bridge it came from; by the one it goes to
 //! from_<link>                    internal: only to itself
-//! into_<link>                    itself: accept (or what inter_container says); published: accept; what its gateways let in
-//!                                ([`crate::direct`]): accept; else drop
+//! into_<link>                    itself: accept (without inter_container: published: accept; else drop); published: accept;
+//!                                what its gateways let in ([`crate::direct`]): accept; else drop
 //! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
 //! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade
 //! user_…                         the user's; made empty, never changed (docs/firewall.md)
@@ -273,8 +273,9 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
     }
     if segment.inter_container {
         set.rule(&into, "inter-container", [itself(), accept()]);
-    } else if segment.internal {
+    } else {
         set.rule(&into, "inter-container: published only", [itself(), translated(), accept()]);
+        set.rule(&into, "inter-container", [itself(), drop_it()]);
     }
     if segment.internal {
         set.rule(&into, "internal: no way in", [drop_it()]);

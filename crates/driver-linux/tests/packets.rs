@@ -206,20 +206,68 @@ fn internal_has_no_way_out_nor_in() {
 
 #[test]
 fn without_inter_container_only_published_ports_are_reached() {
-    let mut host = Host::new();
-    let red = host.segment(1, &["10.1.0.1/24"]);
+    published_only(Host::new());
+}
+
+#[test]
+fn without_inter_container_only_published_ports_are_reached_where_bridged_packets_are_filtered() {
+    let host = Host::new();
+    if host.bridged_packets_are_filtered(true) {
+        published_only(host);
+    }
+}
+
+/// Neighbours reach one another, and a container itself, by what is published at the host's addresses, and by nothing else.
+fn published_only(mut host: Host) {
+    let red = host.segment(1, &["10.1.0.1/24", "fd01::1/64"]);
     host.desired.segments.get_mut(&red).unwrap().inter_container = false;
-    let a = host.container(1, red, &["10.1.0.2/24"]);
-    let b = host.container(2, red, &["10.1.0.3/24"]);
-    host.publish(Tcp, "0.0.0.0", 8080, "10.1.0.2", 80);
+    let a = host.container(1, red, &["10.1.0.2/24", "fd01::2/64"]);
+    let b = host.container(2, red, &["10.1.0.3/24", "fd01::3/64"]);
+    for (any, host_ip, target) in [("0.0.0.0", HOST4, "10.1.0.2"), ("::", HOST6, "fd01::2")] {
+        host.publish(Tcp, any, 8080, target, 80);
+        host.publish(Tcp, host_ip, 8081, target, 80);
+        host.publish(Udp, any, 8080, target, 80);
+    }
     host.converge();
     host.assert_settled();
-    serve_tcp(&a, "0.0.0.0:80");
+    for server in ["0.0.0.0:80", "[fd01::2]:80"] {
+        serve_tcp(&a, server);
+        serve_udp(&a, server);
+    }
     let lan = host.lan.clone();
     serve_tcp(&lan, "0.0.0.0:80");
-    assert!(connect_from(&b, "10.1.0.2:80").is_err());
+    for (at, direct, gateway) in
+        [(HOST4.to_owned(), "10.1.0.2", "10.1.0.1"), (format!("[{HOST6}]"), "[fd01::2]", "fd01::1")]
+    {
+        for port in [8080, 8081] {
+            let there = format!("{at}:{port}");
+            // The addresses of IPv6 are first made sure of (DAD).
+            let _ = (0..30).find(|_| connect_from(&b, &there).is_ok());
+            assert_eq!(connect_from(&b, &there), Ok(ip(gateway)), "a neighbour, {there}");
+            assert_eq!(connect_from(&a, &there), Ok(ip(gateway)), "itself, {there}");
+            assert!(connect_from(&lan, &there).is_ok(), "{there}");
+        }
+        assert_eq!(ask_udp(&b, &format!("{at}:8080")), Ok(ip(gateway)), "{at}");
+        assert!(connect_from(&b, &format!("{direct}:80")).is_err(), "directly");
+        assert!(ask_udp(&b, &format!("{direct}:80")).is_err(), "directly");
+    }
+    assert_eq!(connect_from(&b, "10.1.0.1:8080"), Ok(ip("10.1.0.1")), "by the gateway's address");
     assert!(connect_from(&b, &format!("{LAN4}:80")).is_ok(), "the way out is open");
-    assert_eq!(connect_from(&b, &format!("{HOST4}:8080")), Ok(ip("10.1.0.1")));
+    // Who switches the filter off for the bridge does not open it for long, nor who puts a port as it was before.
+    for damage in
+        ["link set BRIDGE type bridge nf_call_iptables 0", "link set PORT type bridge_slave isolated on"]
+    {
+        let link = &host.desired.segments[&red].link;
+        let port = &host.desired.ports.values().next().unwrap().link;
+        let words = damage.replace("BRIDGE", link).replace("PORT", port);
+        let done = std::process::Command::new("ip").args(words.split(' ')).status().unwrap();
+        assert!(done.success(), "{words}");
+        host.converger.forget();
+        host.converge();
+        host.assert_settled();
+        assert_eq!(connect_from(&b, &format!("{HOST4}:8080")), Ok(ip("10.1.0.1")), "{words}");
+        assert!(connect_from(&b, "10.1.0.2:80").is_err(), "{words}");
+    }
 }
 
 #[test]

@@ -271,8 +271,11 @@ pub struct PortSpec {
     pub addresses: Vec<PortAddress>,
     /// Interface name inside the owner's namespace, such as `eth0`.
     pub ifname: String,
-    /// This port's gateway is the owner's default route.
+    /// This port's IPv4 gateway is the owner's default route.
     pub default_route: bool,
+    /// This port's IPv6 gateway is.
+    #[serde(default)]
+    pub default_route_v6: bool,
     /// Names that resolve to it on its network: container name, aliases, short id, hostname.
     #[serde(default)]
     pub names: Vec<String>,

@@ -68,6 +68,7 @@ pub fn port(network: &NetworkSpec, ips: &[&str]) -> PortSpec {
         addresses: ips.iter().map(address).collect(),
         ifname: "eth0".into(),
         default_route: true,
+        default_route_v6: true,
         names: Vec::new(),
         links: Vec::new(),
         publish: Vec::new(),
@@ -167,15 +168,18 @@ pub fn publish(container_port: u16, host: Option<u16>) -> PublishSpec {
     PublishSpec { protocol: Protocol::Tcp, container_port, host_ip: String::new(), host_port }
 }
 
-/// `ifname network address mac [default] [publish…]`, one port a line.
+/// `ifname network address mac [default[4|6]] [publish…]`, one port a line.
 pub fn show(ports: &[PortSpec], nets: &[&NetworkSpec]) -> Vec<String> {
     let line = |p: &PortSpec| {
         let net = nets.iter().find(|n| n.id == p.network).unwrap().name.as_str();
         let ips: Vec<_> = p.addresses.iter().map(|a| format!("{}/{}", a.ip, a.prefix)).collect();
         let mut line = format!("{} {net} {}", p.ifname, ips.join(","));
-        if p.default_route {
-            line += " default";
-        }
+        line += match (p.default_route, p.default_route_v6) {
+            (true, true) => " default",
+            (true, false) => " default4",
+            (false, true) => " default6",
+            (false, false) => "",
+        };
         for b in &p.publish {
             line += &format!(" {}->{}", SocketAddr::new(b.host_ip, b.host_port), b.container_port);
             line += &if b.more > 0 { format!("+{}", b.more) } else { String::new() };

@@ -14,7 +14,7 @@ use crate::{
     Family, Ipam, IpamDraft, NetError, PortContext, ipam,
     resolve::Wish,
     subnets,
-    uplink::{elect_uplink, publish},
+    uplink::{elect_uplinks, publish},
 };
 
 /// What is to be different.
@@ -145,7 +145,7 @@ fn republish(
         })
         .collect();
     let mut after = before.clone();
-    elect_uplink(container, context.networks, &mut after);
+    elect_uplinks(container, context.networks, &mut after);
     publish(container, &mut after, context)?;
     for port in after.into_iter().filter(|port| !before.contains(port)) {
         changed.retain(|c| c.id != port.id);

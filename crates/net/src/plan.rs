@@ -232,15 +232,18 @@ fn is_coming(container: &Container) -> bool {
     asked && container.meta.deleting.is_none()
 }
 
-/// Which port gives each family's default route of each container: the uplink where it has a gateway of
-/// that family, else the first port by interface name that has.
+/// Which port gives each family's default route of each container: its uplink in that family where it has a gateway (a
+/// lease may have none), else the other's (records of old know one for both), else the first by interface name.
 fn default_routes(ports: &[&Port]) -> HashMap<(ContainerId, bool), PortId> {
-    let mut best: HashMap<(ContainerId, bool), (bool, &str, PortId)> = HashMap::new();
+    let mut best: HashMap<(ContainerId, bool), (u8, &str, PortId)> = HashMap::new();
     for port in ports {
         let PortOwner::Container(owner) = port.spec.owner;
         for v4 in [true, false] {
             if port.addresses().iter().any(|a| a.gateway.is_some_and(|g| g.is_ipv4() == v4)) {
-                let rank = (!port.spec.default_route, port.spec.ifname.as_str(), port.spec.id);
+                let (own, other) = (port.spec.default_route, port.spec.default_route_v6);
+                let (own, other) = if v4 { (own, other) } else { (other, own) };
+                let turn = if own { 0 } else { 2 - u8::from(other) };
+                let rank = (turn, port.spec.ifname.as_str(), port.spec.id);
                 let slot = best.entry((owner, v4)).or_insert(rank);
                 *slot = rank.min(*slot);
             }

@@ -209,10 +209,26 @@ fn each_family_finds_its_own_default_route() {
     let one = plugged(&four, &c, "10.1.0.2");
     let mut two = plugged(&six, &c, "fd00::2");
     (two.ifname, two.default_route) = ("eth1".into(), false);
-    let out = check(&[four, six], &[one.clone(), two.clone()], std::slice::from_ref(&c));
+    let out = check(&[four.clone(), six.clone()], &[one.clone(), two.clone()], std::slice::from_ref(&c));
     assert_eq!(out.desired.ports[&one.id].gateways.len(), 1);
     assert_eq!(out.desired.ports[&two.id].gateways.len(), 1);
     assert!(out.desired.sandboxes[&c.id].ipv6);
+
+    // Of two with IPv6 the one that is said to be; a record that says it of neither knows one uplink for both.
+    let more = network("more", vec![subnet("fd00:7::/64")]);
+    let mut three = plugged(&more, &c, "fd00:7::2");
+    three.ifname = "eth2".into();
+    let mut of_v6 = |says: [bool; 2], old: [bool; 2]| {
+        (two.default_route_v6, three.default_route_v6) = says.into();
+        (two.default_route, three.default_route) = old.into();
+        let all = [one.clone(), two.clone(), three.clone()];
+        let out = check(&[four.clone(), six.clone(), more.clone()], &all, std::slice::from_ref(&c));
+        [&two, &three].map(|p| out.desired.ports[&p.id].gateways.len())
+    };
+    assert_eq!(of_v6([false, true], [false, false]), [0, 1]);
+    assert_eq!(of_v6([true, false], [false, true]), [1, 0]);
+    assert_eq!(of_v6([false, false], [false, true]), [0, 1]);
+    assert_eq!(of_v6([false, false], [false, false]), [1, 0]);
 }
 
 #[test]

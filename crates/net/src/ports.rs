@@ -10,7 +10,7 @@ use weft_model::{
 
 use crate::{
     Cursors, Family, Hints, HostSockets, Ipam, NetError, WildcardV6,
-    uplink::{elect_uplink, publish},
+    uplink::{elect_uplinks, publish},
 };
 
 /// What building ports looks at besides the container. References only; made anew for each transaction.
@@ -41,7 +41,7 @@ pub fn build_ports(container: &ContainerSpec, context: &PortContext<'_>) -> Resu
         let port = build_port(container, attachment, &ports, context)?;
         ports.extend(port);
     }
-    elect_uplink(container, context.networks, &mut ports);
+    elect_uplinks(container, context.networks, &mut ports);
     publish(container, &mut ports, context)?;
     for port in &ports {
         note_automatic(port, &container.attachments, context);
@@ -49,7 +49,7 @@ pub fn build_ports(container: &ContainerSpec, context: &PortContext<'_>) -> Resu
     Ok(ports)
 }
 
-/// One more port of a container that runs and has `ports`; they change when the uplink moves. Answers all
+/// One more port of a container that runs and has `ports`; they change when an uplink moves. Answers all
 /// ports, the new one last; `None` when the network's kind makes none.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn connect_port(
     let Some(port) = build_port(container, attachment, ports, context)? else { return Ok(None) };
     let mut all = ports.to_vec();
     all.push(port);
-    elect_uplink(container, context.networks, &mut all);
+    elect_uplinks(container, context.networks, &mut all);
     publish(container, &mut all, context)?;
     if let Some(port) = all.last() {
         note_automatic(port, std::slice::from_ref(attachment), context);
@@ -124,6 +124,7 @@ fn build_port(
         addresses,
         ifname: ifname(network, attachment, mine)?,
         default_route: false,
+        default_route_v6: false,
         names: names(container, attachment, network),
         links: links(attachment),
         publish: Vec::new(),

@@ -23,7 +23,7 @@ fn addresses_interfaces_default_route_and_publication() {
     assert_eq!(ports[0].mac.to_string(), "02:42:0a:01:00:02");
     c.attachments[0].gateway_priority = 1;
     let ports = build(&c, &nets, &[]).unwrap();
-    assert_eq!(show(&ports, &nets)[0], "eth0 zoo 10.1.0.2/16 default 0.0.0.0:8080->80");
+    assert_eq!(show(&ports, &nets)[0], "eth0 zoo 10.1.0.2/16 default4 0.0.0.0:8080->80");
 }
 
 #[test]

@@ -177,7 +177,8 @@ fn of(ports: &[Stored<Port>], id: ContainerId) -> impl Iterator<Item = &Stored<P
 /// The address by which one would be reached: on a network that both are on, else where its way out is; IPv4 first.
 fn nearest(ports: &[PortSpec], peer: &[PortSpec]) -> Option<IpAddr> {
     let rank = |p: &&PortSpec| {
-        (!peer.iter().any(|mine| mine.network == p.network), !p.default_route, p.ifname.clone())
+        let shared = peer.iter().any(|mine| mine.network == p.network);
+        (!shared, !p.default_route, !p.default_route_v6, p.ifname.clone())
     };
     let port = ports.iter().min_by_key(rank)?;
     port.addresses.iter().map(|a| a.ip).min_by_key(IpAddr::is_ipv6)

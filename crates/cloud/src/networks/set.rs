@@ -104,8 +104,9 @@ impl Cloud {
         for old in ports {
             let back = self.0.ports.update(&old.spec.id, |port| {
                 let (addresses, publish) = (old.spec.addresses.clone(), old.spec.publish.clone());
-                let default_route = old.spec.default_route;
-                port.spec = PortSpec { addresses, publish, default_route, ..port.spec.clone() };
+                let (default_route, default_route_v6) = (old.spec.default_route, old.spec.default_route_v6);
+                port.spec =
+                    PortSpec { addresses, publish, default_route, default_route_v6, ..port.spec.clone() };
                 port.meta.generation += 1;
                 true
             });

@@ -163,6 +163,41 @@ cases! {
         t.docker(["network", "disconnect", &b, &c]).ok();
         t.docker(["exec", &c, "ip", "route"]).ok().has("default via 10.78.12.1");
     }
+    fn without_icc_only_published_ports_are_reached(t) {
+        let n = made(t, "n", &["--subnet", "10.78.19.0/24", "-o", "com.docker.network.bridge.enable_icc=false"]);
+        let c = t.ctr("c");
+        let serve = "mkdir /www; echo me > /www/index.html; exec httpd -f -p 80 -h /www";
+        t.docker(["run", "-d", "--name", &c, "--network", &n, "-p", "18555:80", IMG, "sh", "-c", serve]).ok();
+        let d = t.sleeper("d", ["--network", &n]);
+        let get = |who: &str, url: &str| t.docker(["exec", who, "timeout", "3", "wget", "-q", "-O-", url]);
+        for who in [&d, &c] {
+            t.until("answers", || get(who, "http://10.78.19.1:18555/").text() == "me");
+        }
+        let address = t.inspect(&c, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+        get(&d, &format!("http://{address}/")).fails();
+    }
+    fn each_family_has_its_own_way_out(t) [newer = "API 1.48"] {
+        let four = made(t, "a", &["--subnet", "10.78.17.0/24"]);
+        let both = made(t, "b", &["--ipv6", "--subnet", "10.78.18.0/24", "--subnet", "fd00:78:18::/64"]);
+        let routes = |c: &str| t.docker(["exec", c, "sh", "-c", "ip route; ip -6 route"]).ok();
+        let serve = "mkdir /www; echo me > /www/index.html; exec httpd -f -p 80 -h /www";
+        // Of equal priority the network with both families is the way out of both.
+        let c = t.ctr("c");
+        t.docker(["run", "-d", "--name", &c, "--network", &four, "--network", &both, "-p", "18554:80", IMG, "sh", "-c", serve]).ok();
+        routes(&c).has("default via 10.78.18.1").has("default via fd00:78:18::1");
+        t.docker(["port", &c]).ok().has("80/tcp -> 0.0.0.0:18554").has("80/tcp -> [::]:18554");
+        t.docker(["network", "disconnect", &four, &c]).ok();
+        // Else each family goes by the best that has it.
+        t.docker(["network", "connect", "--gw-priority", "1", &four, &c]).ok();
+        routes(&c).has("default via 10.78.17.1").has("default via fd00:78:18::1");
+        t.docker(["port", &c]).ok().has("80/tcp -> 0.0.0.0:18554").has("80/tcp -> [::]:18554");
+        for host in ["10.78.18.1", "[fd00:78:18::1]"] {
+            let url = format!("http://{host}:18554/");
+            t.until("answers", || t.host(["busybox", "timeout", "4", "wget", "-q", "-O-", &url]).text() == "me");
+        }
+        t.docker(["network", "disconnect", &both, &c]).ok();
+        t.docker(["port", &c]).ok().has("80/tcp -> 0.0.0.0:18554").lacks("[::]");
+    }
     fn without_ipv4(t) [newer = "API 1.48"] {
         let n = made(t, "n", &["--ipv4=false", "--ipv6", "--subnet", "fd00:78:14::/64"]);
         let text = inside(t, &["--network", &n], &["sh", "-c", "ip -o addr show eth0; ip -6 route"]);

@@ -64,7 +64,15 @@ fn network(network: &Value) -> Node {
             "running" => String::new(),
             other => format!(" ({other})"),
         };
-        let way = if port["default_route"] == true { ", way out" } else { "" };
+        let ways = (port["default_route"] == true, port["default_route_v6"] == true);
+        let has = |v6: bool| addresses(port).iter().any(|a| a.contains(':') == v6);
+        // Which family it is goes without saying where the port has no other.
+        let way = match ways {
+            (false, false) => "",
+            (true, false) if has(true) => ", way out of IPv4",
+            (false, true) if has(false) => ", way out of IPv6",
+            _ => ", way out",
+        };
         let line = format!(
             "{}{state}  {} {}{way}",
             text(port, "container"),
@@ -92,5 +100,24 @@ host h1
 └─ network db (bridge, wfb2, internal)  10.2.0.0/24 gateway 10.2.0.1
    └─ app<1>  eth1 10.2.0.2/24";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_way_out_of_one_family_is_named() {
+        let way = |addresses: [&str; 2], v4: bool, v6: bool| {
+            let mut all = super::super::example();
+            let port = &mut all["networks"][0]["ports"][0];
+            port["addresses"] = addresses.into();
+            (port["default_route"], port["default_route_v6"]) = (v4.into(), v6.into());
+            let text = super::draw(&all);
+            let line = text.lines().find(|line| line.contains("app<1>")).unwrap_or_default();
+            line.split_once("way out").map_or(String::new(), |(_, rest)| format!("way out{rest}"))
+        };
+        let both = ["10.1.0.2/24", "fd00::2/64"];
+        assert_eq!(way(both, true, true), "way out");
+        assert_eq!(way(both, true, false), "way out of IPv4");
+        assert_eq!(way(both, false, true), "way out of IPv6");
+        assert_eq!(way(both, false, false), "");
+        assert_eq!(way(["10.1.0.2/24", "fe80::2/64"], true, false), "way out");
     }
 }
