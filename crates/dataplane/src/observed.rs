@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{BridgeState, EndState, Limits, PolicyTable, Port, PublishMap, SandboxId, Segment, Step};
+use crate::{
+    BridgeState, EndState, Limits, Loopbacks, PolicyTable, Port, PublishMap, SandboxId, Segment, Step,
+};
 
 /// A marked segment in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,6 +51,10 @@ pub struct Observed {
     pub policy: Option<PolicyTable>,
     /// Segments whose own traffic is subject to it, by link.
     pub guarded: BTreeSet<String>,
+    /// Ports from which answers for `::1` are led to `lo`.
+    pub loopbacks: Loopbacks,
+    /// This machine can do that at all.
+    pub can_loop: bool,
     /// This machine can subject a segment's own traffic to rules at all.
     pub can_guard: bool,
 }
@@ -125,11 +131,13 @@ impl Observed {
             Step::DeletePort { link } => {
                 self.ports.remove(link);
                 self.limits.ports.remove(link);
+                self.loopbacks.remove(link);
             }
             Step::ReplacePolicy { .. }
             | Step::ClearPolicy
             | Step::ChangePolicy { .. }
             | Step::GuardSegment { .. } => crate::policy::note(self, step),
+            Step::ChangeLoopbacks { remove, add } => crate::loopback::note(self, remove, add),
             Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
                 self.limits.note(step)
             }
