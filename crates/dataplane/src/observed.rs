@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    BridgeState, Desired, EndState, Limits, OpenSet, PolicyTable, Port, PublishMap, SandboxId, Segment, Step,
+    BridgeState, Desired, EndState, Limits, Loopbacks, OpenSet, PolicyTable, Port, PublishMap, SandboxId,
+    Segment, Step,
 };
 
 /// A marked segment in the kernel.
@@ -53,6 +54,10 @@ pub struct Observed {
     pub policy: Option<PolicyTable>,
     /// Segments whose own traffic is subject to it, by link.
     pub guarded: BTreeSet<String>,
+    /// Ports from which answers for `::1` are led to `lo`.
+    pub loopbacks: Loopbacks,
+    /// This machine can do that at all.
+    pub can_loop: bool,
     /// This machine can subject a segment's own traffic to rules at all.
     pub can_guard: bool,
 }
@@ -136,11 +141,13 @@ impl Observed {
             Step::DeletePort { link } => {
                 self.ports.remove(link);
                 self.limits.ports.remove(link);
+                self.loopbacks.remove(link);
             }
             Step::ReplacePolicy { .. }
             | Step::ClearPolicy
             | Step::ChangePolicy { .. }
             | Step::GuardSegment { .. } => crate::policy::note(self, step),
+            Step::ChangeLoopbacks { remove, add } => crate::loopback::note(self, remove, add),
             Step::PutQueue { .. } | Step::DeleteQueue { .. } | Step::LimitPort { .. } => {
                 self.limits.note(step)
             }

@@ -52,6 +52,7 @@ pub fn plan(desired: &Desired, observed: &Observed, rules: &str) -> Vec<Step> {
     crate::limits::queues(&desired.limits, &observed.limits, &mut steps);
     ports(desired, observed, &mut steps);
     crate::limits::ports(desired, observed, &mut steps);
+    crate::loopback::plan(desired, observed, &mut steps);
     if same_rules {
         let add = difference(&publishes, &observed.publishes);
         if !add.is_empty() {

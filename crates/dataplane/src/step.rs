@@ -1,10 +1,15 @@
 //! One change of a machine. Each is idempotent: run twice, or after having failed half-way, it ends the same.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use weft_model::{NetworkId, PublishPolicy};
 
-use crate::{OpenSet, PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment};
+use crate::{
+    Loopbacks, OpenSet, PolicyTable, Port, PortLimit, PublishMap, Queue, Sandbox, SandboxId, Segment,
+};
 
 /// A change. A step carries all it needs; applying it looks nothing up in a desired value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +131,13 @@ pub enum Step {
         /// These are.
         add: OpenSet,
     },
+    /// Lead answers for `::1` from these ports to `lo`, at once.
+    ChangeLoopbacks {
+        /// From these no more, by their links.
+        remove: BTreeSet<String>,
+        /// From these, that may have led others.
+        add: Loopbacks,
+    },
     /// Change listening ports, at once.
     ChangePublishes {
         /// These go; connections through them end.
@@ -164,6 +176,9 @@ impl fmt::Display for Step {
             Self::LimitPort { link, .. } => write!(f, "limit port {link}"),
             Self::ChangeOpen { remove, add } => {
                 write!(f, "close {} and open {} ports at their own addresses", remove.len(), add.len())
+            }
+            Self::ChangeLoopbacks { remove, add } => {
+                write!(f, "lead answers for ::1 from {} ports, from {} no more", add.len(), remove.len())
             }
             Self::ChangePublishes { remove, add } => {
                 write!(f, "unpublish {} and publish {} ports", remove.len(), add.len())

@@ -1,6 +1,6 @@
 //! The driver: each step handed to what makes it real.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf};
+use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf, sync::OnceLock};
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -17,8 +17,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, anchor::Anchor, branch, direct, forget, host, left, left::Left, limits, links, mark,
-    observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, anchor::Anchor, branch, direct, forget, host, left, left::Left, limits, links, loopback,
+    mark, observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -38,6 +38,7 @@ pub struct LinuxDriver {
     pub(crate) left: Left,
     pub(crate) forward: bool,
     watcher: Mutex<Option<Watcher>>,
+    can_loop: OnceLock<bool>,
 }
 
 impl LinuxDriver {
@@ -59,6 +60,7 @@ impl LinuxDriver {
             left: Left::default(),
             forward,
             watcher: Mutex::default(),
+            can_loop: OnceLock::new(),
         })
     }
 
@@ -142,6 +144,7 @@ impl LinuxDriver {
             Step::PutQueue { link, queue } => limits::put_queue(&mut self.route.lock(), link, queue),
             Step::DeleteQueue { link } => limits::delete_queue(&mut self.route.lock(), link),
             Step::LimitPort { link, limit } => limits::limit_port(&mut self.route.lock(), link, limit),
+            Step::ChangeLoopbacks { remove, add } => loopback::change(self, remove, add),
             Step::ChangePublishes { remove, add } => self.publish(remove, add),
             Step::ChangeOpen { remove, add } => direct::change(&mut self.netfilter.lock(), remove, add),
         }
@@ -155,8 +158,8 @@ impl LinuxDriver {
         open: &OpenSet,
         policy: PublishPolicy,
     ) -> Result<(), LinuxError> {
+        let rules = rules::compile(segments, policy, self.can_loop());
         let mut socket = self.netfilter.lock();
-        let rules = rules::compile(segments, policy);
         let mut tries = 0;
         let (before, before_was) = loop {
             let before = observe::publishes(&mut socket)?;
@@ -177,6 +180,11 @@ impl LinuxDriver {
             return forget::sweep(&mut socket, segments, publishes);
         }
         forget::forget(&mut socket, &without(&before, publishes), &without(publishes, &before))
+    }
+
+    /// Whether containers can answer what this host asks of `::1`; asked of the kernel once.
+    pub(crate) fn can_loop(&self) -> bool {
+        *self.can_loop.get_or_init(|| host::has_ipv6() && loopback::probe())
     }
 
     fn cast_anchor(&self) {
@@ -240,10 +248,10 @@ fn change(remove: &PublishMap, add: &PublishMap) -> Batch {
     batch
 }
 
-const REPLACE_TRIES: usize = 4;
+pub(crate) const REPLACE_TRIES: usize = 4;
 
 /// What was read is not so any more: something is gone, or is there or in use again.
-fn raced(error: &NetlinkError) -> bool {
+pub(crate) fn raced(error: &NetlinkError) -> bool {
     matches!(error.errno(), Some(libc::ENOENT | libc::EBUSY | libc::EEXIST))
 }
 
@@ -269,8 +277,10 @@ impl Driver for LinuxDriver {
 
     fn refuses(&self, publish: &Publish) -> Option<Unsupported> {
         let feature = format!("publishing {} on ::1", publish.host_ports.start);
-        let why = "the kernel routes no translated IPv6 connection back to the loopback interface".to_owned();
-        (publish.host_ip == Ipv6Addr::LOCALHOST).then_some(Unsupported { feature, why })
+        let why = "the kernel routes no translated IPv6 connection back to the loopback interface, and nftables cannot lead it \
+                   there (CONFIG_NFT_FWD_NETDEV)"
+            .to_owned();
+        (publish.host_ip == Ipv6Addr::LOCALHOST && !self.can_loop()).then_some(Unsupported { feature, why })
     }
 
     fn insight(&self) -> Option<&dyn weft_dataplane::insight::Insight> {
@@ -298,7 +308,7 @@ impl Driver for LinuxDriver {
     }
 
     fn rules_digest(&self, desired: &Desired) -> String {
-        rules::compile(&desired.segments, desired.publish_policy).digest()
+        rules::compile(&desired.segments, desired.publish_policy, self.can_loop()).digest()
     }
 
     fn foreign_bridge(&self, name: &str) -> Result<Option<Vec<IpNet>>, DriverError> {

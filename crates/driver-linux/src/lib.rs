@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What is ours is known by its mark: links called `wfb`/`wfp` and 12 hex digits, bridges that people named themselves by
-//! their `ifalias`, the tables `inet weft`, `weft-policy` and `weft-keep`, names in our own directory of namespaces. Nothing else is ever changed.
+//! their `ifalias`, the tables `inet weft`, `netdev weft`, `weft-policy` and `weft-keep`, names in our own directory of namespaces. Nothing else is ever changed.
 //! The `ifalias` also holds the digest of the last complete configuration, and one dump of links, of addresses and of
 //! their routes tells whether they are still so, without a visit to each namespace.
 //!
@@ -28,6 +28,7 @@ mod host;
 mod left;
 mod limits;
 mod links;
+mod loopback;
 mod mark;
 mod observe;
 mod policy;

@@ -14,12 +14,13 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, direct, driver::LinuxDriver, host, left, left::Nets, limits, mark, policy,
-    publish, rules, runs, uplink,
+    LinuxError, TABLE, branch, direct, driver::LinuxDriver, host, left, left::Nets, limits, loopback, mark,
+    policy, publish, rules, runs, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
-    let mut observed = Observed { can_guard: host::can_guard(), ..Observed::default() };
+    let mut observed =
+        Observed { can_guard: host::can_guard(), can_loop: driver.can_loop(), ..Observed::default() };
     let (mut notes, mut runs) = (Vec::new(), Vec::new());
     for found in netns::list(&driver.directory)? {
         match (found.name.parse(), found.alive) {
@@ -91,6 +92,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
         observed.rules = Some(digest);
     }
     observed.policy = policy::observe(&mut netfilter)?;
+    observed.loopbacks = loopback::observe(&mut netfilter)?;
     Ok(observed)
 }
 

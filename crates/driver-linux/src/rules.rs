@@ -5,7 +5,7 @@
 //! raw          prerouting -300   what claims to be of 127/8 and comes by a wire: drop
 //! prerouting   dstnat            to an address of this host: user_publish, then publish (or what the policy says)
 //!                                under host-firewall: what is for a routed port, by who is not known: turned to this host
-//! output       -100              the same, for what this host sends, but for ::1
+//! output       -100              the same, for what this host sends (but for ::1 where nobody can answer it: [`crate::loopback`])
 //! publish                        address and port in a map: translate
 //! input        200               only under host-firewall: what the host's rules let in to a published port is remembered
 //! forward      filter            user_forward; established: accept; by the bridge it came from; by the one it goes to
@@ -13,7 +13,7 @@
 //! into_<link>                    itself: accept (without inter_container: published: accept; else drop); published: accept;
 //!                                what its gateways let in ([`crate::direct`]): accept; else drop
 //! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
-//! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade
+//! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade; from ::1: see [`crate::loopback`]
 //! user_…                         the user's; made empty, never changed (docs/firewall.md)
 //! ```
 //!
@@ -29,7 +29,7 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
-use crate::{TABLE, consent, direct, publish};
+use crate::{TABLE, consent, direct, loopback, publish};
 
 pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
 const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
@@ -58,7 +58,7 @@ const BASE_CHAINS: [(&str, Hook); 5] = [
 ];
 
 const V4: u8 = 2;
-const V6: u8 = 10;
+pub(crate) const V6: u8 = 10;
 const R0: Reg = Reg(0);
 const R1: Reg = Reg(1);
 
@@ -69,6 +69,7 @@ pub(crate) struct Ruleset {
     rules: Vec<(String, String, Vec<Expr>)>,
     elements: BTreeMap<&'static str, Vec<Element>>,
     policy: PublishPolicy,
+    loops: bool,
 }
 
 impl Ruleset {
@@ -176,10 +177,14 @@ fn passed(segments: &BTreeMap<NetworkId, Segment>) -> BTreeMap<NetworkId, Segmen
     segments.iter().filter(|(_, s)| !hidden(s)).map(|(id, s)| (*id, s.clone())).collect()
 }
 
-/// The table that segments need.
-pub(crate) fn compile(segments: &BTreeMap<NetworkId, Segment>, policy: PublishPolicy) -> Ruleset {
+/// The table that segments need. `loops`: containers can answer for `::1` ([`crate::loopback`]).
+pub(crate) fn compile(
+    segments: &BTreeMap<NetworkId, Segment>,
+    policy: PublishPolicy,
+    loops: bool,
+) -> Ruleset {
     let segments = &passed(segments);
-    let mut set = Ruleset { chains: vec!["publish".to_owned()], policy, ..Ruleset::default() };
+    let mut set = Ruleset { chains: vec!["publish".to_owned()], policy, loops, ..Ruleset::default() };
     host_rules(&mut set, segments);
     for segment in segments.values() {
         segment_rules(&mut set, segment);
@@ -206,10 +211,14 @@ fn host_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     let wire = || vec![Expr::Meta(Meta::Iifname, R0), Expr::Cmp(R0, false, ifname("lo"))];
     // Every packet passes these two, bridged ones too.
     for (comment, offset) in [("from loopback by wire", 12), ("to loopback by wire", 16)] {
-        set.rule("raw", comment, [loopback(offset), wire(), drop_it()]);
+        set.rule("raw", comment, [loopback4(offset), wire(), drop_it()]);
     }
     publish_rules(set, segments);
     set.rule("forward", "the user's", [jump("user_forward")]);
+    // Nobody can ask by ::1 where no container has IPv6; and every packet passes here.
+    if set.loops && segments.values().flat_map(Segment::subnets).any(|net| net.addr().is_ipv6()) {
+        set.rule("forward", "to nobody who asked by ::1", [loopback::to_source(), drop_it()]);
+    }
     let known = ct_state::ESTABLISHED | ct_state::RELATED;
     set.rule("forward", "established", [ct(Ct::State, known), accept()]);
     set.rule(
@@ -245,10 +254,11 @@ fn publish_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     if set.policy == PublishPolicy::HostFirewall {
         consent::rules(set, segments);
     }
-    // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
-    // that a client who asked for "localhost" goes on to 127.0.0.1.
-    let v6_loopback = vec![Expr::Payload(Base::Network, 24, 16, R0), Expr::Cmp(R0, true, loopback6())];
-    set.rule("output", "not by ::1", [nfproto(V6), v6_loopback, accept()]);
+    if !set.loops {
+        // The kernel routes no answer back to ::1 (IPv6 has no `route_localnet`): better refused at once than timed out, so
+        // that a client who asked for "localhost" goes on to 127.0.0.1.
+        set.rule("output", "not by ::1", [loopback::at(24), accept()]);
+    }
     set.rule("output", "not by link-local", [to_link_local(), accept()]);
     set.rule("output", "to this host", [local(), jump("publish")]);
     for lookup in publish::lookups() {
@@ -288,7 +298,11 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         set.rule(&into, "isolation", [by_segment(true), drop_it()]);
         set.rule(&into, "unpublished", [drop_it()]);
     }
-    set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback(12), vec![Expr::Masquerade]]);
+    set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback4(12), vec![Expr::Masquerade]]);
+    if set.loops && segment.subnets().any(|net| net.addr().is_ipv6()) {
+        let asked = [translated(), loopback::at(8), loopback::as_source()];
+        set.rule(&hairpin, "hairpin from the host's ::1", asked);
+    }
     for subnet in segment.subnets() {
         set.rule(&hairpin, "hairpin", [translated(), within(subnet, false), vec![Expr::Masquerade]]);
     }
@@ -303,10 +317,6 @@ pub(crate) fn to_link_local() -> Vec<Expr> {
         Expr::Cmp(R0, true, vec![0xfe, 0x80]),
     ]);
     exprs
-}
-
-fn loopback6() -> Vec<u8> {
-    std::net::Ipv6Addr::LOCALHOST.octets().to_vec()
 }
 
 pub(crate) fn accept() -> Vec<Expr> {
@@ -335,7 +345,7 @@ pub(crate) fn family(v6: bool) -> Vec<Expr> {
     nfproto(if v6 { V6 } else { V4 })
 }
 
-fn nfproto(family: u8) -> Vec<Expr> {
+pub(crate) fn nfproto(family: u8) -> Vec<Expr> {
     vec![Expr::Meta(Meta::Nfproto, R1), Expr::Cmp(R1, true, vec![family])]
 }
 
@@ -347,7 +357,7 @@ pub(crate) fn ct(key: Ct, bits: u32) -> Vec<Expr> {
 
 /// An IPv4 address of 127/8 at this offset of the header: 12 for the source, 16 for the destination. Whether it is IPv4 is asked
 /// last: nearly no packet has that byte there.
-fn loopback(offset: u32) -> Vec<Expr> {
+fn loopback4(offset: u32) -> Vec<Expr> {
     let mut exprs = vec![Expr::Payload(Base::Network, offset, 1, R0), Expr::Cmp(R0, true, vec![127])];
     exprs.extend(nfproto(V4));
     exprs

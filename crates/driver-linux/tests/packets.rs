@@ -5,7 +5,6 @@
 mod common;
 
 use common::{HOST4, HOST6, Host, LAN4, LAN6, ask_udp, connect, connect_from, ip, serve_tcp, serve_udp};
-use weft_dataplane::Driver;
 use weft_model::Protocol::{Tcp, Udp};
 
 #[test]
@@ -293,12 +292,6 @@ fn ipv6_end_to_end() {
     assert_eq!(ask_udp(&lan, &format!("[{HOST6}]:8080")), Ok(ip(LAN6)));
     assert_eq!(connect_from(&b, &format!("[{HOST6}]:8080")), Ok(ip("fd01::1")), "hairpin");
     assert_eq!(connect(&format!("[{HOST6}]:8081")), Ok(ip(HOST6)), "from the host");
-    let refused = Err(std::io::ErrorKind::ConnectionRefused);
-    assert_eq!(connect("[::1]:8080"), refused, "at once, so that clients go on to 127.0.0.1");
-    host.publish(Tcp, "::1", 8082, "fd01::2", 80);
-    let lacking = host.driver().unsupported(&host.desired);
-    assert_eq!(lacking.len(), 1);
-    assert_eq!(lacking[0].feature, "publishing 8082 on ::1");
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Report {
                     self.ports.entry(*id).or_insert(text);
                 }
             }
+            Step::ChangeLoopbacks { add, .. } => {
+                for id in add.keys().filter_map(|link| links.get(link.as_str())) {
+                    self.ports.entry(*id).or_insert_with(|| text.clone());
+                }
+            }
             Step::GuardSegment { link, .. } => {
                 self.policy.clone_from(&text);
                 if let Some((id, _)) = desired.segments.iter().find(|(_, s)| s.link == *link) {

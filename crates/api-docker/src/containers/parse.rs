@@ -277,10 +277,6 @@ mod tests {
             (json!({"ExtraHosts": ["a"]}), "bad format for add-host"),
             (json!({"PortBindings": {"x/tcp": []}}), "invalid port specification"),
             (json!({"PortBindings": {"0/tcp": []}}), "invalid container port: 0/tcp"),
-            (
-                json!({"PortBindings": {"80/tcp": [{"HostIp": "::1"}]}}),
-                "publishing 80/tcp on ::1 is not supported",
-            ),
             (json!({"StorageOpt": {"size": "1"}}), "--storage-opt is supported only"),
             (json!({"Tmpfs": {"a": ""}}), "mount path must be absolute"),
             (json!({"Binds": ["/a:/x", "/b:/x"]}), "Duplicate mount point: /x"),

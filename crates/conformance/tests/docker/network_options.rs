@@ -163,6 +163,20 @@ cases! {
         t.docker(["network", "disconnect", &b, &c]).ok();
         t.docker(["exec", &c, "ip", "route"]).ok().has("default via 10.78.12.1");
     }
+    fn published_on_the_hosts_own_ipv6_loopback(t) [newer = "20.10 has no IPv6 without ip6tables"] {
+        let n = made(t, "n", &["--ipv6", "--subnet", "fd00:78:20::/64"]);
+        let serve = "mkdir /www; echo me > /www/index.html; exec httpd -f -p 80 -h /www";
+        let c = t.ctr("c");
+        t.docker(["run", "-d", "--name", &c, "--network", &n, "-p", "[::1]:18556:80", "-p", "18557:80", IMG, "sh", "-c", serve]).ok();
+        t.docker(["port", &c]).ok().has("80/tcp -> [::1]:18556").has("80/tcp -> [::]:18557");
+        for port in ["18556", "18557"] {
+            let url = format!("http://[::1]:{port}/");
+            t.until("answers", || t.host(["busybox", "timeout", "4", "wget", "-q", "-O-", &url]).text() == "me");
+        }
+        t.host(["busybox", "timeout", "4", "wget", "-q", "-O-", "http://[fd00:78:20::1]:18556/"]).fails();
+        t.docker(["rm", "-f", &c]).ok();
+        t.host(["busybox", "timeout", "4", "wget", "-q", "-O-", "http://[::1]:18557/"]).fails();
+    }
     fn without_icc_only_published_ports_are_reached(t) {
         let n = made(t, "n", &["--subnet", "10.78.19.0/24", "-o", "com.docker.network.bridge.enable_icc=false"]);
         let c = t.ctr("c");

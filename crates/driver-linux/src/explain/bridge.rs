@@ -116,8 +116,10 @@ impl Walker<'_> {
             return Ok(self.lost(place, HopKind::Bridge, text, "wait for spanning tree, or: bridge link"));
         }
         (packet.input, packet.output) = (Some(via(port)), None);
-        if let Some(stop) = self.hook(place, INGRESS, Hook::Ingress, &port.name, packet)? {
-            return Ok(stop);
+        match self.hook(place, INGRESS, Hook::Ingress, &port.name, packet)? {
+            Some(Stop::Handed(index)) => return self.handed(place, space, index, packet),
+            Some(stop) => return Ok(stop),
+            None => {}
         }
         if let Some(stop) = self.hook(place, &[Family::Bridge], Hook::Prerouting, &port.name, packet)? {
             return Ok(stop);

@@ -155,6 +155,7 @@ impl Walker<'_> {
             End::Drop => (Verdict::Dropped, "drops"),
             End::Reject => (Verdict::Dropped, "rejects"),
             End::Away(_) => (Verdict::Unclear, "is not understood"),
+            End::Hand(_) => (Verdict::Passes, "hands it to another interface"),
             End::Nat(..) => (Verdict::Passes, "translates"),
         };
         let by = if decided.rule.handle.is_some() { "by a rule" } else { "at its end" };
@@ -186,6 +187,7 @@ impl Walker<'_> {
         match decided.end {
             End::Accept | End::Nat(..) => None,
             End::Away(reason) => Some(Stop::Unclear(reason)),
+            End::Hand(index) => Some(Stop::Handed(index)),
             End::Drop | End::Reject => Some(match saved {
                 Some(told) => Stop::Unclear(format!("cannot tell: {told}")),
                 None => {

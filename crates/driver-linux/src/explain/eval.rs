@@ -24,6 +24,8 @@ pub(crate) enum Effect {
     Reject,
     /// A queue or another thing that decides outside of what is known.
     Away(String),
+    /// Goes on by the interface of this number, if that is known.
+    Hand(Option<u32>),
     /// A translation, with what is known of where to.
     Nat(NatKind, Option<IpAddr>, Option<u16>),
 }
@@ -139,7 +141,13 @@ impl Machine<'_> {
             | Expr::Counter { .. }
             | Expr::Log
             | Expr::Harmless(_) => Flow::On,
-            Expr::SetPayload => self.decide(None, || "it changes the packet itself".into()),
+            // Ethernet addresses are not followed.
+            Expr::SetPayload { base: 0 } => Flow::On,
+            Expr::Forward { device } => {
+                let index = self.whole(*device, 4).and_then(|b| Some(u32::from_ne_bytes(b.try_into().ok()?)));
+                Flow::End(Effect::Hand(index))
+            }
+            Expr::SetPayload { .. } => self.decide(None, || "it changes the packet itself".into()),
             Expr::Notrack => {
                 if self.doubt.is_none() {
                     packet.untracked = true;

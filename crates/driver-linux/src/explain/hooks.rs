@@ -61,6 +61,8 @@ pub(crate) enum End {
     Reject,
     /// Something that decides elsewhere.
     Away(String),
+    /// On by the interface of this number.
+    Hand(u32),
     Nat(NatKind, Option<std::net::IpAddr>, Option<u16>),
 }
 
@@ -198,6 +200,8 @@ impl Run<'_> {
                 Effect::Code(_) | Effect::None => continue,
                 Effect::Reject => End::Reject,
                 Effect::Away(why) => End::Away(why),
+                Effect::Hand(Some(index)) => End::Hand(index),
+                Effect::Hand(None) => End::Away("it is sent by an interface that is not known".into()),
                 Effect::Nat(kind, ip, port) => End::Nat(kind, ip, port),
             };
             return Ok(Some((end, name.to_owned(), rule.clone())));
@@ -233,6 +237,7 @@ impl Run<'_> {
                 Some((End::Drop, ..)) => Effect::Code(Code::Drop),
                 Some((End::Reject, ..)) => Effect::Reject,
                 Some((End::Away(why), ..)) => Effect::Away(why),
+                Some((End::Hand(index), ..)) => Effect::Hand(Some(index)),
                 Some((End::Nat(kind, ip, port), ..)) => Effect::Nat(kind, ip, port),
             },
             other => other,

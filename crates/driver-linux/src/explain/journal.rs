@@ -7,7 +7,7 @@ use weft_dataplane::insight::{Explanation, Hop, HopKind, RuleAt, Verdict};
 use super::{
     facts::Place,
     packet::Packet,
-    walk::{Stop, Walker},
+    walk::{HANDED, Stop, Walker},
 };
 
 /// Something that the end depends on and that cannot be told.
@@ -50,6 +50,7 @@ impl Walker<'_> {
         let (verdict, reason, remedy) = match stop {
             Stop::Dropped(reason, remedy) => (Verdict::Dropped, reason, remedy),
             Stop::Unclear(reason) => (Verdict::Unclear, reason, String::new()),
+            Stop::Handed(_) => (Verdict::Unclear, HANDED.to_owned(), String::new()),
             Stop::Delivered(_) | Stop::Left(_) if !self.doubts.is_empty() => {
                 (Verdict::Unclear, format!("cannot tell: {}", told(&self.doubts)), String::new())
             }

@@ -121,7 +121,8 @@ fn plain(expr: &Expr) -> String {
         Expr::SetMeta { key: 3, .. } => "meta mark set …".into(),
         Expr::SetMeta { .. } => "meta set …".into(),
         Expr::SetCt { .. } => "ct set …".into(),
-        Expr::SetPayload => "payload set …".into(),
+        Expr::SetPayload { .. } => "payload set …".into(),
+        Expr::Forward { .. } => "fwd to …".into(),
         Expr::XtMatch(m) => xt_match(m),
         Expr::XtTarget(t) => match t {
             XtTarget::Reject => "-j REJECT".into(),

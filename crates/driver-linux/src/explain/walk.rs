@@ -40,6 +40,8 @@ pub(crate) enum Stop {
     /// Why, and what to do about it.
     Dropped(String, String),
     Unclear(String),
+    /// At the ingress of an interface, to another: not at an end yet.
+    Handed(u32),
 }
 
 /// What became of a connection in one namespace.
@@ -53,6 +55,9 @@ pub(crate) struct Tracked {
     /// Destination and source are decided.
     pub(crate) bound: (bool, bool),
 }
+
+/// Of a packet that is handed on where nobody follows it.
+pub(crate) const HANDED: &str = "a rule sends it by another interface (fwd)";
 
 pub(crate) struct Walker<'a> {
     pub(crate) facts: &'a Facts,
@@ -139,6 +144,7 @@ impl Walker<'_> {
             }
             Stop::Dropped(reason, remedy) => Stop::Dropped(format!("the answer is lost: {reason}"), remedy),
             Stop::Unclear(reason) => Stop::Unclear(format!("the answer: {reason}")),
+            Stop::Handed(_) => Stop::Unclear(format!("the answer: {HANDED}")),
             Stop::Delivered(_) | Stop::Left(_) => {
                 Stop::Dropped("the answer does not come back to who asked".into(), String::new())
             }
@@ -163,6 +169,7 @@ impl Walker<'_> {
                 Stop::Dropped(format!("later packets are lost: {reason}"), remedy)
             }
             Stop::Unclear(reason) => Stop::Unclear(format!("later packets: {reason}")),
+            Stop::Handed(_) => Stop::Unclear(format!("later packets: {HANDED}")),
             Stop::Delivered(_) | Stop::Left(_) => {
                 self.hops.truncate(told);
                 stop

@@ -70,6 +70,8 @@ impl Scene {
         host.publish(Tcp, "0.0.0.0", 8080, "10.1.0.2", 80);
         host.publish(Tcp, "127.0.0.1", 8082, "10.1.0.2", 80);
         host.publish(Tcp, "0.0.0.0", 8083, "10.1.0.2", 83);
+        host.publish(Tcp, "::", 8084, "fd01::3", 81);
+        host.publish(Tcp, "::1", 8085, "fd01::3", 82);
         change(&mut host);
         host.converge();
         for path in &paths {
@@ -127,6 +129,11 @@ fn networks_as_they_are() {
     scene.agrees(host(), "10.1.0.2", 80, "reaches container c1");
     scene.agrees(host(), "127.0.0.1", 8080, "reaches container c1");
     scene.agrees(host(), "127.0.0.1", 8081, "connection refused");
+    // The bridge's own address is first made sure of (DAD).
+    let _ = (0..30).any(|_| connect("[::1]:8084").is_ok());
+    scene.agrees(host(), "::1", 8083, "connection refused");
+    scene.agrees(host(), "::1", 8085, "connection refused");
+    scene.agrees(host(), "::1", 8084, "reaches container c2");
     scene.agrees(host(), HOST4, 8080, "reaches container c1");
     scene.agrees(container(2), HOST4, 8080, "reaches container c1");
     scene.agrees(container(1), HOST4, 8080, "reaches container c1");

@@ -2,7 +2,7 @@
 
 use netlink_packet_core::NLM_F_DUMP;
 
-use super::{GETCHAIN, GETRULE, GETSET, GETSETELEM, INET, Set, request};
+use super::{GETCHAIN, GETRULE, GETSET, GETSETELEM, INET, NETDEV, Set, request, request_of};
 use crate::netlink::{
     Channel, NetlinkError,
     attr::{self, Attrs},
@@ -41,13 +41,32 @@ pub struct RuleSeen {
 /// # Errors
 /// As the kernel answers.
 pub fn rules(channel: &mut dyn Channel, table: &str) -> Result<Option<Vec<RuleSeen>>, NetlinkError> {
+    rules_of(channel, INET, table)
+}
+
+/// The same of a table of the `netdev` family.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn netdev_rules(channel: &mut dyn Channel, table: &str) -> Result<Vec<RuleSeen>, NetlinkError> {
+    Ok(rules_of(channel, NETDEV, table)?.unwrap_or_default())
+}
+
+fn rules_of(
+    channel: &mut dyn Channel,
+    family: u8,
+    table: &str,
+) -> Result<Option<Vec<RuleSeen>>, NetlinkError> {
     let what = format!("list rules of table {table}");
-    let answers = match channel.query(&request(GETRULE, NLM_F_DUMP, &Attrs::new().text(1, table), what)) {
+    let attrs = Attrs::new().text(1, table);
+    let answers = match channel.query(&request_of(family, GETRULE, NLM_F_DUMP, &attrs, what)) {
         Ok(answers) => answers,
         Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let rules: Vec<RuleSeen> = answers.iter().filter_map(|(_, body)| decode_rule(body, table)).collect();
+    let of = |body: &&Vec<u8>| body.first() == Some(&family);
+    let bodies = answers.iter().map(|(_, body)| body).filter(of);
+    let rules: Vec<RuleSeen> = bodies.filter_map(|body| decode_rule(body, table)).collect();
     Ok((!rules.is_empty()).then_some(rules))
 }
 
@@ -81,24 +100,39 @@ pub struct Names {
 /// # Errors
 /// As the kernel answers.
 pub fn names(channel: &mut dyn Channel, table: &str) -> Result<Names, NetlinkError> {
-    let mut list = |kind, name_at: u16| {
-        let what = format!("list what table {table} holds");
-        let attrs = Attrs::new().text(1, table);
-        match channel.query(&request(kind, NLM_F_DUMP, &attrs, what)) {
-            Ok(answers) => {
-                Ok(answers.iter().filter_map(|(_, body)| decode_name(body, table, name_at)).collect())
-            }
-            Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    };
-    let (chains, mut sets): (Vec<String>, Vec<String>) = (list(GETCHAIN, 3)?, list(GETSET, 2)?);
+    let chains = list(channel, (INET, GETCHAIN, 3), table)?;
+    let mut sets = list(channel, (INET, GETSET, 2), table)?;
     sets.retain(|name| !name.starts_with("__"));
     Ok(Names { chains, sets })
 }
 
-fn decode_name(body: &[u8], table: &str, name_at: u16) -> Option<String> {
-    let attributes = body.get(4..).filter(|_| body[0] == INET)?;
+/// The chains of a table of the `netdev` family; none when there is no such table.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn netdev_chains(channel: &mut dyn Channel, table: &str) -> Result<Vec<String>, NetlinkError> {
+    list(channel, (NETDEV, GETCHAIN, 3), table)
+}
+
+/// Names, which stand at an attribute of that number.
+fn list(
+    channel: &mut dyn Channel,
+    (family, kind, name_at): (u8, u16, u16),
+    table: &str,
+) -> Result<Vec<String>, NetlinkError> {
+    let what = format!("list what table {table} holds");
+    let attrs = Attrs::new().text(1, table);
+    match channel.query(&request_of(family, kind, NLM_F_DUMP, &attrs, what)) {
+        Ok(answers) => {
+            Ok(answers.iter().filter_map(|(_, body)| decode_name(body, family, table, name_at)).collect())
+        }
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn decode_name(body: &[u8], family: u8, table: &str, name_at: u16) -> Option<String> {
+    let attributes = body.get(4..).filter(|_| body[0] == family)?;
     let same = attr::as_text(attr::find(attributes, 1)?)? == table;
     attr::as_text(attr::find(attributes, name_at)?).filter(|_| same).map(str::to_owned)
 }
@@ -177,7 +211,7 @@ mod tests {
         for body in [&[][..], &[1, 0, 0], &[1, 0, 0, 0, 9, 0, 3, 0, 1], &[0xff; 40]] {
             assert!(decode_elements(body).is_empty());
             assert!(decode_rule(body, "weft").is_none());
-            assert!(decode_name(body, "weft", 3).is_none());
+            assert!(decode_name(body, INET, "weft", 3).is_none());
         }
         assert_eq!(comment(&[0, 3, b'a', b'b', 0]), Some("ab".to_owned()));
         assert_eq!(comment(&[0, 9, b'a']), None);

@@ -17,6 +17,8 @@ impl Reg {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Meta {
+    /// The Ethernet type, network order, 16 bits.
+    Protocol = 1,
     /// The packet's mark, 32 bits.
     Mark = 3,
     /// Index of the interface it came by, 32 bits.
@@ -29,6 +31,8 @@ pub enum Meta {
     Nfproto = 15,
     /// Transport protocol number.
     L4proto = 16,
+    /// For whom the frame is (`PACKET_HOST` is 0), 8 bits.
+    Pkttype = 19,
 }
 
 /// Parts of a connection's record.
@@ -87,6 +91,8 @@ pub mod ct_status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Base {
+    /// Ethernet header.
+    Link = 0,
     /// IP header.
     Network = 1,
     /// TCP, UDP or SCTP header.
@@ -119,6 +125,8 @@ pub enum Expr {
     Load(Vec<u8>, Reg),
     /// Loads bytes of the packet: base, offset, length.
     Payload(Base, u32, u32, Reg),
+    /// Writes bytes into the packet: base, offset, length. No checksum is mended: of the Ethernet header there is none.
+    SetPayload(Base, u32, u32, Reg),
     /// Loads the type of the destination address (`RTN_*`, host order).
     FibDaddrType(Reg),
     /// Goes on if the register equals (`true`) or differs (`false`).
@@ -148,6 +156,10 @@ pub enum Expr {
     Masquerade,
     /// Translates the destination to an address of the interface it came by, and leaves the port.
     Redirect,
+    /// Translates the source to the address in the register and leaves the port; IPv6 if `true`.
+    SnatAddress(bool, Reg),
+    /// Sends it by the interface with the number in the register, as if it went out there; ends.
+    Forward(Reg),
 }
 
 impl Expr {
@@ -175,6 +187,9 @@ impl Expr {
             }
             Self::Payload(base, offset, length, reg) => {
                 ("payload", a.be32(1, reg.number()).be32(2, *base as u32).be32(3, *offset).be32(4, *length))
+            }
+            Self::SetPayload(base, offset, length, reg) => {
+                ("payload", a.be32(2, *base as u32).be32(3, *offset).be32(4, *length).be32(5, reg.number()))
             }
             // Result 3 is the address type, flag 2 the destination.
             Self::FibDaddrType(reg) => ("fib", a.be32(1, reg.number()).be32(2, 3).be32(3, 2)),
@@ -219,6 +234,11 @@ impl Expr {
             }
             Self::Masquerade => ("masq", a),
             Self::Redirect => ("redir", a),
+            Self::SnatAddress(v6, address) => {
+                let family = if *v6 { 10 } else { 2 };
+                ("nat", a.be32(1, 0).be32(2, family).be32(3, address.number()))
+            }
+            Self::Forward(reg) => ("fwd", a.be32(1, reg.number())),
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod seen;
 mod set;
 pub mod trace;
 
-pub use dump::{Element, Names, RuleSeen, counters, elements, names, rules};
+pub use dump::{Element, Names, RuleSeen, counters, elements, names, netdev_chains, netdev_rules, rules};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 pub use set::{Field, Set, Shape};
 
@@ -40,6 +40,8 @@ pub(crate) const GETSETELEM: u16 = 13;
 pub(crate) const DELSETELEM: u16 = 14;
 /// `NFPROTO_INET`: IPv4 and IPv6 in one table.
 const INET: u8 = 1;
+/// `NFPROTO_NETDEV`: what comes in by an interface, before any protocol sees it.
+const NETDEV: u8 = 5;
 
 /// Where a base chain hooks in (`enum nf_inet_hooks`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +70,10 @@ pub struct Hook {
     pub priority: i32,
 }
 
-/// A batch on one table of the `inet` family.
+/// A batch on one table, of the `inet` family unless it says otherwise.
 #[derive(Clone, Debug)]
 pub struct Batch {
+    family: u8,
     table: String,
     messages: Vec<Message>,
     sets: u32,
@@ -80,7 +83,11 @@ pub struct Batch {
 
 /// A request on the `inet` family.
 pub(crate) fn request(kind: u16, flags: u16, attrs: &Attrs, what: String) -> Message {
-    let mut body = vec![INET, 0, 0, 0];
+    request_of(INET, kind, flags, attrs, what)
+}
+
+fn request_of(family: u8, kind: u16, flags: u16, attrs: &Attrs, what: String) -> Message {
+    let mut body = vec![family, 0, 0, 0];
     body.extend_from_slice(attrs.as_bytes());
     Message { kind: SUBSYSTEM | kind, flags, body, tolerate: &[], what }
 }
@@ -89,11 +96,17 @@ impl Batch {
     /// Nothing to do yet.
     #[must_use]
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), messages: Vec::new(), sets: 0, stamp: None }
+        Self { family: INET, table: table.to_owned(), messages: Vec::new(), sets: 0, stamp: None }
+    }
+
+    /// On a table of the `netdev` family, whose base chains hang on an interface ([`Batch::add_ingress`]).
+    #[must_use]
+    pub fn netdev(table: &str) -> Self {
+        Self { family: NETDEV, ..Self::new(table) }
     }
 
     fn push(&mut self, kind: u16, flags: u16, attrs: &Attrs, what: String) {
-        self.messages.push(request(kind, flags, attrs, what));
+        self.messages.push(request_of(self.family, kind, flags, attrs, what));
     }
 
     /// Makes the table if it is not there.
@@ -155,6 +168,14 @@ impl Batch {
             attrs = self.stamp.iter().fold(attrs, |attrs, stamp| attrs.bytes(12, stamp));
         }
         self.push(NEWCHAIN, NLM_F_CREATE, &attrs, format!("add chain {name}"));
+    }
+
+    /// A base chain that sees what comes in by an interface, whose name it has. Before Linux 6.16 it ends with the interface.
+    pub fn add_ingress(&mut self, device: &str) {
+        // NF_NETDEV_INGRESS is 0; NFTA_HOOK_DEV is 3.
+        let point = Attrs::new().be32(1, 0).be32(2, 0).text(3, device);
+        let attrs = Attrs::new().text(1, &self.table).text(3, device).nest(4, &point).be32(5, 1);
+        self.push(NEWCHAIN, NLM_F_CREATE, &attrs.text(7, "filter"), format!("add ingress chain {device}"));
     }
 
     /// A rule at the end of a chain. Gives back its tag, as [`rules`] will report it.

@@ -1,6 +1,6 @@
 //! Ports, declared and published, and further lines of `/etc/hosts`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use weft_model::{PortRange, Protocol, PublishSpec};
 
@@ -47,12 +47,6 @@ pub(super) fn publish(map: &PortMap) -> Result<Vec<PublishSpec>> {
         for binding in bindings.iter().flatten() {
             if !binding.host_ip.is_empty() && binding.host_ip.parse::<IpAddr>().is_err() {
                 return Err(ApiError::bad_request(format!("invalid IP address: {}", binding.host_ip)));
-            }
-            if binding.host_ip.parse() == Ok(Ipv6Addr::LOCALHOST) {
-                return Err(ApiError::bad_request(format!(
-                    "publishing {key} on ::1 is not supported: the kernel routes no translated IPv6 connection back to the \
-                     loopback interface; use 127.0.0.1 or an address of the host"
-                )));
             }
             let host_port = Some(binding.host_port.as_str()).filter(|p| !p.is_empty() && *p != "0");
             let host_port = host_port.map(port_range).transpose()?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use weft_dataplane::insight::{HopKind, Verdict};
 use weft_sys::netlink::{detail::Detail, lookup::Way};
 
-use super::{Stop, Walker, ip, via};
+use super::{HANDED, Stop, Walker, ip, via};
 use crate::explain::{
     eval::has_ports,
     facts::{Ask, Place, Space},
@@ -174,11 +174,30 @@ impl Walker<'_> {
         packet.input = Some(via(link));
         packet.output = None;
         for (families, hook) in [(INGRESS, Hook::Ingress), (ip(packet), Hook::Prerouting)] {
-            if let Some(stop) = self.hook(place, families, hook, &link.name, packet)? {
-                return Ok(stop);
+            match self.hook(place, families, hook, &link.name, packet)? {
+                Some(Stop::Handed(index)) => return self.handed(place, space, index, packet),
+                Some(stop) => return Ok(stop),
+                None => {}
             }
         }
         self.routed(place, space, link, packet)
+    }
+
+    /// A rule sent it by another interface: by `lo`, it comes in again.
+    pub(crate) fn handed(
+        &mut self,
+        place: Place,
+        space: &Space,
+        index: u32,
+        packet: &mut Packet,
+    ) -> Result<Stop, Ask> {
+        match space.link(index).filter(|link| link.name == "lo") {
+            Some(_) if !self.further() => {
+                Ok(self.lost(place, HopKind::Route, "it goes round in a circle", ""))
+            }
+            Some(lo) => self.input(place, space, lo, packet),
+            None => Ok(self.unclear(place, HopKind::Link, HANDED)),
+        }
     }
 
     /// Where it goes from there.

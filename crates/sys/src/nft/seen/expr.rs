@@ -89,8 +89,8 @@ pub enum Expr {
     SetCt { key: u32, from: usize },
     /// Loads bytes of the packet: base 0 link, 1 network, 2 transport.
     Payload { base: u32, offset: usize, length: usize, to: usize },
-    /// Changes bytes of the packet.
-    SetPayload,
+    /// Changes bytes of the packet, of the header that [`Expr::Payload`] calls so.
+    SetPayload { base: u32 },
     /// Asks the routes: result 1 interface, 2 its name, 3 type of address.
     Fib { flags: u32, result: u32, to: usize },
     /// Goes on if it compares: 0 ==, 1 !=, 2 <, 3 <=, 4 >, 5 >=.
@@ -109,6 +109,8 @@ pub enum Expr {
     Counter { packets: u64, bytes: u64 },
     /// Translates.
     Nat { kind: NatKind, address: Option<usize>, port: Option<usize> },
+    /// Sends it by an interface, whose number is in the register.
+    Forward { device: usize },
     /// Drops, and says so to the sender.
     Reject,
     /// Goes on while there is not too much (`over`: only if there is).
@@ -176,7 +178,7 @@ impl Expr {
                 (None, key) => Self::SetCt { key, from: register(a, 4)? },
             },
             "payload" => match register(a, 1) {
-                None => Self::SetPayload,
+                None => Self::SetPayload { base: word(a, 2)? },
                 Some(to) => {
                     Self::Payload { base: word(a, 2)?, offset: length(a, 3)?, length: length(a, 4)?, to }
                 }
@@ -239,6 +241,8 @@ impl Expr {
             "masq" => nat(NatKind::Masquerade, 99, 2),
             "redir" => nat(NatKind::Redirect, 99, 1),
             "reject" => Self::Reject,
+            // With an address (2) it goes to a neighbour.
+            "fwd" if attr::find(a, 2).is_none() => Self::Forward { device: register(a, 1)? },
             "log" => Self::Log,
             "notrack" => Self::Notrack,
             "queue" => Self::Queue,
