@@ -17,6 +17,7 @@
 //! prevents it, this crate does not.
 
 mod anchor;
+mod below;
 mod branch;
 mod consent;
 mod direct;

@@ -18,6 +18,7 @@ pub mod detail;
 pub mod host_route;
 pub mod link;
 pub mod lookup;
+mod marks;
 pub mod onlink;
 pub mod route;
 pub mod tc;
