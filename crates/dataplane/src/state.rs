@@ -155,6 +155,7 @@ mod tests {
             gateways: Default::default(),
             trusted: BTreeSet::new(),
             open: BTreeSet::new(),
+            source: Default::default(),
             uplink: None,
         }
     }

@@ -36,6 +36,7 @@ mod publish;
 mod reaper;
 mod rules;
 mod sandbox;
+mod source;
 mod uplink;
 mod watch;
 

@@ -36,6 +36,7 @@ fn hang(host: &mut Host, nth: u8, link: &str, branch: Branch, origin: Origin) ->
         gateways: Default::default(),
         trusted: Default::default(),
         open: Default::default(),
+        source: Default::default(),
         uplink: Some(uplink),
     };
     host.desired.segments.insert(id, segment);
