@@ -93,6 +93,7 @@ fn main() {
             gateways: Default::default(),
             trusted: Default::default(),
             open: Default::default(),
+            source: Default::default(),
             uplink: None,
         },
     );

@@ -110,6 +110,7 @@ fn main() {
         gateways: Default::default(),
         trusted: Default::default(),
         open: Default::default(),
+        source: Default::default(),
         uplink: None,
     };
     desired.segments.insert(segment, network);

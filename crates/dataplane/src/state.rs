@@ -157,6 +157,7 @@ pub(crate) mod tests {
             gateways: Default::default(),
             trusted: BTreeSet::new(),
             open: BTreeSet::new(),
+            source: Default::default(),
             uplink: None,
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use weft_model::{
-    Branch, ContainerId, GatewayMode, Gateways, MacAddr, NetworkId, PortId, PortRange, Protocol,
+    Branch, ContainerId, GatewayMode, Gateways, HostSource, MacAddr, NetworkId, PortId, PortRange, Protocol,
     PublishPolicy,
 };
 
@@ -109,6 +109,9 @@ pub struct Segment {
     /// What of its ports is reached at their own addresses, in families that are routed and from `trusted`.
     #[serde(default)]
     pub open: BTreeSet<Open>,
+    /// The host's address that what leaves takes where it is masqueraded, instead of its link's.
+    #[serde(default)]
+    pub source: HostSource,
     /// There is no bridge: ports are sub-interfaces of a link of the host, and `link` is the name of the host's own one
     /// ([`link_name`]`("h", id)`), made where the uplink has addresses for it.
     #[serde(default)]
@@ -166,6 +169,16 @@ impl Segment {
     pub fn masquerades(&self, subnet: &IpNet) -> bool {
         let natted = !matches!(self.gateways.of(subnet.addr()), GatewayMode::Routed | GatewayMode::Isolated);
         self.masquerade && !self.internal && natted
+    }
+
+    /// The address that what leaves from a subnet takes, where it is given.
+    #[must_use]
+    pub fn source(&self, subnet: &IpNet) -> Option<IpAddr> {
+        let given = match subnet {
+            IpNet::V4(_) => self.source.v4.map(IpAddr::from),
+            IpNet::V6(_) => self.source.v6.map(IpAddr::from),
+        };
+        given.filter(|_| self.masquerades(subnet))
     }
 
     /// Whether the host is to have no address at all on it, not even one of the kernel's own making.

@@ -55,6 +55,7 @@ fn build(draft: &Draft, generation: u64) -> Desired {
             gateways: Default::default(),
             trusted: Default::default(),
             open: Default::default(),
+            source: Default::default(),
             uplink: None,
         };
         desired.segments.insert(id, segment);

@@ -17,8 +17,9 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, anchor::Anchor, branch, direct, forget, host, left, left::Left, limits, links, loopback,
-    mark, observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink, watch::Watcher,
+    LinuxError, TABLE, anchor::Anchor, below::Below, branch, direct, forget, host, left, left::Left, limits,
+    links, loopback, mark, observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink,
+    watch::Watcher,
 };
 
 /// The network of the namespace it was made in.
@@ -34,6 +35,8 @@ pub struct LinuxDriver {
     /// Segments without a bridge, as they were last made.
     pub(crate) uplinks: Mutex<BTreeMap<String, Segment>>,
     anchor: Mutex<Option<Anchor>>,
+    /// What they hang on.
+    pub(crate) below: Below,
     /// Our links as they were left.
     pub(crate) left: Left,
     pub(crate) forward: bool,
@@ -56,6 +59,7 @@ impl LinuxDriver {
             reaper: Reaper::start()?,
             borrowed: Mutex::default(),
             uplinks: Mutex::default(),
+            below: Below::default(),
             anchor: Mutex::default(),
             left: Left::default(),
             forward,
@@ -300,7 +304,7 @@ impl Driver for LinuxDriver {
     fn watch(&self, changed: Box<dyn Fn() + Send>) -> Result<(), DriverError> {
         let start = || -> Result<Watcher, LinuxError> {
             let own = self.netfilter.lock().port()?;
-            Watcher::start(own, self.left.clone(), changed)
+            Watcher::start(own, self.left.clone(), self.below.clone(), changed)
         };
         let watcher = start().map_err(|error| DriverError::observe("changes by others", error))?;
         *self.watcher.lock() = Some(watcher);

@@ -17,6 +17,7 @@
 //! prevents it, this crate does not.
 
 mod anchor;
+mod below;
 mod branch;
 mod consent;
 mod direct;
@@ -37,6 +38,7 @@ mod reaper;
 mod rules;
 mod runs;
 mod sandbox;
+mod source;
 mod uplink;
 mod watch;
 

@@ -51,6 +51,7 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
     let standing: Vec<_> = links.iter().filter(|l| !buried.contains(&l.index)).cloned().collect();
     let (addresses, routes) = left::nets(&mut driver.route.lock())?;
     driver.left.seen(&standing, &addresses, routes.as_ref());
+    driver.below.seen(&links);
     let names: BTreeMap<u32, String> = links.iter().map(|l| (l.index, l.name.clone())).collect();
     observed.limits = limits::observe(&mut driver.route.lock(), &standing)?;
     let filtered: Vec<u32> = links.iter().filter(|l| l.filtered).map(|l| l.index).collect();

@@ -12,7 +12,8 @@
 //! from_<link>                    internal: only to itself
 //! into_<link>                    itself: accept (without inter_container: published: accept; else drop); published: accept;
 //!                                what its gateways let in ([`crate::direct`]): accept; else drop
-//! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: masquerade
+//! postrouting  srcnat            hairpin; from a masqueraded subnet to a link that is no segment: the address its segment was
+//!                                given ([`crate::source`]), else masquerade
 //! hairpin_<link>                 translated, and from the segment itself or from 127/8: masquerade; from ::1: see [`crate::loopback`]
 //! user_…                         the user's; made empty, never changed (docs/firewall.md)
 //! ```
@@ -29,7 +30,7 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
-use crate::{TABLE, consent, direct, loopback, publish};
+use crate::{TABLE, consent, direct, loopback, publish, source};
 
 pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
 const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
@@ -39,7 +40,8 @@ const MASQUERADE4: Set = Set { name: "masquerade4", key: &[Field::Ipv4], shape: 
 const MASQUERADE6: Set = Set { name: "masquerade6", key: &[Field::Ipv6], shape: Shape::Interval };
 
 /// Sets whose elements follow from the segments.
-pub(crate) const STRUCTURAL: [Set; 6] = [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6];
+pub(crate) const STRUCTURAL: [Set; 8] =
+    [SEGMENTS, FROM, INTO, HAIRPIN, MASQUERADE4, MASQUERADE6, source::SETS[0], source::SETS[1]];
 
 /// Chains that are the user's: jumped to, created where they are not there, never flushed.
 const USER: [&str; 2] = ["user_forward", "user_publish"];
@@ -84,7 +86,8 @@ impl Ruleset {
         self.chains.push(name.to_owned());
     }
 
-    fn element(&mut self, set: Set, element: Element) {
+    /// Adds an element to a set of [`STRUCTURAL`].
+    pub(crate) fn element(&mut self, set: Set, element: Element) {
         self.elements.entry(set.name).or_default().push(element);
     }
 
@@ -159,8 +162,10 @@ pub(crate) fn digest(
         text.extend([chain, ":", tag, "\n"]);
     }
     for (set, elements) in elements.iter().filter(|(_, e)| !e.is_empty()) {
-        let mut lines: Vec<String> =
-            elements.iter().map(|e| format!("{set}:{:?}:{:?}:{}", e.key, e.jump, e.end)).collect();
+        let mut lines: Vec<String> = elements
+            .iter()
+            .map(|e| format!("{set}:{:?}:{:?}:{}{:?}", e.key, e.jump, e.end, e.data))
+            .collect();
         lines.sort();
         text.extend([&lines.join("\n"), "\n"]);
     }
@@ -189,7 +194,8 @@ pub(crate) fn compile(
     for segment in segments.values() {
         segment_rules(&mut set, segment);
     }
-    let masqueraded = || segments.values().flat_map(|s| s.subnets().filter(|net| s.masquerades(net)));
+    let plain = |s: &Segment, net: &IpNet| s.masquerades(net) && s.source(net).is_none();
+    let masqueraded = || segments.values().flat_map(|s| s.subnets().filter(move |net| plain(s, net)));
     let intervals4 = masqueraded().filter_map(|net| match net {
         IpNet::V4(net) => Some((u32::from(net.network()).into(), u32::from(net.broadcast()).into())),
         IpNet::V6(_) => None,
@@ -233,6 +239,7 @@ fn host_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     );
     let oif = vec![Expr::Meta(Meta::Oifname, R0), Expr::VerdictMap(HAIRPIN.name, R0)];
     set.rule("postrouting", "hairpin", [oif]);
+    source::rules(set, segments);
     for (family, length, offset, from) in [(V4, 4, 12, MASQUERADE4), (V6, 16, 8, MASQUERADE6)] {
         let source = vec![Expr::Payload(Base::Network, offset, length, R0), Expr::In(from.name, R0, true)];
         let out = vec![Expr::Meta(Meta::Oifname, R0), Expr::In(SEGMENTS.name, R0, false)];

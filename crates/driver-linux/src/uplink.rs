@@ -98,6 +98,18 @@ fn occupied(socket: &mut Socket, parent: &Link, branch: Branch) -> Result<Option
 /// Makes what of the segment is ours, or brings it to its configuration; remembers it.
 pub(crate) fn put(driver: &LinuxDriver, segment: &Segment, uplink: &Uplink) -> Result<(), LinuxError> {
     let socket = &mut *driver.route.lock();
+    driver.below.hang(segment);
+    let done = make(driver, socket, segment, uplink);
+    driver.below.look(socket)?;
+    done
+}
+
+fn make(
+    driver: &LinuxDriver,
+    socket: &mut Socket,
+    segment: &Segment,
+    uplink: &Uplink,
+) -> Result<(), LinuxError> {
     if let Some(fault) = refuses(socket, uplink)? {
         return Err(LinuxError::Parent(fault));
     }
@@ -219,6 +231,7 @@ pub(crate) fn seen(segment: &Segment, links: &[Link]) -> SeenSegment {
 
 /// Removes what of a segment is ours. A VLAN that another segment hangs on, too, is left to that one.
 pub(crate) fn delete(driver: &LinuxDriver, name: &str) -> Result<(), LinuxError> {
+    driver.below.unhang(name);
     let gone = driver.uplinks.lock().remove(name);
     let socket = &mut *driver.route.lock();
     let mut messages = vec![link::delete(name).tolerating(&[libc::ENODEV])];

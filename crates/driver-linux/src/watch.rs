@@ -18,7 +18,7 @@ use weft_sys::{
     nft::Batch,
 };
 
-use crate::{LinuxError, TABLE, consent, left::Left, policy};
+use crate::{LinuxError, TABLE, below::Below, consent, left::Left, policy};
 
 /// Between two calls.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,11 +39,17 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     /// Starts it in the network namespace of the thread that calls. `own`: the port of the socket that makes our changes of
-    /// tables; `left`: our links, as we left them.
-    pub(crate) fn start(own: u32, left: Left, changed: Box<dyn Fn() + Send>) -> Result<Self, LinuxError> {
+    /// tables; `left`: our links, as we left them; `below`: what those hang on that have no bridge.
+    pub(crate) fn start(
+        own: u32,
+        left: Left,
+        below: Below,
+        changed: Box<dyn Fn() + Send>,
+    ) -> Result<Self, LinuxError> {
         let mut socket = Socket::open(Family::Netfilter)?;
         let mut route = Socket::open(Family::Route)?;
         let watch = Watch::new(vec![own, socket.port()?], MARKS)?;
+        below.by(watch.names()?);
         let mut pace = Pace::new(Instant::now());
         let (hold, end) = UnixStream::pair().map_err(LinuxError::Watcher)?;
         let end = OwnedFd::from(end);
@@ -55,7 +61,7 @@ impl Watcher {
                         if events.contains(&Event::Transaction) {
                             ask_again(&mut socket);
                         }
-                        if events.iter().any(|event| concerns_us(event, &left, &mut route)) {
+                        if events.iter().any(|event| concerns_us(event, &left, &below, &mut route)) {
                             changed();
                             thread::sleep(pace.pause(Instant::now()));
                             // What comes while a link is being mended is not heard (`left`): a second look finds it.
@@ -104,10 +110,11 @@ impl Pace {
     }
 }
 
-fn concerns_us(event: &Event, left: &Left, route: &mut Socket) -> bool {
+fn concerns_us(event: &Event, left: &Left, below: &Below, route: &mut Socket) -> bool {
     match event {
         Event::Table(table) => table == TABLE || table == policy::TABLE,
-        Event::Link { .. } | Event::Address(..) | Event::Route(..) => left.differs(route, event),
+        Event::Link { name, .. } => left.differs(route, event) || below.differs(route, name),
+        Event::Address(..) | Event::Route(..) => left.differs(route, event),
         Event::Overrun => true,
         Event::Transaction => false,
     }

@@ -36,6 +36,7 @@ fn hang(host: &mut Host, nth: u8, link: &str, branch: Branch, origin: Origin) ->
         gateways: Default::default(),
         trusted: Default::default(),
         open: Default::default(),
+        source: Default::default(),
         uplink: Some(uplink),
     };
     host.desired.segments.insert(id, segment);
@@ -321,4 +322,48 @@ fn vlans_are_made_where_the_kernel_has_them() {
     host.desired = weft_dataplane::Desired { generation: host.desired.generation, ..Default::default() };
     host.converge();
     assert!(!links().contains(&"eth0.7".to_owned()));
+}
+
+/// A thing of macvlan that others take away is heard of at once, and mended as soon as it can be.
+#[test]
+fn parents_and_shims_are_heard_of() {
+    let mut host = Host::new();
+    here(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
+    here(&["link", "set", "lan0", "up"]);
+    let lan = hang(&mut host, 1, "lan0", BRIDGE, Origin::Foreign);
+    let uplink = host.desired.segments.get_mut(&lan).unwrap().uplink.as_mut().unwrap();
+    uplink.shim = [ip("192.0.2.200")].into();
+    uplink.reached = [ip("192.0.2.51")].into();
+    let shim = host.desired.segments[&lan].link.clone();
+    container(&mut host, 1, lan, "192.0.2.51/24");
+    let (tell, heard) = std::sync::mpsc::channel();
+    host.driver().watch(Box::new(move || tell.send(()).unwrap_or_default())).unwrap();
+    host.converge();
+    host.assert_settled();
+    let quiet = std::time::Duration::from_millis(400);
+    let calm = || while heard.recv_timeout(quiet).is_ok() {};
+    calm();
+    for damage in [&["link", "del", &shim][..], &["link", "set", &shim, "down"]] {
+        here(damage);
+        heard.recv_timeout(quiet).unwrap_or_else(|_| panic!("{damage:?}"));
+        host.converger.forget();
+        host.converge();
+        host.assert_settled();
+        calm();
+    }
+    here(&["link", "del", "lan0"]);
+    heard.recv_timeout(quiet).expect("the parent is gone");
+    host.converger.forget();
+    host.desired.generation += 1;
+    assert!(!host.converger.converge(&host.desired).unwrap().converged(), "there is nothing to hang on");
+    calm();
+    here(&["link", "add", "wrong0", "type", "veth", "peer", "name", "lan1"]);
+    assert!(heard.recv_timeout(quiet).is_err(), "another link is no news");
+    here(&["link", "del", "wrong0"]);
+    here(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"]);
+    heard.recv_timeout(quiet).expect("the parent is back");
+    here(&["link", "set", "lan0", "up"]);
+    host.converger.forget();
+    host.converge();
+    host.assert_settled();
 }

@@ -377,3 +377,46 @@ fn subnets_of_one_segment_meet_by_its_gateway() {
     serve_tcp(&lan, "0.0.0.0:80");
     assert_eq!(connect_from(&b, &format!("{LAN4}:80")), Ok(ip(HOST4)));
 }
+
+#[test]
+fn what_leaves_takes_the_address_its_segment_was_given() {
+    let mut host = Host::new();
+    // Side by side, so that their ranges touch.
+    let red = host.segment(1, &["10.1.0.1/24", "fd01::1/64"]);
+    let blue = host.segment(2, &["10.1.1.1/24", "fd01:0:0:1::1/64"]);
+    let plain = host.segment(3, &["10.1.2.1/24"]);
+    for (segment, last) in [(red, 77), (blue, 78)] {
+        let source = &mut host.desired.segments.get_mut(&segment).unwrap().source;
+        source.v4 = Some([192, 0, 2, last].into());
+        source.v6 = Some(format!("2001:db8::{last}").parse().unwrap());
+    }
+    let a = host.container(1, red, &["10.1.0.2/24", "fd01::2/64"]);
+    let b = host.container(2, blue, &["10.1.1.2/24", "fd01:0:0:1::2/64"]);
+    let c = host.container(3, plain, &["10.1.2.2/24"]);
+    for last in [77, 78] {
+        run("ip", &["addr", "add", &format!("192.0.2.{last}/24"), "dev", "eth0"]);
+        run("ip", &["addr", "add", &format!("2001:db8::{last}/64"), "dev", "eth0"]);
+    }
+    host.converge();
+    host.assert_settled();
+    sure_of_addresses(&host);
+    let lan = host.lan.clone();
+    serve_tcp(&lan, "0.0.0.0:80");
+    serve_tcp(&lan, "[2001:db8::9]:80");
+    let four = |from: &std::path::Path| connect_from(from, &format!("{LAN4}:80"));
+    let six = |from: &std::path::Path| connect_from(from, &format!("[{LAN6}]:80"));
+    assert_eq!((four(&a), six(&a)), (Ok(ip("192.0.2.77")), Ok(ip("2001:db8::77"))));
+    assert_eq!((four(&b), six(&b)), (Ok(ip("192.0.2.78")), Ok(ip("2001:db8::78"))));
+    assert_eq!(four(&c), Ok(ip(HOST4)), "who was given none");
+    // Another address is another table.
+    host.desired.segments.get_mut(&red).unwrap().source.v4 = Some([192, 0, 2, 78].into());
+    let done = host.converge().done;
+    assert!(matches!(&done[..], [Step::ReplaceRules { .. }]), "{done:?}");
+    host.assert_settled();
+    assert_eq!(four(&a), Ok(ip("192.0.2.78")));
+    // Where nothing is masqueraded it says nothing.
+    host.desired.segments.get_mut(&red).unwrap().masquerade = false;
+    host.converge();
+    host.lan_routes_to_host();
+    assert_eq!(four(&a), Ok(ip("10.1.0.2")));
+}

@@ -31,7 +31,8 @@ pub use image::{ImageSpec, ImageStatus, NameTag, Reference, ReferenceError};
 pub use limit::{EGRESS_LABEL, INGRESS_LABEL, Rate, RateError, RateLimit};
 pub use meta::{Labels, Meta, Object, Resource, Scope};
 pub use network::{
-    DriverOptions, HostBinding, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec, resolve_pool,
+    DriverOptions, HostBinding, HostSource, Isolation, NetworkKind, NetworkSpec, NetworkStatus, SubnetSpec,
+    resolve_pool,
 };
 pub use parent::{Branch, IpvlanFlag, IpvlanMode, MacvlanMode, ParentSpec};
 pub use policy::{PolicyAction, PolicyProtocol, PolicySpec, PolicyStatus, Selector, SelectorError};

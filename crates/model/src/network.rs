@@ -1,6 +1,9 @@
 //! Networks: isolated layer-2 segments with subnets.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -87,6 +90,16 @@ pub struct HostBinding {
     pub address_v6: Option<IpAddr>,
 }
 
+/// Addresses of the host that a network's packets leave with where they are masqueraded; `None`: that of the interface they
+/// leave by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSource {
+    /// IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6.
+    pub v6: Option<Ipv6Addr>,
+}
+
 /// A network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
@@ -125,6 +138,9 @@ pub struct NetworkSpec {
     /// Default listening address of published ports.
     #[serde(default)]
     pub host_binding: HostBinding,
+    /// The host's address for its packets on their way out.
+    #[serde(default)]
+    pub host_source: HostSource,
     /// Containers may attach by hand (always so for kinds of one host).
     #[serde(default)]
     pub attachable: bool,

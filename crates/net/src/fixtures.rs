@@ -45,6 +45,7 @@ pub fn network(name: &str, subnets: Vec<SubnetSpec>) -> NetworkSpec {
         config_from: String::new(),
         mtu: None,
         host_binding: HostBinding::default(),
+        host_source: weft_model::HostSource::default(),
         attachable: false,
         predefined: false,
         ifname_prefix: String::new(),

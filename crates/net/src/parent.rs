@@ -199,6 +199,7 @@ pub(crate) fn segment(network: &NetworkSpec, spec: &ParentSpec, ports: &[&Port])
         gateways: Default::default(),
         trusted: Default::default(),
         open: Default::default(),
+        source: weft_model::HostSource::default(),
         uplink: Some(Uplink {
             parent: Parent { link, branch: spec.branch },
             origin,

@@ -170,6 +170,7 @@ fn segment(network: &NetworkSpec, ports: &[&Port]) -> Segment {
         gateways: network.gateways,
         trusted: network.trusted.iter().cloned().collect(),
         open: BTreeSet::new(),
+        source: network.host_source,
         uplink: None,
     }
 }

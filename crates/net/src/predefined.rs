@@ -57,6 +57,7 @@ fn blank(name: &str, kind: NetworkKind) -> Result<NetworkSpec, NetError> {
         config_from: String::new(),
         mtu: None,
         host_binding: HostBinding::default(),
+        host_source: weft_model::HostSource::default(),
         attachable: false,
         predefined: true,
         ifname_prefix: String::new(),

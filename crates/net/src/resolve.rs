@@ -77,6 +77,7 @@ fn spec(draft: &NetworkDraft, id: NetworkId, kind: NetworkKind, subnets: Vec<Sub
         config_from: draft.config_from.clone(),
         mtu: draft.mtu,
         host_binding: HostBinding { address: draft.host_binding, address_v6: draft.host_binding_v6 },
+        host_source: draft.host_source,
         attachable: draft.attachable,
         predefined: false,
         ifname_prefix: draft.ifname_prefix.clone(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use weft_base::FreeName;
-use weft_model::{DriverOptions, Gateways};
+use weft_model::{DriverOptions, Gateways, HostSource};
 
 /// One wish for addresses, as written. Empty text means absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct NetworkDraft {
     pub host_binding: Option<IpAddr>,
     /// The same for IPv6 alone.
     pub host_binding_v6: Option<IpAddr>,
+    /// The host's address for its packets on their way out.
+    pub host_source: HostSource,
     /// Beginning of the names of its interfaces in containers; `eth` when empty.
     pub ifname_prefix: String,
     /// What its ports hang on, where its driver makes no bridge.
@@ -108,6 +110,7 @@ impl NetworkDraft {
             mtu: None,
             host_binding: None,
             host_binding_v6: None,
+            host_source: HostSource::default(),
             ifname_prefix: String::new(),
             parent: ParentDraft::default(),
             options: DriverOptions::new(),

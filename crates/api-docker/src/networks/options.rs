@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use weft_model::{GatewayMode, Gateways};
+use weft_model::{GatewayMode, Gateways, HostSource};
 
 use crate::{
     containers::ifname,
@@ -19,6 +19,7 @@ pub(super) struct BridgeOptions {
     pub masquerade: bool,
     pub host_binding: Option<IpAddr>,
     pub host_binding_v6: Option<IpAddr>,
+    pub host_source: HostSource,
     pub ifname_prefix: String,
     pub gateways: Gateways,
     pub trusted: Vec<String>,
@@ -35,6 +36,7 @@ impl Default for BridgeOptions {
             masquerade: true,
             host_binding: None,
             host_binding_v6: None,
+            host_source: HostSource::default(),
             ifname_prefix: String::new(),
             gateways: Gateways::default(),
             trusted: Vec::new(),
@@ -103,6 +105,16 @@ pub(super) fn bridge_options(options: &BTreeMap<String, String>) -> Result<Bridg
                 read.trusted =
                     value.split(':').filter(|n| !n.is_empty()).map(ifname).collect::<Result<_>>()?;
             }
+            "host_ipv4" => match address(key, value)? {
+                Some(IpAddr::V6(_)) => return Err(unreadable(key, value, "not an IPv4 address")),
+                Some(IpAddr::V4(ip)) => read.host_source.v4 = Some(ip),
+                None => {}
+            },
+            "host_ipv6" => match address(key, value)? {
+                Some(IpAddr::V4(_)) => return Err(unreadable(key, value, "not an IPv6 address")),
+                Some(IpAddr::V6(ip)) => read.host_source.v6 = Some(ip),
+                None => {}
+            },
             // A number follows it.
             "container_iface_prefix" => {
                 ifname(&format!("{value}0"))?;
@@ -155,7 +167,12 @@ mod tests {
         check("bridge.gateway_mode_ipv4", "magic", "value: magic (unknown gateway mode)");
         check("bridge.trusted_host_interfaces", "a/b", "invalid interface name: \"a/b\"");
         check("driver.mtu", "big", "value: big (strconv.Atoi: parsing \"big\": invalid syntax)");
-        check("host_ipv4", "192.0.2.1", "is not supported by Weft");
+        assert_eq!(read("host_ipv4", "192.0.2.1").unwrap().host_source.v4, Some([192, 0, 2, 1].into()));
+        assert_eq!(read("host_ipv6", "").unwrap().host_source, HostSource::default());
+        check("host_ipv4", "nonsense", "com.docker.network.host_ipv4 value: nonsense (nil ip)");
+        check("host_ipv4", "2001:db8::1", "(not an IPv4 address)");
+        check("host_ipv6", "192.0.2.1", "(not an IPv6 address)");
+        check("bridge.unheard_of", "1", "is not supported by Weft");
         assert!(bridge_options(&[("mine".to_owned(), "x".to_owned())].into()).is_ok());
     }
 }

@@ -189,6 +189,7 @@ impl CreateBody {
             masquerade: options.masquerade,
             host_binding: options.host_binding,
             host_binding_v6: options.host_binding_v6,
+            host_source: options.host_source,
             ifname_prefix: options.ifname_prefix,
             parent,
             options: self.options,

@@ -129,6 +129,7 @@ impl Host {
             gateways: Default::default(),
             trusted: Default::default(),
             open: Default::default(),
+            source: Default::default(),
             uplink: None,
         };
         self.desired.segments.insert(id, segment);

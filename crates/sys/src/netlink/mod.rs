@@ -20,6 +20,7 @@ mod fuzz_tests;
 pub mod host_route;
 pub mod link;
 pub mod lookup;
+mod marks;
 pub mod onlink;
 pub mod route;
 pub mod rules;

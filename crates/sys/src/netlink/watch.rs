@@ -25,10 +25,12 @@ use ipnet::IpNet;
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub use super::marks::{Marks, Names};
 use super::{
     NetlinkError,
     attr::{as_text, find},
     channel::{failed, frames},
+    marks,
 };
 use crate::{filter, nft::SUBSYSTEM};
 
@@ -37,14 +39,12 @@ const GROUP_NFTABLES: u32 = 7;
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const GROUPS_ROUTE: [u32; 5] = [1, 5, 7, 9, 11];
 /// `RTM_*`.
-const NEWLINK: u16 = 16;
-const DELLINK: u16 = 17;
-const DELADDR: u16 = 21;
-const DELROUTE: u16 = 25;
+pub(super) const NEWLINK: u16 = 16;
+pub(super) const DELLINK: u16 = 17;
+pub(super) const DELADDR: u16 = 21;
+pub(super) const DELROUTE: u16 = 25;
 /// `IFLA_IFNAME`.
-const IFNAME: u16 = 3;
-/// `RTPROT_KERNEL`.
-const BY_KERNEL: u32 = 2;
+pub(super) const IFNAME: u16 = 3;
 /// Bytes of `struct ifinfomsg`, `ifaddrmsg`, `rtmsg`.
 const IFINFO: usize = 16;
 const IFADDR: usize = 8;
@@ -80,50 +80,7 @@ pub struct Watch {
     netfilter: RawSocket,
     route: RawSocket,
     own: Vec<u32>,
-}
-
-/// What a link is known by: either of these is enough.
-#[derive(Clone, Copy, Debug)]
-pub struct Marks {
-    /// First letters of its name.
-    pub name: [u8; 2],
-    /// First letters of its `ifalias`.
-    pub alias: [u8; 4],
-}
-
-/// What passes: `ld* …` and `jmp …` of classic BPF (`linux/bpf_common.h`). A kind of message is in host order, and loads are in
-/// network order. `[A: attribute X]` is the ancillary load `SKF_AD_NLATTR`: where the attribute is, 0 for nowhere.
-fn marked(marks: Marks) -> [libc::sock_filter; 23] {
-    const ATTRIBUTE: u32 = (-0x1000_i32 + 12).cast_unsigned();
-    const FIRST: u32 = 16 + 16;
-    const IFALIAS: u32 = 20;
-    let line = |code: u16, jt: u8, jf: u8, k: u32| libc::sock_filter { code, jt, jf, k };
-    let kind = |kind: u16| u32::from(u16::from_be_bytes(kind.to_ne_bytes()));
-    [
-        line(0x28, 0, 0, 4),                                         // ldh [4]: kind of message
-        line(0x15, 5, 0, kind(NEWLINK)),                             // jeq → a link
-        line(0x15, 4, 0, kind(DELLINK)),                             // jeq → a link
-        line(0x15, 17, 0, kind(DELADDR)),                            // jeq → take it
-        line(0x15, 0, 17, kind(DELROUTE)),                           // jeq, else drop
-        line(0x30, 0, 0, 21),                                        // ldb [21]: rtm_protocol
-        line(0x15, 14, 15, BY_KERNEL),                               // jeq → take it, else drop
-        line(0x01, 0, 0, u32::from(IFNAME)),                         // a link: ldx
-        line(0x00, 0, 0, FIRST),                                     // ld
-        line(0x20, 0, 0, ATTRIBUTE),                                 // ld [A: attribute X]
-        line(0x15, 3, 0, 0),                                         // jeq nowhere → its alias
-        line(0x07, 0, 0, 0),                                         // tax
-        line(0x48, 0, 0, 4),                                         // ldh [x + 4]
-        line(0x15, 7, 0, u32::from(u16::from_be_bytes(marks.name))), // jeq → take it
-        line(0x01, 0, 0, IFALIAS),                                   // its alias: ldx
-        line(0x00, 0, 0, FIRST),                                     // ld
-        line(0x20, 0, 0, ATTRIBUTE),                                 // ld [A: attribute X]
-        line(0x15, 4, 0, 0),                                         // jeq nowhere → drop
-        line(0x07, 0, 0, 0),                                         // tax
-        line(0x40, 0, 0, 4),                                         // ld [x + 4]
-        line(0x15, 0, 1, u32::from_be_bytes(marks.alias)),           // jeq → take it, else drop
-        line(0x06, 0, 0, u32::MAX),                                  // take it
-        line(0x06, 0, 0, 0),                                         // drop it
-    ]
+    marks: Marks,
 }
 
 fn subscribe(
@@ -149,8 +106,16 @@ impl Watch {
     /// [`NetlinkError::Socket`].
     pub fn new(own: Vec<u32>, marks: Marks) -> Result<Self, NetlinkError> {
         let netfilter = subscribe(protocols::NETLINK_NETFILTER, &[GROUP_NFTABLES], None)?;
-        let route = subscribe(protocols::NETLINK_ROUTE, &GROUPS_ROUTE, Some(&mut marked(marks)))?;
-        Ok(Self { netfilter, route, own })
+        let route = subscribe(protocols::NETLINK_ROUTE, &GROUPS_ROUTE, Some(&mut marks::program(marks, [])))?;
+        Ok(Self { netfilter, route, own, marks })
+    }
+
+    /// For saying later which links are listened to, too, though they bear no mark.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Socket`].
+    pub fn names(&self) -> Result<Names, NetlinkError> {
+        Names::new(descriptor(&self.route), self.marks)
     }
 
     /// Waits for news; `None` once the other end of `end` is closed.
@@ -337,6 +302,23 @@ mod tests {
             assert!(heard.contains(&Event::Address(*index, address)), "{heard:?}");
             assert!(heard.contains(&Event::Route(*index, address.trunc())), "{heard:?}");
             assert!(!hear(&[link::delete("other")]).is_empty());
+            // Links without a mark, by their names and no others.
+            let names = ["eth0", "lan", "fifteen-letters"].map(str::to_owned);
+            watch.names().unwrap().listen(&names).unwrap();
+            for (name, is_heard) in [
+                ("eth0", true),
+                ("eth", false),
+                ("eth01", false),
+                ("lan", true),
+                ("lam", false),
+                ("fifteen-letters", true),
+                ("fifteen-letter", false),
+            ] {
+                let heard = hear(&[link::create_bridge(name, &up)]);
+                let named = |e: &Event| matches!(e, Event::Link { name: of, .. } if of == name);
+                assert_eq!(heard.iter().any(named), is_heard, "{name}: {heard:?}");
+                assert_eq!(hear(&[link::delete(name)]).iter().any(named), is_heard, "{name}");
+            }
             drop(hold);
             assert_eq!(watch.next(&end).unwrap(), None);
         })

@@ -152,6 +152,8 @@ pub enum Expr {
     /// Goes on if packets with the register's value come more often than so many a second, after so many at once; the set keeps
     /// a measure for each value. What the set has no room for is not measured: the rule ends.
     Over(&'static str, Reg, u32, u32),
+    /// Translates the source to the address in the register; IPv6 if `true`.
+    Snat(bool, Reg),
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
     /// Translates the destination to an address of the interface it came by, and leaves the port.
@@ -222,6 +224,10 @@ impl Expr {
             Self::DnatAddress(v6, address) => {
                 let family = if *v6 { 10 } else { 2 };
                 ("nat", a.be32(1, 1).be32(2, family).be32(3, address.number()))
+            }
+            Self::Snat(v6, address) => {
+                let family = if *v6 { 10 } else { 2 };
+                ("nat", a.be32(1, 0).be32(2, family).be32(3, address.number()))
             }
             // Operation 1 is update.
             Self::Update(set, reg) => ("dynset", a.text(1, set).be32(3, 1).be32(4, reg.number())),
