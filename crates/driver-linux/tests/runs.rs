@@ -201,6 +201,7 @@ fn an_interface_on_the_lan_comes_anew_though_its_container_renamed_it() {
         internal: false,
         inter_container: true,
         masquerade: false,
+        source: Default::default(),
         borrowed: false,
         further: Default::default(),
         gateways: Default::default(),

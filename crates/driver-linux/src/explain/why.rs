@@ -108,7 +108,7 @@ pub(crate) fn ruled_out(rule: &Rule, packet: &Packet) -> (String, String) {
     };
     let priority = rule.priority;
     let ip = if packet.v6() { "ip -6" } else { "ip" };
-    let text = format!("policy rule {priority} ({rule}) {what}");
+    let text = format!("{ip} rule {priority} ({rule}) {what}");
     (text, format!("{ip} rule show lists it; {ip} rule del priority {priority} removes it"))
 }
 

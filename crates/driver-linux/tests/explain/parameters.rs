@@ -80,7 +80,7 @@ fn policy_rules_that_refuse() {
             ["from 10.1.0.0/24".to_owned(), format!("from all iif {link}"), format!("from all to {LAN4}")]
         {
             sh(&format!("ip rule add priority 100 {selector} {kind}"));
-            scene.agrees(container(1), LAN4, 80, &format!("policy rule 100 ({selector} {kind}) {what}"));
+            scene.agrees(container(1), LAN4, 80, &format!("ip rule 100 ({selector} {kind}) {what}"));
             sh("ip rule del priority 100");
         }
         // Of what the host sends itself.
@@ -89,11 +89,11 @@ fn policy_rules_that_refuse() {
             crate::host(),
             LAN4,
             80,
-            &format!("policy rule 100 (from all to {LAN4} ipproto tcp dport 80 {kind}) {what}"),
+            &format!("ip rule 100 (from all to {LAN4} ipproto tcp dport 80 {kind}) {what}"),
         );
         sh("ip rule del priority 100");
         sh(&format!("ip -6 rule add priority 100 to {LAN6} {kind}"));
-        scene.agrees(crate::host(), LAN6, 80, &format!("policy rule 100 (from all to {LAN6} {kind}) {what}"));
+        scene.agrees(crate::host(), LAN6, 80, &format!("ip -6 rule 100 (from all to {LAN6} {kind}) {what}"));
         sh("ip -6 rule del priority 100");
         // One that comes too late refuses nothing.
         sh(&format!("ip rule add priority 40000 {kind}"));

@@ -199,7 +199,8 @@ fn lease(message: &Message, server: Ipv4Addr, from: MacAddr, now: Timestamp) -> 
     };
     let rebind = match get(OptionCode::Rebinding) {
         Some(DhcpOption::Rebinding(t2)) if *t2 < seconds && *t2 >= renew => *t2,
-        _ => seconds - seconds / 8,
+        // A T1 later than that leaves T2 no earlier moment (T1 is never later than T2).
+        _ => (seconds - seconds / 8).max(renew),
     };
     Some(Lease {
         address,

@@ -136,6 +136,29 @@ fn an_address_longer_than_its_place_is_no_message() {
     }
 }
 
+/// Another find: a late T1 without a T2 was renewed after it had been asked for of everybody.
+#[test]
+fn renewing_comes_before_rebinding() {
+    let times = |t1: u32, t2: Option<u32>| {
+        let request = Phase::Request { address: [192, 168, 7, 50].into(), server: [192, 168, 7, 1].into() };
+        let ack = answer(MessageType::Ack, |m| {
+            m.opts_mut().insert(DhcpOption::Renewal(t1));
+            if let Some(t2) = t2 {
+                m.opts_mut().insert(DhcpOption::Rebinding(t2));
+            }
+        });
+        match machine(request).hear(&ack, SERVER_MAC, now()) {
+            Heard::Bound(lease) => (lease.renew, lease.rebind),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(times(10, Some(20)), (10, 20));
+    assert_eq!(times(10, None), (10, 70));
+    assert_eq!(times(74, None), (74, 74));
+    assert_eq!(times(74, Some(60)), (74, 74));
+    assert_eq!(times(80, None), (40, 70));
+}
+
 /// What anybody on the wire may send to port 68, in each state of the conversation.
 #[test]
 fn fuzz_dhcp() {
