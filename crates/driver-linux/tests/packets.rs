@@ -325,5 +325,5 @@ fn what_nft_shows() {
         serde_json::from_str(&nft(&["-j", "list", "table", "inet", "weft"])).unwrap();
     let count =
         |kind: &str| json["nftables"].as_array().unwrap().iter().filter(|o| o.get(kind).is_some()).count();
-    assert_eq!((count("chain"), count("map"), count("set")), (11, 11, 5), "{text}");
+    assert_eq!((count("chain"), count("map"), count("set")), (11, 13, 7), "{text}");
 }
