@@ -87,7 +87,15 @@ fn try_all(name: &str, seeds: &[Vec<u8>], ask: fn(&mut dyn Channel)) {
 
 #[test]
 fn fuzz_rtnetlink_lists() {
-    try_all("netlink-lists", &recorded(Family::Route, LINKS, ask_route), ask_route);
+    let mut seeds = recorded(Family::Route, LINKS, ask_route);
+    // Finds: the codec looks for the second byte of a wireless event (RTM_NEWLINK, IFLA_WIRELESS) and of realms (RTM_NEWROUTE,
+    // RTA_FLOW).
+    let cut = |kind: u16, fixed: usize, attribute: u16| {
+        [&kind.to_ne_bytes(), vec![0; fixed].as_slice(), attr::Attrs::new().u8(attribute, 0).as_bytes()]
+            .concat()
+    };
+    seeds.extend([cut(16, 16, 11), cut(24, 12, 11)]);
+    try_all("netlink-lists", &seeds, ask_route);
 }
 
 #[test]

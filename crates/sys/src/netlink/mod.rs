@@ -86,9 +86,30 @@ impl Message {
 /// Bytes of a netlink header.
 const HEADER: usize = 16;
 
+/// Of each kind of message that is decoded (new and deleted): its number, the bytes of its fixed part, and the attributes that are
+/// read, which are few: the codec knows all the others, too, and panics on some that are cut short (`IFLA_WIRELESS`, `RTA_FLOW`).
+const READ: [(u16, usize, &[u16]); 3] = [
+    // Links (`struct ifinfomsg`, `IFLA_*`): address, name, MTU, link, master, kind, alias.
+    (16, 16, &[1, 3, 4, 5, 10, 18, 20]),
+    // Addresses (`struct ifaddrmsg`, `IFA_*`): of the peer, its own.
+    (20, 8, &[1, 2]),
+    // Routes (`struct rtmsg`, `RTA_*`): destination, link, gateway, metric, table.
+    (24, 12, &[1, 4, 5, 6, 15]),
+];
+
+/// A message with no other attributes than those that are read; `None` when it is of another kind, or cut short.
+fn plain(kind: u16, body: &[u8]) -> Option<Vec<u8>> {
+    let (_, fixed, read) = READ.iter().find(|(new, ..)| [*new, *new + 1].contains(&kind))?;
+    let (fixed, attributes) = body.split_at_checked(*fixed)?;
+    let wanted = attr::read(attributes).filter(|(kind, _)| read.contains(kind));
+    let kept = wanted.fold(attr::Attrs::new(), |kept, (kind, payload)| kept.bytes(kind, payload));
+    Some([fixed, kept.as_bytes()].concat())
+}
+
 /// Decodes one answer of rtnetlink; an answer this version of the codec cannot read is `None` and logged.
 #[must_use]
 pub fn decode_route(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
+    let body = plain(kind, body)?;
     let mut header = NetlinkHeader::default();
     header.message_type = kind;
     header.length = u32::try_from(HEADER + body.len()).ok()?;
@@ -96,7 +117,7 @@ pub fn decode_route(kind: u16, body: &[u8]) -> Option<RouteNetlinkMessage> {
     bytes.extend_from_slice(&header.length.to_ne_bytes());
     bytes.extend_from_slice(&kind.to_ne_bytes());
     bytes.extend_from_slice(&[0; 10]);
-    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&body);
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes) {
         Ok(NetlinkMessage { payload: NetlinkPayload::InnerMessage(inner), .. }) => Some(inner),
         Ok(_) => None,
