@@ -358,8 +358,8 @@ pub trait Kv: Send + Sync + 'static {
     async fn range(&self, prefix: &[u8]) -> Result<Range, StoreError>;
 
     /// Runs a transaction. When this returns `Ok`, its writes are durable and every reader of this store in
-    /// the process sees them. After an error of the kinds `Backend` and `Closed` the outcome is unknown: all
-    /// or nothing of it will be there.
+    /// the process sees them. After an error of the kinds `Backend`, `Closed` and `Unknown` the outcome is unknown:
+    /// all or nothing of it will be there.
     async fn txn(&self, request: Request) -> Result<Response, StoreError>;
 
     /// All changes under `prefix` from revision `from` on (inclusive); 0 means from the next change on.
