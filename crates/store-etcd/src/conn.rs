@@ -28,7 +28,7 @@ use weft_store::StoreError;
 
 use crate::{
     Config, Options,
-    fault::{Fault, told},
+    fault::{Fault, at_first, told},
     proto,
     uri::{Endpoint, pem},
 };
@@ -120,7 +120,8 @@ impl Conn {
                 return Err(match Fault::of(&status, &self.config, "log in") {
                     Fault::Refused(error) => error,
                     Fault::Token(reason) => refusal(reason),
-                    Fault::NotDone(reason) | Fault::Lost(reason) => {
+                    Fault::NotDone(_) | Fault::Lost(_) => {
+                        let reason = at_first(&status, &self.config);
                         unavailable(&self.config, format!("{}: {reason}", self.endpoint))
                     }
                     Fault::Odd(odd) => unavailable(&self.config, format!("{}: {odd:?}", self.endpoint)),

@@ -104,6 +104,12 @@ impl Fault {
     }
 }
 
+/// Whether a watch was ended because of who asked. Members tell that as text in the stream, some of an old token as of a
+/// missing right.
+pub(crate) fn says_denied(text: &str) -> bool {
+    TOKEN.iter().any(|part| text.contains(part)) || text.contains("permission denied")
+}
+
 pub(crate) fn no_permission(config: &Config, doing: &'static str) -> StoreError {
     let user = config.login.as_ref().map_or("nobody", |l| &l.user).to_owned();
     StoreError::NoPermission { user, doing, prefix: config.prefix.clone() }
@@ -120,6 +126,18 @@ fn never_sent(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Why the first call on a connection failed. Where the connection itself ended, that is often about certificates: a server
+/// refuses ours only after the handshake (TLS 1.3), and the reason that it gives does not come through.
+pub(crate) fn at_first(status: &Status, config: &Config) -> String {
+    let told = told(status);
+    // What the server answered has no other cause.
+    match (status.source().is_some(), config.tls.is_some()) {
+        (false, _) => told,
+        (true, true) => format!("{told} (it may want another certificate of ours)"),
+        (true, false) => format!("{told} (it may want TLS, or be no etcd)"),
+    }
 }
 
 /// etcd's text without its own name in front.

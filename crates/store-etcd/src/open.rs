@@ -17,7 +17,7 @@ use crate::{
     Config,
     conn::{Conn, method, unavailable},
     convert::revision,
-    fault::Fault,
+    fault::{Fault, at_first},
     keys::Keys,
     proto::{self, CompareResult, CompareTarget, RequestKind, ResponseKind, TargetUnion},
 };
@@ -196,8 +196,9 @@ async fn make(conn: &Conn, config: &Config, keys: &Keys, within: Duration) -> Re
 fn error(status: &Status, conn: &Conn, config: &Config) -> StoreError {
     match Fault::of(status, config, "open the store") {
         Fault::Refused(error) => error,
-        Fault::Token(reason) | Fault::NotDone(reason) | Fault::Lost(reason) => {
-            unavailable(config, format!("{}: {reason}", conn.endpoint))
+        Fault::Token(reason) => unavailable(config, format!("{}: {reason}", conn.endpoint)),
+        Fault::NotDone(_) | Fault::Lost(_) => {
+            unavailable(config, format!("{}: {}", conn.endpoint, at_first(status, config)))
         }
         Fault::Odd(odd) => unavailable(config, format!("{}: {odd:?}", conn.endpoint)),
     }

@@ -29,7 +29,7 @@ use super::cursor::Cursor;
 use crate::{
     conn::{Conn, method, unavailable},
     convert::unsigned,
-    fault::{Fault, no_permission, told},
+    fault::{Fault, no_permission, says_denied, told},
     pool::{Pool, State},
     proto::{self, WatchRequestKind},
 };
@@ -374,7 +374,7 @@ impl Serving {
         if let Some(remote) = entry.remote.take() {
             self.remotes.remove(&remote);
         }
-        let denied = answer.cancel_reason.contains("permission denied");
+        let denied = says_denied(&answer.cancel_reason);
         if denied && entry.denied == 0 && pool.config.login.is_some() {
             entry.denied += 1;
             return Some(End::Denied);
