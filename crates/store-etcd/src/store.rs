@@ -4,7 +4,7 @@
 //! |---|---|
 //! | get, range, revision, transactions that only read | asked again, of another member, until the time is over: `Unavailable` |
 //! | lease, keepalive, revoke, compact | the same: doing them twice is as doing them once |
-//! | transactions that write | never asked again: `Unknown` |
+//! | transactions that write | never asked again: `Unknown`; a stopped member may carry them out when it goes on |
 //!
 //! What certainly was not carried out (no connection, no leader, an old token) is always asked again.
 

@@ -32,6 +32,6 @@ pub use error::{Conflict, StoreError};
 pub use keeper::{Hold, Keeper};
 pub use kv::{
     Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
-    Request, Response, Target, Watch,
+    Reached, Request, Response, Target, Watch,
 };
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

@@ -41,7 +41,12 @@ struct Shared {
 impl Relay {
     /// A relay to `target` (`host:port`).
     pub fn to(target: &str) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::at("127.0.0.1:0", target)
+    }
+
+    /// The same, listening at `here`.
+    pub fn at(here: &str, target: &str) -> Result<Self> {
+        let listener = TcpListener::bind(here)?;
         let (address, shared) = (listener.local_addr()?, Arc::new(Shared::default()));
         let (target, mine) = (target.to_owned(), Arc::clone(&shared));
         std::thread::spawn(move || {

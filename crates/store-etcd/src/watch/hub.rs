@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::{Status, Streaming};
-use weft_store::{Batch, Event, StoreError, Watch};
+use weft_store::{Batch, Event, Reached, StoreError, Watch};
 
 use super::cursor::Cursor;
 use crate::{
@@ -39,6 +39,13 @@ const HIGH: usize = 4 << 20;
 const LOW: usize = 256 << 10;
 
 type Told = Result<Batch, StoreError>;
+
+/// What goes through a watch's queue.
+enum News {
+    Told(Told),
+    /// All up to this revision went through before.
+    Reached(u64),
+}
 
 enum Ask {
     Add(u64, Entry),
@@ -65,7 +72,7 @@ struct Entry {
     start: Bytes,
     end: Bytes,
     cursor: Cursor,
-    queue: UnboundedSender<Told>,
+    queue: UnboundedSender<News>,
     gauge: Arc<Gauge>,
     /// The member's number of it in the present stream.
     remote: Option<i64>,
@@ -102,29 +109,39 @@ impl Hub {
         let (cursor, remote, denied) = (Cursor::new(next), None, 0);
         let entry = Entry { start, end, cursor, queue, gauge: Arc::clone(&gauge), remote, denied };
         self.asks.send(Ask::Add(id, entry)).map_err(|_| StoreError::Closed)?;
-        let reader = Reader { id, queue: receiver, gauge, asks: self.asks.clone() };
-        Ok(Watch::new(stream::unfold(Some(reader), |reader| async move {
+        let reached = Reached::default();
+        reached.tell(next - 1);
+        let reader = Reader { id, queue: receiver, reached: reached.clone(), gauge, asks: self.asks.clone() };
+        let batches = stream::unfold(Some(reader), |reader| async move {
             let mut reader = reader?;
             let told = reader.next().await?;
             // An error is the last word.
             let rest = told.is_ok().then_some(reader);
             Some((told, rest))
-        })))
+        });
+        Ok(Watch::new(batches, reached))
     }
 }
 
 /// The end of a watch that its holder has.
 struct Reader {
     id: u64,
-    queue: UnboundedReceiver<Told>,
+    queue: UnboundedReceiver<News>,
+    reached: Reached,
     gauge: Arc<Gauge>,
     asks: UnboundedSender<Ask>,
 }
 
 impl Reader {
     async fn next(&mut self) -> Option<Told> {
-        let told = self.queue.recv().await?;
+        let told = loop {
+            match self.queue.recv().await? {
+                News::Told(told) => break told,
+                News::Reached(revision) => self.reached.tell(revision),
+            }
+        };
         if let Ok(batch) = &told {
+            self.reached.tell(batch.revision);
             self.gauge.queued.fetch_sub(weight(batch), SeqCst);
             if self.gauge.caught_up() {
                 // A hub that is gone is told by the queue's end.
@@ -337,10 +354,14 @@ impl Serving {
         if answer.created {
             entry.denied = 0;
         }
-        for batch in entry.cursor.take(&pool.keys, answer) {
+        let (before, batches) = (entry.cursor.next(), entry.cursor.take(&pool.keys, answer));
+        if batches.is_empty() && entry.cursor.next() > before {
+            entry.queue.send(News::Reached(entry.cursor.next() - 1)).ok();
+        }
+        for batch in batches {
             entry.gauge.queued.fetch_add(weight(&batch), SeqCst);
             // A reader that is gone says so itself.
-            entry.queue.send(Ok(batch)).ok();
+            entry.queue.send(News::Told(Ok(batch))).ok();
         }
         if entry.gauge.queued.load(SeqCst) > HIGH {
             self.park(id, requests);
@@ -386,7 +407,7 @@ impl Serving {
         } else {
             unavailable(&pool.config, format!("a watch was ended: {}", answer.cancel_reason))
         };
-        entry.queue.send(Err(error)).ok();
+        entry.queue.send(News::Told(Err(error))).ok();
         self.entries.remove(&id);
         None
     }
