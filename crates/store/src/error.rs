@@ -114,9 +114,11 @@ pub enum StoreError {
         /// What each server said, or did not say.
         reason: String,
     },
-    /// The request went out and no answer came back: all or nothing of it is there. Read again to know.
+    /// The request went out and no answer came back: all or nothing of it is there, or will be: a server that was stopped
+    /// with the request in its hands carries it out when it goes on, after whatever was written since. Reading again tells
+    /// what is so now; only compares keep what was decided on an older state from being carried out later.
     #[error(
-        "the store's answer to a request to {doing} was lost, so it may or may not have been carried out: {reason}"
+        "the answer to a request to {doing} was lost, so it may have been carried out, or still be: {reason}"
     )]
     Unknown {
         /// The verb.
