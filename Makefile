@@ -2,7 +2,7 @@
 
 PACKAGES_RUN  := busybox-static clang mold pkg-config libseccomp-dev
 PACKAGES_TEST := $(PACKAGES_RUN) docker.io docker-registry nftables iproute2 iptables runc skopeo wrk jq procps \
-                 python3-venv apache2-utils tini util-linux openssl curl dnsmasq-base
+                 python3-venv apache2-utils tini util-linux openssl curl dnsmasq-base etcd-server etcd-client
 PACKAGES_BENCH := $(PACKAGES_TEST) iperf3
 PACKAGES_VM   := $(PACKAGES_RUN) qemu-system-x86 binutils
 CARGO         ?= cargo

@@ -10,6 +10,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("model", &["base"]),
     ("sys", &["base"]),
     ("store", &["base", "model"]),
+    ("store-etcd", &["base", "store"]),
     ("dataplane", &["base", "model"]),
     ("image", &["base", "model", "sys", "store"]),
     ("engine", &["base", "model", "sys", "store", "image"]),

@@ -326,8 +326,10 @@ async fn watch_from_a_revision(t: &Subject) -> Outcome {
     let mut all = t.watch(first).await?;
     let mut since = t.watch(list.revision + 1).await?;
     t.put("b", "3").await?;
+    assert_eq!(since.reached(), list.revision);
     for expected in ["a=1", "a=2", "-a", "b=3"] {
-        assert_eq!(t.shown(&next(&mut all).await?), [expected]);
+        let batch = next(&mut all).await?;
+        assert_eq!((t.shown(&batch), all.reached()), (vec![expected.to_owned()], batch.revision));
     }
     assert_eq!(t.shown(&next(&mut since).await?), ["b=3"], "a list and a watch have no gap and no overlap");
     Ok(())

@@ -106,6 +106,86 @@ pub enum StoreError {
         /// In which way.
         reason: Conflict,
     },
+    /// No server of the store answers. Nothing was carried out.
+    #[error("the store {store} does not answer: {reason}")]
+    Unavailable {
+        /// Its address.
+        store: String,
+        /// What each server said, or did not say.
+        reason: String,
+    },
+    /// The request went out and no answer came back: all or nothing of it is there, or will be: a server that was stopped
+    /// with the request in its hands carries it out when it goes on, after whatever was written since. Reading again tells
+    /// what is so now; only compares keep what was decided on an older state from being carried out later.
+    #[error(
+        "the answer to a request to {doing} was lost, so it may have been carried out, or still be: {reason}"
+    )]
+    Unknown {
+        /// The verb.
+        doing: &'static str,
+        /// What was seen instead of the answer.
+        reason: String,
+    },
+    /// The store does not let us in.
+    #[error("the store {store} refuses the login of {user}: {reason}")]
+    LoginRefused {
+        /// Its address.
+        store: String,
+        /// Whose login; `nobody` without one.
+        user: String,
+        /// The server's reason.
+        reason: String,
+    },
+    /// The user of the store may not do this.
+    #[error("the store's user {user} has no permission to {doing} below {prefix}/")]
+    NoPermission {
+        /// The user.
+        user: String,
+        /// The verb.
+        doing: &'static str,
+        /// The prefix of this store's keys.
+        prefix: String,
+    },
+    /// A transaction is larger than the store takes, although each of its values is not.
+    #[error("a request to the store is too large: {reason}")]
+    RequestTooLarge {
+        /// The server's words, or the sizes.
+        reason: String,
+    },
+    /// The store takes no more writes.
+    #[error("the store {store} is full: {reason}")]
+    Full {
+        /// Its address.
+        store: String,
+        /// The server's reason.
+        reason: String,
+    },
+    /// What is under the prefix is not Weft's. Nothing was written.
+    #[error("{store} is not a Weft store: {reason}")]
+    Foreign {
+        /// Its address.
+        store: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// A newer Weft made the store. Nothing was written.
+    #[error("{store} has schema {found}; this Weft reads up to {known}: it was made by a newer Weft")]
+    NewerStore {
+        /// Its address.
+        store: String,
+        /// Its schema.
+        found: u64,
+        /// The newest schema known here.
+        known: u64,
+    },
+    /// Another store answers where the one that was opened did, or an older state of it.
+    #[error("{store} is not the store that was opened: {reason}")]
+    Replaced {
+        /// Its address.
+        store: String,
+        /// How it differs.
+        reason: String,
+    },
     /// A value cannot be written as JSON.
     #[error("cannot encode {key}: {reason}")]
     Encode {
@@ -176,8 +256,15 @@ impl StoreError {
         Self::Backend { doing, source: Arc::new(source) }
     }
 
-    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
+    /// A request that breaks a rule of the seam.
+    pub fn invalid(reason: impl Into<String>) -> Self {
         Self::Invalid { reason: reason.into() }
+    }
+
+    /// Whether trying again later may help although nobody changed the request, the store or its configuration.
+    #[must_use]
+    pub fn transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Unknown { .. })
     }
 
     /// The way in which a key was contested, if this is a conflict.

@@ -10,7 +10,14 @@
 //!
 //! Source: etcd v3 API guarantees and `KV`, `Watch`, `Lease` services (etcd.io/docs/v3.5/learning/api).
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -325,12 +332,42 @@ pub struct Batch {
 }
 
 /// A stream of batches in the order of revisions. An error is its last word.
-pub struct Watch(BoxStream<'static, Result<Batch, StoreError>>);
+pub struct Watch {
+    stream: BoxStream<'static, Result<Batch, StoreError>>,
+    reached: Reached,
+}
+
+/// How far a watch is, as its backend tells. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Reached(Arc<AtomicU64>);
+
+impl Reached {
+    /// All up to `revision` has been handed on; never goes back.
+    pub fn tell(&self, revision: u64) {
+        self.0.fetch_max(revision, Relaxed);
+    }
+
+    /// The last revision up to which all has been handed on.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
 
 impl Watch {
-    /// Wraps a backend's stream.
-    pub fn new(stream: impl Stream<Item = Result<Batch, StoreError>> + Send + 'static) -> Self {
-        Self(stream.boxed())
+    /// Wraps a backend's stream, which tells `reached` how far it is.
+    pub fn new(
+        stream: impl Stream<Item = Result<Batch, StoreError>> + Send + 'static,
+        reached: Reached,
+    ) -> Self {
+        Self { stream: stream.boxed(), reached }
+    }
+
+    /// The last revision up to which all changes under the prefix have been handed on, also where there were none: a new
+    /// watch from the next one misses nothing. It moves while [`Watch::next`] is waited for, and may lag behind.
+    #[must_use]
+    pub fn reached(&self) -> u64 {
+        self.reached.revision()
     }
 
     /// The next batch. Cancel-safe.
@@ -338,13 +375,13 @@ impl Watch {
     /// # Errors
     /// [`StoreError::Compacted`] when the reader fell behind the history, [`StoreError::Closed`] at the end.
     pub async fn next(&mut self) -> Result<Batch, StoreError> {
-        self.0.next().await.unwrap_or(Err(StoreError::Closed))
+        self.stream.next().await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// The same as a stream.
     #[must_use]
     pub fn into_stream(self) -> BoxStream<'static, Result<Batch, StoreError>> {
-        self.0
+        self.stream
     }
 }
 
@@ -358,8 +395,9 @@ pub trait Kv: Send + Sync + 'static {
     async fn range(&self, prefix: &[u8]) -> Result<Range, StoreError>;
 
     /// Runs a transaction. When this returns `Ok`, its writes are durable and every reader of this store in
-    /// the process sees them. After an error of the kinds `Backend` and `Closed` the outcome is unknown: all
-    /// or nothing of it will be there.
+    /// the process sees them. After an error of the kinds `Backend`, `Closed` and `Unknown` the outcome is unknown:
+    /// all or nothing of it will be there, after `Unknown` perhaps only later. So what is written into a shared store
+    /// carries a compare on what it was decided by.
     async fn txn(&self, request: Request) -> Result<Response, StoreError>;
 
     /// All changes under `prefix` from revision `from` on (inclusive); 0 means from the next change on.

@@ -7,6 +7,7 @@
 //!   file; the `contract` module is the suite that every backend passes.
 //! - [`Table`] and [`Txn`]: kinds of `weft-model` as typed records under `/weft/v1/<kind>/<key>`, unique names
 //!   in an index beside them, several kinds changed in one transaction.
+//! - [`Keeper`]: a lease that is kept alive, and a word when it is lost.
 //! - [`reconcile::Loop`]: runs one function over the whole on change and on a timer.
 //!
 //! A reader lists, then watches from the revision of the list; a watch misses nothing or says
@@ -20,6 +21,7 @@ mod check;
 pub mod contract;
 mod embedded;
 mod error;
+mod keeper;
 mod kv;
 pub mod reconcile;
 mod table;
@@ -27,8 +29,9 @@ mod table;
 pub use check::{Condition, Dumped, Report, check, dump};
 pub use embedded::{Embedded, FILE_VERSION, Options};
 pub use error::{Conflict, StoreError};
+pub use keeper::{Hold, Keeper};
 pub use kv::{
     Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
-    Request, Response, Target, Watch,
+    Reached, Request, Response, Target, Watch,
 };
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

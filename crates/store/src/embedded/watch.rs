@@ -13,7 +13,7 @@ use futures_util::stream;
 use tokio::sync::watch;
 
 use super::{Shared, writer::read_log};
-use crate::{Batch, Event, StoreError, Watch};
+use crate::{Batch, Event, Reached, StoreError, Watch};
 
 /// Revisions read from disk at a time.
 const PAGE: u64 = 512;
@@ -25,6 +25,7 @@ struct Cursor {
     /// The next revision to look at.
     next: u64,
     ready: VecDeque<Batch>,
+    reached: Reached,
     over: bool,
 }
 
@@ -37,25 +38,31 @@ pub(crate) fn watch(shared: &Arc<Shared>, prefix: Bytes, from: u64) -> Result<Wa
         return Err(StoreError::Compacted { asked: next, compacted: state.compacted });
     }
     drop(state);
+    let reached = Reached::default();
+    reached.tell(next - 1);
+    let (told, ready) = (reached.clone(), VecDeque::new());
     let cursor =
-        Cursor { shared: Arc::downgrade(shared), changed, prefix, next, ready: VecDeque::new(), over: false };
-    Ok(Watch::new(stream::unfold(cursor, |mut cursor| async move {
+        Cursor { shared: Arc::downgrade(shared), changed, prefix, next, ready, reached, over: false };
+    let batches = stream::unfold(cursor, |mut cursor| async move {
         if cursor.over {
             return None;
         }
         let item = cursor.pull().await;
         cursor.over = item.is_err();
         Some((item, cursor))
-    })))
+    });
+    Ok(Watch::new(batches, told))
 }
 
 impl Cursor {
     async fn pull(&mut self) -> Result<Batch, StoreError> {
         loop {
             if let Some(batch) = self.ready.pop_front() {
+                self.reached.tell(batch.revision);
                 return Ok(batch);
             }
             let next = self.next;
+            self.reached.tell(next - 1);
             if self.changed.wait_for(|revision| *revision >= next).await.is_err() {
                 return Err(StoreError::Closed);
             }
