@@ -1,6 +1,6 @@
 //! The one place that names concrete backends and drivers, and puts everything together.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use weft_base::{Clock, SystemClock, Tasks};
@@ -36,6 +36,9 @@ use crate::{
     switch::Switch,
     userns,
 };
+
+/// Longest wait for the networks before the daemon serves.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// A daemon at work.
 pub(crate) struct Running {
@@ -324,6 +327,10 @@ async fn domains(
         Arc::clone(&clock),
     );
     let engine = engine.await.context("opening the engine")?;
+    // So that who hears `ready` finds the host as its networks need it. One that takes long goes on meanwhile.
+    if tokio::time::timeout(FIRST_LOOK, net.looked()).await.is_err() {
+        tracing::warn!("networks are still being prepared");
+    }
     let parts = Parts {
         kv: Arc::clone(kv),
         host: facts::gather(config, id, engine.host()),

@@ -249,7 +249,7 @@ fn link_local_addresses_of_the_host_publish_nothing() {
         let scope = nix::net::if_::if_nametoindex("eth0").unwrap();
         let to = std::net::SocketAddrV6::new(address, 8080, 0, scope).into();
         // An address that the kernel still looks for twins of (RFC 4862, section 5.4) does not answer at all.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         loop {
             let told = std::net::TcpStream::connect_timeout(&to, common::WAIT).map_err(|e| e.kind()).err();
             if told != Some(ErrorKind::TimedOut) || begun.elapsed() > Duration::from_secs(10) {

@@ -55,6 +55,13 @@ impl Net {
         data_plane(first.unwrap_or(&ready.general))
     }
 
+    /// Waits until the host was brought to what the store has now, or was tried to be: whose fault something is, its record says.
+    pub async fn looked(&self) {
+        if let Err(error) = self.settled().await {
+            tracing::warn!(error = weft_base::chain(&error), "the network was not looked at");
+        }
+    }
+
     /// Waits until these ports, which the store no longer has, were taken down (or tried to be).
     ///
     /// # Errors
