@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Longest wait for the networks before the daemon serves.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// A daemon at work.
 pub(crate) struct Running {

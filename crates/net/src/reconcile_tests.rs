@@ -89,8 +89,8 @@ async fn who_waits_for_a_sandbox_after_an_end_gets_a_new_one() {
             change(c);
             true
         });
-        write.await.unwrap();
         w.driver.take_steps();
+        write.await.unwrap();
         w.net.sandbox_ready(c.id).await.unwrap();
         w.driver.take_steps().iter().map(ToString::to_string).collect::<Vec<_>>()
     };

@@ -36,7 +36,7 @@ fn render(host: &HostFacts, counts: ContainerCounts, images: usize, version: Api
         ],
         "Plugins": {
             "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
             "Authorization": null,
             "Log": host.log_drivers,
         },

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Host, plain, run};
+use crate::{Host, plain, run, until};
 
 fn addresses(host: &Host, container: &str) -> String {
     host.ok(&["exec", container, "ip", "-o", "-4", "addr", "show", "eth0"])
@@ -224,7 +224,7 @@ fn another_bip_reaches_containers_or_waits() {
     on(&host, "one", &[]);
     assert!(addresses(&host, "one").contains("10.67.0.2/24"));
     bip(&mut host, "10.67.0.254/16");
-    assert!(addresses(&host, "one").contains("10.67.0.2/16"), "{}", addresses(&host, "one"));
+    until("the new prefix at the container", || addresses(&host, "one").contains("10.67.0.2/16"));
     assert!(host.ok(&["exec", "one", "ip", "route"]).contains("default via 10.67.0.254"));
     reaches(&host, "one", "10.67.0.254");
     // No place for it there: it is not cut off.
