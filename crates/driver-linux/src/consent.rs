@@ -4,7 +4,7 @@
 //! prerouting    a client that is known ─▶ translated (or, to a routed port, let pass)
 //!               one that is not        ─▶ as it is: for this host (to a routed port: turned to this host)
 //! input, 200    what comes out of the host's rules and was meant for a published port ─▶ consent
-//! consent       remembered for a minute, and dropped (remember4, remember6)
+//! consent       remembered for a minute, and dropped (remember4, remember6); this very attempt for some seconds
 //! ```
 //!
 //! Why it remembers: a translated packet never comes to the input hook, where hosts keep the rules for their ports. So the
@@ -50,6 +50,23 @@ pub(crate) const CONSENTED: [Set; 2] = [
     },
 ];
 
+/// Attempts that were let in, by the client's port, too: what the client sends again in just that attempt is let in even if the
+/// host's rules were changed meanwhile, as a connection goes on that they let in. Else none would ever get in where they change
+/// about as often as TCP asks again (1 s, RFC 6298).
+const ATTEMPTS: [Set; 2] = [
+    Set {
+        name: "attempts4",
+        key: &[Field::Protocol, Field::Ipv4, Field::Ipv4, Field::Service, Field::Service],
+        shape: ATTEMPT,
+    },
+    Set {
+        name: "attempts6",
+        key: &[Field::Protocol, Field::Ipv6, Field::Ipv6, Field::Service, Field::Service],
+        shape: ATTEMPT,
+    },
+];
+const ATTEMPT: Shape = Shape::Passing { seconds: 4, most: 65_536 };
+
 /// How often the host was asked: by interface and prefix, by interface.
 const PREFIXES: [Set; 2] = [
     Set { name: "asking4", key: &[Field::Interface, Field::Ipv4], shape: BELIEVED },
@@ -61,19 +78,52 @@ const BY_PREFIX: (u32, u32) = (50, 1000);
 const BY_INTERFACE: (u32, u32) = (500, 2500);
 
 /// All sets that are there for this policy alone.
-pub(crate) const SETS: [Set; 5] = [CONSENTED[0], CONSENTED[1], PREFIXES[0], PREFIXES[1], INTERFACES];
+pub(crate) const SETS: [Set; 7] =
+    [CONSENTED[0], CONSENTED[1], ATTEMPTS[0], ATTEMPTS[1], PREFIXES[0], PREFIXES[1], INTERFACES];
+
+/// The comment of the rule that remembers a client that the host's rules let in.
+const REMEMBERS: &str = "let in, asked again";
+
+/// Whether a rule of ours drops a packet only so that its client asks again, and is let in then.
+pub(crate) fn only_asks_again(chain: &str, comment: &str) -> bool {
+    [false, true].iter().any(|v6| remember(*v6) == chain) && comment.starts_with(REMEMBERS)
+}
+
+/// Whether a set of our table says who was let in.
+pub(crate) fn tells_who_is_known(set: &str) -> bool {
+    CONSENTED.iter().any(|s| s.name == set)
+}
 
 /// Goes on if the client of the packet is known, or is not.
-pub(crate) fn is_known(v6: bool, yes: bool) -> Vec<Expr> {
+fn is_client(v6: bool, yes: bool) -> Vec<Expr> {
+    let words = if v6 { 4 } else { 1 };
+    [asker(v6), vec![service(words), Expr::In(CONSENTED[usize::from(v6)].name, Reg(0), yes)]].concat()
+}
+
+/// Goes on if the packet is of an attempt that was let in, or is not.
+fn is_attempt(v6: bool, yes: bool) -> Vec<Expr> {
+    let words = if v6 { 4 } else { 1 };
+    let port = Expr::Payload(Base::Transport, 0, 2, Reg(2 + 2 * words));
+    [asker(v6), vec![service(words), port, Expr::In(ATTEMPTS[usize::from(v6)].name, Reg(0), yes)]].concat()
+}
+
+/// What goes on with whom the host's rules have let in.
+pub(crate) fn are_known(v6: bool) -> [Vec<Expr>; 2] {
+    [is_client(v6, true), is_attempt(v6, true)]
+}
+
+fn asker(v6: bool) -> Vec<Expr> {
     let (offset, length) = if v6 { (8, 16) } else { (12, 4) };
-    let words = length / 4;
     vec![
         Expr::Meta(Meta::L4proto, Reg(0)),
         Expr::Payload(Base::Network, offset, length, Reg(1)),
-        Expr::Payload(Base::Network, offset + length, length, Reg(1 + words)),
-        Expr::Payload(Base::Transport, 2, 2, Reg(1 + 2 * words)),
-        Expr::In(CONSENTED[usize::from(v6)].name, Reg(0), yes),
+        Expr::Payload(Base::Network, offset + length, length, Reg(1 + length / 4)),
     ]
+}
+
+/// The port that is asked for.
+fn service(words: u32) -> Expr {
+    Expr::Payload(Base::Transport, 2, 2, Reg(1 + 2 * words))
 }
 
 /// Remembers the client of a packet that may have been turned to this host, with whom it was for at first; drops the packet.
@@ -101,9 +151,14 @@ fn remember_rules(set: &mut Ruleset, v6: bool) {
         source,
         Expr::Tuple(destination, false, Reg(1 + words)),
         Expr::Tuple(Tuple::DestinationPort, false, Reg(1 + 2 * words)),
-        Expr::Update(CONSENTED[usize::from(v6)].name, Reg(0)),
     ];
-    set.rule(chain, "let in, asked again", [client, drop_it()]);
+    let attempt = vec![
+        Expr::Payload(Base::Transport, 0, 2, Reg(2 + 2 * words)),
+        Expr::Update(ATTEMPTS[usize::from(v6)].name, Reg(0)),
+    ];
+    set.rule(chain, "this attempt", [client.clone(), attempt]);
+    let known = vec![Expr::Update(CONSENTED[usize::from(v6)].name, Reg(0))];
+    set.rule(chain, REMEMBERS, [client, known, drop_it()]);
     // Not remembered, and dropped all the same: the client asks again, and there may be room then.
     set.rule(chain, "no room", [drop_it()]);
 }
@@ -115,8 +170,9 @@ fn remember(v6: bool) -> &'static str {
 /// The policy's own rules.
 pub(crate) fn rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     for v6 in [false, true] {
-        let known = [family(v6), local(), is_known(v6, true), jump("publish")];
-        set.rule("prerouting", "let in by the host", known);
+        for known in are_known(v6) {
+            set.rule("prerouting", "let in by the host", [family(v6), local(), known, jump("publish")]);
+        }
     }
     for v6 in routed(segments) {
         ask_for_routed(set, segments, v6);
@@ -152,7 +208,8 @@ fn ask_for_routed(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>, v6
             set.rule("prerouting", "routed: by a trusted link", trusted);
         }
     }
-    let (asked, unknown) = (direct::is_for_routed(v6), is_known(v6, false));
+    let (asked, unknown) =
+        (direct::is_for_routed(v6), [is_client(v6, false), is_attempt(v6, false)].concat());
     let ask = [family(v6), by_segment(false), asked, unknown, vec![Expr::Redirect]];
     set.rule("prerouting", "routed: the host is asked", ask);
 }

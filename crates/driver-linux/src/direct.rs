@@ -69,21 +69,29 @@ pub(crate) fn encode(open: &OpenSet) -> Vec<(Set, Vec<Element>)> {
 }
 
 /// What an element says; `None` for what we would not have written.
-fn decode(element: &Element) -> Option<Open> {
-    let (head, port) = publish::split(&element.key)?;
+fn decode(found: &Element) -> Option<Open> {
+    let (head, port) = publish::split(&found.key)?;
     let (number, ip) = head.split_at_checked(4)?;
-    Some(Open { protocol: publish::protocol(number[0])?, ip: publish::address(ip)?, port })
+    let open = Open { protocol: publish::protocol(number[0])?, ip: publish::address(ip)?, port };
+    (element(&open) == *found).then_some(open)
 }
 
 /// What the kernel has.
 pub(crate) fn observe(socket: &mut Socket) -> Result<OpenSet, LinuxError> {
-    let mut all = OpenSet::new();
+    Ok(observe_all(socket)?.0)
+}
+
+/// The same, and how many elements we would not have written.
+pub(crate) fn observe_all(socket: &mut Socket) -> Result<(OpenSet, usize), LinuxError> {
+    let (mut all, mut strange) = (OpenSet::new(), 0);
     for (place, set) in SETS.iter().enumerate() {
         let reach = if place < ROUTED { Reach::Trusted } else { Reach::Routed };
         let elements = nft::elements(socket, TABLE, set)?.unwrap_or_default();
-        all.extend(elements.iter().filter_map(|e| Some((reach, decode(e)?))));
+        let known: Vec<_> = elements.iter().filter_map(decode).collect();
+        strange += elements.len() - known.len();
+        all.extend(known.into_iter().map(|open| (reach, open)));
     }
-    Ok(all)
+    Ok((all, strange))
 }
 
 /// Takes some away and adds others, in one transaction.
@@ -148,9 +156,11 @@ pub(crate) fn ways_in(segment: &Segment, policy: PublishPolicy) -> Vec<(bool, &'
                 if policy == PublishPolicy::HostFirewall {
                     // What nobody answers stays new: a flow that once was let in goes on.
                     let known = rules::ct(Ct::Status, ct_status::CONFIRMED);
-                    let let_in = [open(), consent::is_known(v6, true)].concat();
                     ways.push((v6, "routed: open ports, let in before", [known, open()].concat()));
-                    ways.push((v6, "routed: open ports, let in by the host", let_in));
+                    for let_in in consent::are_known(v6) {
+                        let let_in = [open(), let_in].concat();
+                        ways.push((v6, "routed: open ports, let in by the host", let_in));
+                    }
                 }
                 let icmp = if v6 { 58 } else { 1 };
                 let icmp = vec![Expr::Meta(Meta::L4proto, Reg(0)), Expr::Cmp(Reg(0), true, vec![icmp])];

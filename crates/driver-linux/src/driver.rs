@@ -1,6 +1,12 @@
 //! The driver: each step handed to what makes it real.
 
-use std::{collections::BTreeMap, net::Ipv6Addr, os::fd::AsFd, path::PathBuf, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv6Addr,
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::OnceLock,
+};
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -17,8 +23,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, anchor::Anchor, below::Below, branch, direct, forget, host, left, left::Left, limits,
-    links, loopback, mark, observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink,
+    LinuxError, TABLE, anchor::Anchor, below::Below, branch, direct, forget, frame, host, left, left::Left,
+    limits, links, loopback, mark, observe, policy, publish, reaper::Reaper, rules, runs, sandbox, uplink,
     watch::Watcher,
 };
 
@@ -39,6 +45,8 @@ pub struct LinuxDriver {
     pub(crate) below: Below,
     /// Our links as they were left.
     pub(crate) left: Left,
+    /// Chains and sets of others in our table that the user's rules refer to.
+    pub(crate) held: Mutex<BTreeSet<String>>,
     pub(crate) forward: bool,
     watcher: Mutex<Option<Watcher>>,
     can_loop: OnceLock<bool>,
@@ -62,6 +70,7 @@ impl LinuxDriver {
             below: Below::default(),
             anchor: Mutex::default(),
             left: Left::default(),
+            held: Mutex::default(),
             forward,
             watcher: Mutex::default(),
             can_loop: OnceLock::new(),
@@ -164,13 +173,20 @@ impl LinuxDriver {
     ) -> Result<(), LinuxError> {
         let rules = rules::compile(segments, policy, self.can_loop());
         let mut socket = self.netfilter.lock();
-        let mut tries = 0;
+        frame::wake(&mut socket)?;
+        let (mut tries, mut referred) = (0, Vec::new());
         let (before, before_was) = loop {
             let before = observe::publishes(&mut socket)?;
             let present = nft::names(&mut *socket, TABLE)?;
             let last_table = nft::seen::last_table(&mut *socket)?;
             tries += 1;
-            match socket.transact(&rules.replace(publishes, open, &present, last_table).finish()) {
+            let batch = rules.replace(publishes, open, &present, &referred, last_table);
+            match socket.transact(&batch.finish()) {
+                // Once for each name.
+                Err(error) if frame::referred(&error, &present).is_some_and(|n| !referred.contains(&n)) => {
+                    referred.extend(frame::referred(&error, &present));
+                    tries = 0;
+                }
                 Err(error) if tries < REPLACE_TRIES && raced(&error) => {}
                 other => {
                     other?;
@@ -178,6 +194,7 @@ impl LinuxDriver {
                 }
             }
         };
+        *self.held.lock() = referred.into_iter().filter(|name| !rules.has(name)).collect();
         self.cast_anchor();
         if !before_was {
             // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.

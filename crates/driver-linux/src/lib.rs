@@ -25,6 +25,7 @@ mod driver;
 mod error;
 mod explain;
 mod forget;
+mod frame;
 mod host;
 mod left;
 mod limits;

@@ -1,6 +1,6 @@
 //! What there is: one dump of links, of addresses, of routes to what is on them, one of rules, one for each set, one directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use weft_dataplane::{BridgeState, Observed, PublishMap, SeenSegment};
 use weft_model::MacAddr;
@@ -14,8 +14,8 @@ use weft_sys::{
 };
 
 use crate::{
-    LinuxError, TABLE, branch, direct, driver::LinuxDriver, host, left, left::Nets, limits, loopback, mark,
-    policy, publish, rules, runs, uplink,
+    LinuxError, TABLE, branch, direct, driver::LinuxDriver, frame, host, left, left::Nets, limits, loopback,
+    mark, policy, publish, rules, runs, uplink,
 };
 
 pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
@@ -87,11 +87,13 @@ pub(crate) fn observe(driver: &LinuxDriver) -> Result<Observed, LinuxError> {
         }
     }
     let mut netfilter = driver.netfilter.lock();
-    if let Some(digest) = rules_digest(&mut netfilter)? {
-        observed.publishes = publishes(&mut netfilter)?;
-        observed.open = direct::observe(&mut netfilter)?;
-        observed.rules = Some(digest);
+    let (publishes, strange) = publishes_all(&mut netfilter)?;
+    let (open, strange_too) = direct::observe_all(&mut netfilter)?;
+    let held = driver.held.lock();
+    if let Some(digest) = rules_digest(&mut netfilter, &held, strange + strange_too)? {
+        (observed.publishes, observed.open, observed.rules) = (publishes, open, Some(digest));
     }
+    drop(held);
     observed.policy = policy::observe(&mut netfilter)?;
     observed.loopbacks = loopback::observe(&mut netfilter)?;
     Ok(observed)
@@ -109,8 +111,13 @@ pub(crate) fn state(bridge: &Link, addresses: &Nets, routes: Option<&Nets>, forw
     }
 }
 
-/// Digest of the table; `None` when there is none.
-fn rules_digest(socket: &mut Socket) -> Result<Option<String>, LinuxError> {
+/// Digest of the table; `None` when there is none. `held`: of others, and used by the user's rules; `strange`: how many elements of
+/// published and open ports are nothing that we would write.
+fn rules_digest(
+    socket: &mut Socket,
+    held: &BTreeSet<String>,
+    strange: usize,
+) -> Result<Option<String>, LinuxError> {
     let mut seen = nft::rules(socket, TABLE)?.unwrap_or_default();
     seen.retain(|rule| !rules::is_users(&rule.chain));
     if seen.is_empty() {
@@ -120,18 +127,31 @@ fn rules_digest(socket: &mut Socket) -> Result<Option<String>, LinuxError> {
     for set in rules::STRUCTURAL {
         elements.insert(set.name, nft::elements(socket, TABLE, &set)?.unwrap_or_default());
     }
-    let rules = seen.into_iter().map(|rule| (rule.chain, rule.tag)).collect();
-    Ok(Some(rules::digest(rules, &elements)))
+    // A chain that is held has rules that are not ours to judge.
+    let rules = seen.into_iter().filter(|rule| !held.contains(&rule.chain));
+    let rules = rules.map(|rule| (rule.chain, rule.tag)).collect();
+    let mut frame = frame::seen(socket, held)?;
+    if strange > 0 {
+        frame.insert(format!("{strange} strange elements"));
+    }
+    Ok(Some(rules::digest(rules, &elements, &frame)))
 }
 
 /// The published ports in the kernel.
 pub(crate) fn publishes(socket: &mut Socket) -> Result<PublishMap, LinuxError> {
-    let mut all = PublishMap::new();
+    Ok(publishes_all(socket)?.0)
+}
+
+/// The same, and how many elements we would not have written.
+fn publishes_all(socket: &mut Socket) -> Result<(PublishMap, usize), LinuxError> {
+    let (mut all, mut strange) = (PublishMap::new(), 0);
     for (place, set) in publish::SETS.iter().enumerate() {
         let elements = nft::elements(socket, TABLE, set)?.unwrap_or_default();
-        all.extend(elements.iter().filter_map(|e| publish::decode(place, e)));
+        let known: Vec<_> = elements.iter().filter_map(|e| publish::decode(place, e)).collect();
+        strange += elements.len() - known.len();
+        all.extend(known);
     }
-    Ok(all)
+    Ok((all, strange))
 }
 
 /// The batch that takes our part of the table away: all of it, unless something there is the user's.

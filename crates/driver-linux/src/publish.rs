@@ -129,7 +129,10 @@ pub(crate) fn decode(set: usize, element: &Element) -> Option<(PublishKey, Publi
     };
     let host_ports = PortRange { start, end };
     let key = PublishKey { protocol: protocol(number[0])?, host_ip, host_ports };
-    Some((key, PublishTarget { ip: address(ip)?, port }))
+    let target = PublishTarget { ip: address(ip)?, port };
+    // What reads the same may be written otherwise, or in another map (0.0.0.0 in that of one address): it could be taken away by
+    // no name of ours.
+    (set_of(&key) == set && encode_one(&key, &target) == *element).then_some((key, target))
 }
 
 /// A look into one of the maps: whether for IPv6, what for, the expressions that leave what the map has in register 0, and
@@ -212,6 +215,18 @@ mod tests {
             seen.extend(elements.iter().filter_map(|e| decode(place, e)));
         }
         assert_eq!(seen, all);
+        // Of no map that it would be in, or with bytes where we leave none.
+        let any = Element {
+            key: vec![6, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0],
+            data: vec![10, 1, 0, 2, 0, 9, 0, 0],
+            ..Element::default()
+        };
+        assert_eq!(decode(0, &any), None);
+        let mut one = any.clone();
+        one.key[7] = 1;
+        assert!(decode(0, &one).is_some());
+        one.key[1] = 1;
+        assert_eq!(decode(0, &one), None);
         for key in [&[][..], &[6], &[6, 0, 0, 0, 1, 2, 0, 80, 0, 0]] {
             for place in 0..SETS.len() {
                 assert_eq!(decode(place, &Element { key: key.to_vec(), ..Element::default() }), None);

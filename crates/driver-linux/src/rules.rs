@@ -30,7 +30,11 @@ use weft_sys::nft::{
     expr::{Base, Ct, Expr, Meta, Reg, Verdict, ct_state, ct_status, ifname},
 };
 
-use crate::{TABLE, consent, direct, loopback, publish, source};
+use crate::{
+    TABLE, consent, direct,
+    frame::{self, Frame},
+    loopback, publish, source,
+};
 
 pub(crate) const SEGMENTS: Set = Set { name: "segments", key: &[Field::Ifname], shape: Shape::Plain };
 const FROM: Set = Set { name: "from", key: &[Field::Ifname], shape: Shape::Verdicts };
@@ -98,32 +102,29 @@ impl Ruleset {
         publishes: &weft_dataplane::PublishMap,
         open: &weft_dataplane::OpenSet,
         present: &Names,
+        referred: &[String],
         last_table: u64,
     ) -> Batch {
         let mut batch = Batch::new(TABLE);
         batch.stamp(last_table);
         batch.add_table();
-        batch.delete(&ours(present));
+        let mut old = ours(present);
+        for names in [&mut old.chains, &mut old.sets] {
+            names.retain(|name| !referred.contains(name) || self.has(name));
+        }
+        batch.delete_but(&old, referred);
         for chain in USER {
             batch.add_chain(chain, None);
         }
-        if self.policy == PublishPolicy::HostFirewall {
-            let (chain, hook) = consent::INPUT;
-            batch.add_chain(chain, Some(hook));
-            consent::SETS.iter().for_each(|set| batch.add_set(set));
-        }
-        for (name, hook) in BASE_CHAINS {
+        for (name, hook) in self.bases() {
             batch.add_chain(name, Some(hook));
         }
         for chain in &self.chains {
             batch.add_chain(chain, None);
         }
-        for set in STRUCTURAL {
+        for set in self.sets() {
             batch.add_set(&set);
             batch.add_elements(&set, self.elements.get(set.name).map_or(&[], Vec::as_slice));
-        }
-        for set in publish::SETS.iter().chain(&direct::SETS) {
-            batch.add_set(set);
         }
         for (set, elements) in publish::encode(publishes).into_iter().chain(direct::encode(open)) {
             batch.add_elements(&set, &elements);
@@ -134,6 +135,23 @@ impl Ruleset {
         batch
     }
 
+    fn bases(&self) -> impl Iterator<Item = (&'static str, Hook)> + use<> {
+        let asks = self.policy == PublishPolicy::HostFirewall;
+        asks.then_some(consent::INPUT).into_iter().chain(BASE_CHAINS)
+    }
+
+    fn sets(&self) -> impl Iterator<Item = Set> + use<> {
+        let asks = self.policy == PublishPolicy::HostFirewall;
+        let consent = consent::SETS.into_iter().filter(move |_| asks);
+        consent.chain(STRUCTURAL).chain(publish::SETS).chain(direct::SETS)
+    }
+
+    /// Whether one of its chains or sets is called so.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let base = self.bases().any(|(of, _)| of == name) || self.sets().any(|set| set.name == name);
+        base || self.chains.iter().any(|of| of == name)
+    }
+
     /// Digest of rules and elements, as [`digest`] makes it of what is in the kernel.
     pub(crate) fn digest(&self) -> String {
         let mut scratch = Batch::new(TABLE);
@@ -141,7 +159,7 @@ impl Ruleset {
         for (chain, comment, exprs) in &self.rules {
             rules.push((chain.clone(), scratch.add_rule(chain, comment, exprs)));
         }
-        digest(rules, &self.elements)
+        digest(rules, &self.elements, &frame::wanted(self.bases(), self.chains.iter(), self.sets()))
     }
 }
 
@@ -151,10 +169,11 @@ pub(crate) fn ours(present: &Names) -> Names {
     Names { chains: pick(&present.chains), sets: pick(&present.sets) }
 }
 
-/// One text for a table: its rules in order, chain by chain, and its elements whatever their order.
+/// One text for a table: its rules in order, chain by chain, its elements whatever their order, and its frame.
 pub(crate) fn digest(
     mut rules: Vec<(String, String)>,
     elements: &BTreeMap<&'static str, Vec<Element>>,
+    frame: &Frame,
 ) -> String {
     rules.sort_by(|a, b| a.0.cmp(&b.0));
     let mut text = String::new();
@@ -169,6 +188,7 @@ pub(crate) fn digest(
         lines.sort();
         text.extend([&lines.join("\n"), "\n"]);
     }
+    frame.iter().for_each(|line| text.extend([line, "\n"]));
     let hash = text
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));

@@ -120,7 +120,8 @@ fn concerns_us(event: &Event, left: &Left, below: &Below, route: &mut Socket) ->
     }
 }
 
-/// Forgets whom the host's rules have let in: they may not let them in any more.
+/// Forgets whom the host's rules have let in: they may not let them in any more. What was let in and is just being asked again
+/// goes on, as connections do ([`consent`]).
 fn ask_again(socket: &mut Socket) {
     let mut batch = Batch::new(TABLE);
     consent::CONSENTED.iter().for_each(|set| batch.flush_set(set));

@@ -16,6 +16,7 @@ use super::{
     walk::{Stop, Walker},
     why,
 };
+use crate::{TABLE, consent};
 
 /// Whether a hook translates destinations; `None` if it translates nothing.
 fn manipulates(hook: Hook) -> Option<bool> {
@@ -183,8 +184,18 @@ impl Walker<'_> {
         }
         let answer = self.answer;
         let place_name = self.name(place);
+        let asked_again = decided.end == End::Drop
+            && rule.table == TABLE
+            && consent::only_asks_again(&rule.chain, &rule.comment);
+        let verdict = if asked_again { Verdict::Passes } else { verdict };
+        if asked_again {
+            text = "the host's rules let it in: this packet is dropped, and the client's next one goes on \
+                    (host-firewall)"
+                .to_owned();
+        }
         self.hops.push(Hop { place: place_name, kind, verdict, text, rule: Some(rule.clone()), answer });
         match decided.end {
+            _ if asked_again => Some(Stop::AskedAgain),
             End::Accept | End::Nat(..) => None,
             End::Away(reason) => Some(Stop::Unclear(reason)),
             End::Hand(index) => Some(Stop::Handed(index)),

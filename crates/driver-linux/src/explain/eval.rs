@@ -14,6 +14,7 @@ use super::{
     packet::{Byte, Packet},
     sets::{Answer, Found, compare, find},
 };
+use crate::{TABLE, consent};
 
 /// What a rule does to a packet that it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Machine<'_> {
                 let port = port.and_then(|at| self.whole(at, 2)).map(|b| u16::from_be_bytes([b[0], b[1]]));
                 Flow::End(Effect::Nat(*kind, ip, port))
             }
-            other => self.compare(other),
+            other => self.compare(other, packet),
         })
     }
 
@@ -199,7 +200,7 @@ impl Machine<'_> {
         }
     }
 
-    fn compare(&mut self, expr: &Expr) -> Flow {
+    fn compare(&mut self, expr: &Expr, packet: &Packet) -> Flow {
         let why = || "it asks for what is not known of the packet".to_owned();
         match expr {
             Expr::Cmp { from, op, value } => {
@@ -232,6 +233,15 @@ impl Machine<'_> {
                 }
                 self.put(*to, &value);
                 Flow::On
+            }
+            Expr::Lookup { set, inverted, .. }
+                if packet.let_in && self.at.table.1 == TABLE && consent::tells_who_is_known(set) =>
+            {
+                if *inverted {
+                    Flow::Out
+                } else {
+                    Flow::On
+                }
             }
             Expr::Lookup { set, from, to, inverted } => self.lookup(set, *from, *to, *inverted),
             _ => Flow::On,

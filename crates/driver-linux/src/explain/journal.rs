@@ -51,6 +51,10 @@ impl Walker<'_> {
             Stop::Dropped(reason, remedy) => (Verdict::Dropped, reason, remedy),
             Stop::Unclear(reason) => (Verdict::Unclear, reason, String::new()),
             Stop::Handed(_) => (Verdict::Unclear, HANDED.to_owned(), String::new()),
+            Stop::AskedAgain => {
+                let reason = "the host's rules let it in, and it was asked again all the same";
+                (Verdict::Unclear, reason.to_owned(), String::new())
+            }
             Stop::Delivered(_) | Stop::Left(_) if !self.doubts.is_empty() => {
                 (Verdict::Unclear, format!("cannot tell: {}", told(&self.doubts)), String::new())
             }

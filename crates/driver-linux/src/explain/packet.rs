@@ -57,6 +57,8 @@ pub(crate) struct Packet {
     pub(crate) translated: u32,
     /// No connection is kept of it.
     pub(crate) untracked: bool,
+    /// The host's own rules have let its client in (the policy `host-firewall`), and it asks again.
+    pub(crate) let_in: bool,
     /// It answers.
     pub(crate) answer: bool,
     /// It follows the answer, in a connection that is known by then.
@@ -81,6 +83,7 @@ impl Packet {
             output: None,
             translated: 0,
             untracked: false,
+            let_in: false,
             answer: false,
             further: false,
             original: Tuple { from, to, source, port },

@@ -40,6 +40,8 @@ pub(crate) enum Stop {
     /// Why, and what to do about it.
     Dropped(String, String),
     Unclear(String),
+    /// The host's rules let it in, and its client is to ask again ([`crate::consent`]).
+    AskedAgain,
     /// At the ingress of an interface, to another: not at an end yet.
     Handed(u32),
 }
@@ -94,10 +96,15 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
         Ok(start) => start,
         Err(stop) => return Ok(walker.explained(start::shown(question), String::new(), stop)),
     };
-    let stop = match link {
-        None => walker.send(place, &mut packet, fixed)?,
-        Some(link) => walker.arrive(link, &mut packet)?,
-    };
+    let asked = packet.clone();
+    let mut stop = walker.set_off((place, link), &mut packet, fixed)?;
+    if stop == Stop::AskedAgain {
+        packet = Packet { let_in: true, ..asked };
+        walker.first = None;
+        walker.tracked.clear();
+        walker.left = MOST;
+        stop = walker.set_off((place, link), &mut packet, fixed)?;
+    }
     let stop = walker.back(stop, place, link, &packet)?;
     let first = walker.first.take();
     let shown = first.as_ref().map_or_else(|| start::shown(question), Packet::text);
@@ -110,6 +117,19 @@ pub(crate) fn walk(question: &Question, facts: &Facts) -> Result<Explanation, As
 }
 
 impl Walker<'_> {
+    /// From where it is sent, or by where it comes in.
+    fn set_off(
+        &mut self,
+        (place, link): (Place, Option<u32>),
+        packet: &mut Packet,
+        fixed: bool,
+    ) -> Result<Stop, Ask> {
+        match link {
+            None => self.send(place, packet, fixed),
+            Some(link) => self.arrive(link, packet),
+        }
+    }
+
     /// The answer's way.
     fn back(&mut self, stop: Stop, place: Place, link: Option<u32>, packet: &Packet) -> Result<Stop, Ask> {
         let mut reply = packet.reply();
@@ -145,6 +165,7 @@ impl Walker<'_> {
             Stop::Dropped(reason, remedy) => Stop::Dropped(format!("the answer is lost: {reason}"), remedy),
             Stop::Unclear(reason) => Stop::Unclear(format!("the answer: {reason}")),
             Stop::Handed(_) => Stop::Unclear(format!("the answer: {HANDED}")),
+            Stop::AskedAgain => Stop::Unclear("the answer: it is taken for a new connection".into()),
             Stop::Delivered(_) | Stop::Left(_) => {
                 Stop::Dropped("the answer does not come back to who asked".into(), String::new())
             }
@@ -160,16 +181,14 @@ impl Walker<'_> {
         let mut packet = Packet { further: true, ..first };
         self.answer = false;
         self.left = MOST;
-        let onward = match start {
-            (place, None) => self.send(place, &mut packet, true)?,
-            (_, Some(link)) => self.arrive(link, &mut packet)?,
-        };
+        let onward = self.set_off(start, &mut packet, true)?;
         Ok(match onward {
             Stop::Dropped(reason, remedy) => {
                 Stop::Dropped(format!("later packets are lost: {reason}"), remedy)
             }
             Stop::Unclear(reason) => Stop::Unclear(format!("later packets: {reason}")),
             Stop::Handed(_) => Stop::Unclear(format!("later packets: {HANDED}")),
+            Stop::AskedAgain => Stop::Unclear("later packets: they are taken for a new connection".into()),
             Stop::Delivered(_) | Stop::Left(_) => {
                 self.hops.truncate(told);
                 stop

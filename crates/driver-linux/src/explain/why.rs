@@ -10,7 +10,7 @@ use weft_dataplane::{
 use weft_sys::netlink::rules::{Action, Rule};
 
 use super::{eval, facts::Space, packet::Packet, text::LEGACY};
-use crate::TABLE;
+use crate::{TABLE, rules::is_users};
 
 /// A container that neither sends nor answers.
 pub(crate) fn idle(known: &Known, id: SandboxId, idle: Idle) -> (String, String) {
@@ -138,6 +138,20 @@ pub(crate) fn dropped(rule: &RuleAt, packet: &Packet) -> (String, String) {
     if rule.table == TABLE && !ours.is_empty() {
         return (reason, ours);
     }
+    if rule.table == TABLE && !is_users(&rule.chain) {
+        let chain = &rule.chain;
+        let remedy = if rule.handle.is_none() {
+            format!(
+                "Weft's chains accept at their end; somebody changed this one, which Weft mends at once while it runs, else: \
+                 nft chain inet {TABLE} {chain} '{{ policy accept; }}'"
+            )
+        } else {
+            "somebody put it into a chain of Weft's, which takes it out at once while it runs; rules of yours belong into \
+             user_forward and user_publish"
+                .to_owned()
+        };
+        return (reason, remedy);
+    }
     (reason, foreign(rule, packet))
 }
 
@@ -162,18 +176,42 @@ fn own(comment: &str) -> &'static str {
     }
 }
 
+/// The service that the packet is for, or answers for: which port of the packet says so, and its number.
+fn ports(packet: &Packet) -> Option<(&'static str, u16)> {
+    if !packet.service_protocol() {
+        return None;
+    }
+    let (side, port) = if packet.answer { ("sport", packet.source) } else { ("dport", packet.port) };
+    port.map(|port| (side, port))
+}
+
 fn foreign(rule: &RuleAt, packet: &Packet) -> String {
     if let Some(table) = rule.table.strip_prefix(LEGACY) {
         let chain = &rule.chain;
         let tool = if rule.family == "ip6" { "ip6tables-legacy" } else { "iptables-legacy" };
-        return format!("it is not of Weft: {tool} -t {table} -I {chain} 1 … -j ACCEPT lets the packet pass");
+        let side = if packet.answer { format!("-s {}", packet.from) } else { format!("-d {}", packet.to) };
+        let what = match ports(packet) {
+            None => {
+                format!("-p {}", if packet.protocol() == 58 { "icmpv6" } else { packet.transport.as_str() })
+            }
+            Some((side, port)) => format!("-p {} --{side} {port}", packet.transport.as_str()),
+        };
+        return format!(
+            "it is not of Weft: {tool} -t {table} -I {chain} 1 {side} {what} -j ACCEPT lets the packet pass"
+        );
     }
     let (family, table, chain) = (&rule.family, &rule.table, &rule.chain);
     let word = if packet.v6() { "ip6" } else { "ip" };
     // On the way back the container is whom it comes from.
     let side = if packet.answer { format!("saddr {}", packet.from) } else { format!("daddr {}", packet.to) };
+    // No more than this service: whoever reads it will paste it.
+    let what = match (ports(packet), packet.transport, packet.v6()) {
+        (Some((side, port)), ..) => format!("{} {side} {port}", packet.transport.as_str()),
+        (None, Transport::Icmp, true) => "meta l4proto ipv6-icmp".to_owned(),
+        (None, transport, _) => format!("meta l4proto {}", transport.as_str()),
+    };
     let mut text = format!(
-        "it is not of Weft; to let it pass: nft insert rule {family} {table} {chain} {word} {side} accept"
+        "it is not of Weft; to let it pass: nft insert rule {family} {table} {chain} {word} {side} {what} accept"
     );
     if let Some(handle) = rule.handle {
         text += &format!(" (or: nft delete rule {family} {table} {chain} handle {handle})");

@@ -115,6 +115,13 @@ impl Batch {
         self.push(NEWTABLE, NLM_F_CREATE, &Attrs::new().text(1, &self.table), what);
     }
 
+    /// Ends the table's sleep (`NFT_TABLE_F_DORMANT`); it must be there. A batch of its own: since Linux 6.9 base chains may not
+    /// be added in one that changes this.
+    pub fn wake_table(&mut self) {
+        let what = format!("wake table {}", self.table);
+        self.push(NEWTABLE, 0, &Attrs::new().text(1, &self.table).be32(2, 0), what);
+    }
+
     /// Makes a table that only this socket can change, and that ends with it (`NFT_TABLE_F_OWNER`, Linux 5.12).
     pub fn add_owned_table(&mut self) {
         let what = format!("add table {} as its owner", self.table);
@@ -130,6 +137,11 @@ impl Batch {
     /// Removes chains and sets with all in them; they must be there. Rules go first, for they hold sets and chains; then
     /// elements, for verdicts hold chains.
     pub fn delete(&mut self, names: &Names) {
+        self.delete_but(names, &[]);
+    }
+
+    /// The same, but for those of `kept`, which are only emptied.
+    pub fn delete_but(&mut self, names: &Names, kept: &[String]) {
         let table = self.table.clone();
         let named = |at, name: &str| Attrs::new().text(1, &table).text(at, name);
         for chain in &names.chains {
@@ -138,10 +150,10 @@ impl Batch {
         for set in &names.sets {
             self.push(DELSETELEM, 0, &named(2, set), format!("flush set {set}"));
         }
-        for set in &names.sets {
+        for set in names.sets.iter().filter(|set| !kept.contains(set)) {
             self.push(DELSET, 0, &named(2, set), format!("delete set {set}"));
         }
-        for chain in &names.chains {
+        for chain in names.chains.iter().filter(|chain| !kept.contains(chain)) {
             self.push(DELCHAIN, 0, &named(3, chain), format!("delete chain {chain}"));
         }
     }

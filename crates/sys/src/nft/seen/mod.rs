@@ -221,6 +221,31 @@ pub fn last_table(channel: &mut dyn Channel) -> Result<u64, NetlinkError> {
     Ok(tables.map(|(_, table)| table.handle).max().unwrap_or_default())
 }
 
+/// Whether a table of the `inet` family sleeps: its chains are there, and nothing passes by them.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn is_dormant(channel: &mut dyn Channel, table: &str) -> Result<bool, NetlinkError> {
+    let answers = channel.query(&dump(GETTABLE, Family::Inet.number(), &Attrs::new(), "list tables"))?;
+    let mut tables = answers.iter().filter_map(|(_, body)| decode_table(body));
+    Ok(tables.any(|((family, name), seen)| family == Family::Inet && name == table && seen.dormant))
+}
+
+/// The chains of one table of the `inet` family, without their rules; none when it is not there.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn chains_of(channel: &mut dyn Channel, table: &str) -> Result<BTreeMap<String, Chain>, NetlinkError> {
+    let answers = match channel.query(&dump(GETCHAIN, Family::Inet.number(), &Attrs::new(), "list chains")) {
+        Ok(answers) => answers,
+        Err(error) if error.errno() == Some(libc::ENOENT) => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
+    };
+    let chains = answers.iter().filter_map(|(_, body)| decode_chain(body));
+    let of = |key: &TableKey| key.0 == Family::Inet && key.1 == table;
+    Ok(chains.filter(|((key, _), _)| of(key)).map(|((_, name), chain)| (name, chain)).collect())
+}
+
 /// Reads everything. What others remove while it is read is left out.
 ///
 /// # Errors
