@@ -41,7 +41,7 @@ impl FromStr for MacAddr {
             let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() || bytes[0] & 1 == 1 {
+        if parts.next().is_some() || bytes[0] & 1 == 1 || bytes == [0; 6] {
             return Err(bad());
         }
         Ok(Self(bytes))
