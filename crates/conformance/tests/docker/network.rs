@@ -110,6 +110,26 @@ cases! {
         t.docker(["restart", "-t", "0", &c]).ok();
         t.docker(["exec", &c, "ip", "-o", "-4", "addr"]).ok().has("10.77.5.55/24");
     }
+    fn none_and_others_exclude_each_other(t) {
+        let n = t.net("n");
+        t.docker(["network", "create", &n]).ok();
+        let (none, host, other) = (t.sleeper("none", ["--network", "none"]), t.sleeper("host", ["--network", "host"]), t.sleeper("a", [""; 0]));
+        let sharer = t.sleeper("s", ["--network", &format!("container:{other}")]);
+        let private = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+        let shared = "container sharing network namespace with another container or host cannot be connected to any other network";
+        t.docker(["network", "connect", &n, &none]).exits(1).says(private);
+        t.docker(["network", "connect", "none", &other]).exits(1).says(private);
+        t.docker(["network", "connect", &n, &host]).exits(1).says(shared);
+        t.docker(["network", "connect", &n, &sharer]).exits(1).says(shared);
+        t.docker(["network", "connect", "host", &other]).exits(1).says("container cannot be disconnected from host network or connected to host network");
+        t.docker(["network", "disconnect", "none", &none]).ok();
+        t.docker(["network", "connect", &n, &none]).ok();
+        t.docker(["exec", &none, "ip", "link", "show", "eth0"]).ok();
+        // Who has left its last network may join another.
+        t.docker(["network", "disconnect", &n, &none]).ok();
+        t.docker(["network", "connect", &n, &none]).ok();
+        t.docker(["network", "disconnect", "-f", "bridge", "nosuch"]).exits(1).says("endpoint nosuch not found");
+    }
     fn network_in_use(t) {
         let n = t.net("n");
         t.docker(["network", "create", &n]).ok();
