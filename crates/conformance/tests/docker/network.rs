@@ -260,10 +260,25 @@ cases! {
         says(&["-d", "null"], "only one instance of \"null\" network is allowed");
         says(&["-o", "com.docker.network.bridge.name=lo"], "existing interface lo is not a bridge");
         t.docker(["network", "create", " "]).exits(1).says("invalid name:");
+        says(&["-o", "com.docker.network.driver.mtu=-1"], "invalid MTU number: -1");
+        says(&["--subnet", "10.77.9.0/24", "--aux-address", "a=10.77.9.9", "--aux-address", "b=10.77.9.9"], "failed to allocate secondary ip address (b:10.77.9.9): Address already in use");
+        t.docker(["create", "--network", "container:", IMG]).fails().says("invalid container format container:<name|id>");
         t.docker(["network", "connect", "nosuch", "nosuch"]).exits(1).says("No such container: nosuch");
         let c = t.sleeper("h", ["--network", "host"]);
         t.docker(["network", "disconnect", "host", &c]).exits(1)
             .says("container cannot be disconnected from host network or connected to host network");
+    }
+    fn a_slash_in_a_name(t) [newer = "dockerd makes the network, and no path of the API leads to it"] {
+        let n = t.net("a/b");
+        t.docker(["network", "create", &n]).exits(1).says("invalid name:");
+    }
+    fn a_restart_that_fails(t) {
+        let owner = t.sleeper("owner", [""; 0]);
+        let c = t.ctr("c");
+        t.docker(["run", "--name", &c, "--network", &format!("container:{owner}"), IMG, "sh", "-c", "exit 7"]).exits(7);
+        t.docker(["stop", "-t", "0", &owner]).ok();
+        t.docker(["restart", &c]).exits(1).says(&format!("Cannot restart container {c}: cannot join network of a non running container"));
+        assert_eq!(t.inspect(&c, "{{.State.ExitCode}}"), "7", "of its last run");
     }
     fn prune(t) [alone = "removes unused networks"] {
         let (gone, kept) = (t.net("gone"), t.net("kept"));
