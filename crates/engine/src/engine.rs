@@ -1,7 +1,7 @@
 //! The engine itself: what it holds, how it is opened, and the calls that only look a container up and pass on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub cells: Mutex<HashMap<ContainerId, Arc<Cell>>>,
     pub execs: Mutex<HashMap<ExecId, Arc<ExecCell>>>,
     pub sampler: Sampler,
+    /// What was found at rest, and its policy has this daemon start it; until that is tried.
+    pub due_at_boot: Mutex<HashSet<ContainerId>>,
     /// See [`Engine::close`].
     pub closing: AtomicBool,
 }
@@ -84,6 +86,7 @@ impl Engine {
             host,
             cells: Mutex::default(),
             execs: Mutex::default(),
+            due_at_boot: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         crate::reconcile::adopt_all(&inner).await?;

@@ -16,7 +16,7 @@ use crate::{
     engine::Inner,
     error::blocking,
     oci::CgroupVersion,
-    plan::may_have_run,
+    plan::{due_at_boot, may_have_run},
     shim::{self, Phase, Shim},
 };
 
@@ -27,6 +27,8 @@ pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
     debug_assert!(matches!(inner.host.cgroup, CgroupVersion::V1 | CgroupVersion::V2));
     let containers = inner.all_containers().await?;
     let known: HashSet<String> = containers.iter().map(|c| c.spec.id.to_string()).collect();
+    let due = containers.iter().filter(|c| due_at_boot(c)).map(|c| c.spec.id);
+    inner.due_at_boot.lock().extend(due);
     let found = names_in(&inner.config.run.join("containers"));
     let noted = names_in(&inner.config.run.join("runtime"));
     let strays = found.union(&noted).filter(|name| !known.contains(*name)).cloned().collect();
