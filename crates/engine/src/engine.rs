@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use weft_base::{Clock, Tasks};
 use weft_image::ImageStore;
 use weft_model::{Container, ContainerId, ContainerStatus, ExecId, Network, Port, RunState};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     EngineError, EventLog, NetGate, Result, actor::wake, cell::Cell, error::blocking, exec::ExecCell,
@@ -23,7 +23,7 @@ pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub config: EngineConfig,
-    pub kv: Arc<dyn Kv>,
+    pub stores: Stores,
     pub containers: Table<Container>,
     pub networks: Table<Network>,
     pub ports: Table<Port>,
@@ -51,7 +51,7 @@ impl Engine {
     /// When directories or records cannot be used.
     pub async fn open(
         config: EngineConfig,
-        kv: Arc<dyn Kv>,
+        stores: Stores,
         images: ImageStore,
         gate: Arc<dyn NetGate>,
         tasks: Tasks,
@@ -69,14 +69,14 @@ impl Engine {
         let host = blocking(|| Ok(HostFacts::detect())).await?;
         let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
         let owner = config.userns_remap.as_ref().map_or((0, 0), crate::oci::UserNamespace::root);
-        let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv), owner)?;
+        let volumes = Volumes::open(config.root.join("volumes"), &stores, owner)?;
         let inner = Arc::new(Inner {
-            containers: Table::new(Arc::clone(&kv)),
-            networks: Table::new(Arc::clone(&kv)),
-            ports: Table::new(Arc::clone(&kv)),
+            containers: Table::new(&stores),
+            networks: Table::new(&stores),
+            ports: Table::new(&stores),
             sampler: Sampler::new(),
             config,
-            kv,
+            stores,
             volumes,
             images,
             gate,

@@ -212,7 +212,7 @@ impl Inner {
 
     /// Layers of an image by its id.
     pub(crate) async fn layers(&self, image: weft_model::Digest) -> Result<Vec<LayerRef>> {
-        let table: Table<Image> = Table::new(Arc::clone(&self.kv));
+        let table: Table<Image> = Table::new(&self.stores);
         let found = table.get(&image).await?;
         let found = found.ok_or_else(|| EngineError::Missing(format!("No such image: {image}")))?;
         Ok(layer_refs(&found.spec.layers, &found.spec.diff_ids))

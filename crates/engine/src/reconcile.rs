@@ -7,7 +7,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use futures_util::{StreamExt, stream};
 use weft_base::chain;
 use weft_model::{Container, ContainerId};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     Result,
@@ -115,14 +115,14 @@ pub struct Unrecorded {
     pub pid: i32,
 }
 
-/// Containers that run below `run` and have no record in `kv`. A record goes only when all else is gone, so this is
+/// Containers that run below `run` and have no record in `stores`. A record goes only when all else is gone, so this is
 /// another daemon's store, or an older copy: who would go on with it would take them for left-overs. To be asked before
 /// anything is made or cleared away.
 ///
 /// # Errors
 /// When records cannot be read.
-pub async fn unrecorded(run: &Path, kv: &Arc<dyn Kv>) -> Result<Vec<Unrecorded>> {
-    let containers: Table<Container> = Table::new(Arc::clone(kv));
+pub async fn unrecorded(run: &Path, stores: &Stores) -> Result<Vec<Unrecorded>> {
+    let containers: Table<Container> = Table::new(stores);
     let mut all = Vec::new();
     for name in names_in(&run.join("containers")) {
         let Ok(id) = name.parse() else { continue };

@@ -248,7 +248,7 @@ impl Cloud {
         made: &[Port],
         gone: &[weft_model::PortId],
     ) -> Result<()> {
-        let mut txn = Txn::new(self.kv()).update(container, revision);
+        let mut txn = Txn::new(self.stores()).update(container, revision);
         for port in made {
             txn = txn.create(port);
         }

@@ -115,7 +115,7 @@ impl Cloud {
         container.spec.attachments.push(attachment.clone());
         container.spec.network = NetworkMode::Attached;
         container.meta.generation += 1;
-        let mut txn = Txn::new(self.kv()).update(&container, found.revision);
+        let mut txn = Txn::new(self.stores()).update(&container, found.revision);
         let mut made = Vec::new();
         if found.status.state.is_alive() {
             let ports = self.ports_of(found.spec.id).await?;
@@ -201,7 +201,7 @@ impl Cloud {
         container.spec.network = NetworkMode::Attached;
         container.meta.generation += 1;
         let ports = self.ports_of(found.spec.id).await?;
-        let mut txn = Txn::new(self.kv()).update(&container, found.revision);
+        let mut txn = Txn::new(self.stores()).update(&container, found.revision);
         let mut gone = Vec::new();
         for port in ports.iter().filter(|p| p.spec.network == network) {
             txn = txn.delete::<Port>(&port.spec.id);
