@@ -10,7 +10,7 @@ use std::{
 
 use weft_base::{Clock, Name, SystemClock};
 use weft_model::{Labels, Volume, VolumeSpec, default_project};
-use weft_store::{Embedded, Kv, Op, Options, Request, StoreError, Table};
+use weft_store::{Embedded, Kv, Op, Options, Request, StoreError, Stores, Table};
 
 const RUN: Duration = Duration::from_secs(2);
 
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(out, "nothing open: {}", pss())?;
     let kv: Arc<dyn Kv> = Arc::new(Embedded::open(&path, Options::default())?);
     writeln!(out, "open, empty: {}", pss())?;
-    let table: Table<Volume> = Table::new(Arc::clone(&kv));
+    let table: Table<Volume> = Table::new(&Stores::single(Arc::clone(&kv)));
     for n in 0..1000 {
         let name = Name::new(format!("volume-{n:04}"))?;
         let spec = VolumeSpec { name, driver: "local".into(), options: BTreeMap::new(), anonymous: false };
@@ -69,7 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let start = Instant::now();
     for _ in 0..1000 {
-        kv.range(table.prefix().as_bytes()).await?;
+        kv.range(b"/weft/v1/volume/").await?;
     }
     writeln!(out, "range of 1000: {:?}", average(start, 1000))?;
     let start = Instant::now();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use parking_lot::Mutex;
 use weft_base::Timestamp;
-use weft_cloud::Caller;
+use weft_cloud::{Caller, Mark};
 use weft_model::ProjectId;
 
 use crate::ApiVersion;
@@ -31,19 +31,19 @@ impl Question {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    /// The store's mark and the second they are true for.
-    moment: (u64, i64),
+struct Kept<M> {
+    /// The stores' mark and the second they are true for.
+    moment: (M, i64),
     answers: Vec<(Question, Bytes)>,
 }
 
-/// Kept answers of one resource; cheap to clone.
+/// Kept answers of one resource, true for a mark `M` of what they were made of; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answers(Arc<Mutex<Kept>>);
+pub(crate) struct Answers<M = Mark>(Arc<Mutex<Kept<M>>>);
 
-impl Answers {
-    /// The answer to `question` at `mark` of the store, if it is known.
-    pub(crate) fn get(&self, mark: u64, now: Timestamp, question: &Question) -> Option<Bytes> {
+impl<M: Copy + PartialEq> Answers<M> {
+    /// The answer to `question` at `mark` of the stores, if it is known.
+    pub(crate) fn get(&self, mark: M, now: Timestamp, question: &Question) -> Option<Bytes> {
         let kept = self.0.lock();
         if kept.moment != (mark, now.unix_secs()) {
             return None;
@@ -52,7 +52,7 @@ impl Answers {
     }
 
     /// Keeps what was answered; `mark` was read before anything else was.
-    pub(crate) fn keep(&self, mark: u64, now: Timestamp, question: Question, answer: Bytes) {
+    pub(crate) fn keep(&self, mark: M, now: Timestamp, question: Question, answer: Bytes) {
         let mut kept = self.0.lock();
         let moment = (mark, now.unix_secs());
         if kept.moment != moment {

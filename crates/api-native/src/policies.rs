@@ -4,7 +4,7 @@ use axum::{
     Extension, Json, Router,
     extract::{Path, State, rejection::JsonRejection},
     http::StatusCode,
-    routing::{get, put},
+    routing::get,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ pub(crate) fn routes() -> Router<Face> {
     Router::new()
         .route("/v1/policies", get(list).post(create))
         .route("/v1/policies/{id}", get(show).delete(remove))
-        .route("/v1/policies/default/{network}", put(default))
+        .route("/v1/policies/default/{network}", get(shown_default).put(default))
 }
 
 type Body<T> = std::result::Result<Json<T>, JsonRejection>;
@@ -67,6 +67,15 @@ async fn remove(
     Path(id): Path<String>,
 ) -> Result<Json<Value>> {
     Ok(Json(json!({"id": face.cloud.policy_remove(&caller, &id).await?})))
+}
+
+async fn shown_default(
+    State(face): State<Face>,
+    Extension(caller): Extension<Caller>,
+    Path(network): Path<String>,
+) -> Result<Json<Value>> {
+    let (name, action) = face.cloud.policy_default_of(&caller, &network).await?;
+    Ok(Json(json!({"network": name, "action": action})))
 }
 
 async fn default(

@@ -6,13 +6,15 @@ mod question;
 use std::net::IpAddr;
 
 use serde::Serialize;
-use weft_model::{ContainerId, Network, NetworkKind, NetworkMode, Port, PortOwner, PublishBinding};
+use weft_model::{
+    ContainerId, Network, NetworkKind, NetworkMode, PolicyAction, Port, PortOwner, PublishBinding,
+};
 use weft_net::{
     bridge_link, port_link,
     seen::{DropCounter, Explanation, Figures, LinkCounters, SeenLink, TraceEvent},
 };
 
-use crate::{Action, Caller, Cloud, NetworkView, Result};
+use crate::{Action, Caller, Cloud, NetworkView, Result, policies::default_of};
 
 /// A packet as people describe it.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +71,8 @@ pub struct NetworkStats {
     pub ports: Vec<PortStats>,
     /// What was dropped, by reason, since the rules were last replaced.
     pub drops: Vec<DropCounter>,
+    /// What holds for connections that no policy speaks of; `None` of kinds that have no policy.
+    pub policy_default: Option<PolicyAction>,
 }
 
 /// One port in the picture.
@@ -196,6 +200,7 @@ fn stats(view: &NetworkView, figures: &Figures) -> NetworkStats {
         }
     };
     NetworkStats {
+        policy_default: (view.network.spec.kind == NetworkKind::Bridge).then(|| default_of(&view.network)),
         name: view.network.spec.name.to_string(),
         id: view.network.spec.id.to_string(),
         counters: figures.links.get(&link).map(|l| l.counters),

@@ -27,7 +27,7 @@ use weft_engine::Engine;
 use weft_image::{ImageStore, registry::RegistryClient};
 use weft_model::{Container, Digest, LogConfig, Network, Policy, Port, Volume};
 use weft_net::{Hints, Net, Pools};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 pub use caller::{Action, Caller};
 pub use containers::{
@@ -56,6 +56,7 @@ pub use weft_engine::{
 };
 pub use weft_model::StopRequest;
 pub use weft_net::{IpamDraft, NetworkChange, NetworkDraft, ParentDraft};
+pub use weft_store::Mark;
 
 /// All use cases. Cheap to clone.
 #[derive(Clone)]
@@ -80,8 +81,8 @@ pub struct Defaults {
 
 /// What the use cases work on.
 pub struct Parts {
-    /// The store.
-    pub kv: Arc<dyn Kv>,
+    /// What is remembered.
+    pub stores: Stores,
     /// Containers made real.
     pub engine: Engine,
     /// Images.
@@ -120,13 +121,13 @@ impl Cloud {
     /// The use cases on `parts`; what tidies up behind containers runs in `tasks`.
     #[must_use]
     pub fn start(parts: Parts, tasks: &Tasks) -> Self {
-        let kv = &parts.kv;
+        let stores = &parts.stores;
         let cloud = Self(Arc::new(Inner {
-            containers: Table::new(Arc::clone(kv)),
-            networks: Table::new(Arc::clone(kv)),
-            policies: Table::new(Arc::clone(kv)),
-            ports: Table::new(Arc::clone(kv)),
-            volumes: Table::new(Arc::clone(kv)),
+            containers: Table::new(stores),
+            networks: Table::new(stores),
+            policies: Table::new(stores),
+            ports: Table::new(stores),
+            volumes: Table::new(stores),
             hints: Hints::from_kernel(),
             host: parking_lot::RwLock::new(Arc::new(parts.host.clone())),
             configs: parking_lot::Mutex::default(),
@@ -137,14 +138,14 @@ impl Cloud {
         cloud
     }
 
-    /// A number that changes whenever anything that is kept changes: what was gathered after it was read is true as long
+    /// A mark that changes whenever anything that is kept changes: what was gathered after it was read is true as long
     /// as it stays the same.
-    pub async fn mark(&self) -> Result<u64> {
-        Ok(self.kv().revision().await?)
+    pub async fn mark(&self) -> Result<Mark> {
+        Ok(self.stores().mark().await?)
     }
 
-    fn kv(&self) -> &Arc<dyn Kv> {
-        &self.0.parts.kv
+    fn stores(&self) -> &Stores {
+        &self.0.parts.stores
     }
 
     fn engine(&self) -> &Engine {

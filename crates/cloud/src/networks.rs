@@ -108,10 +108,10 @@ impl Cloud {
         let id = spec.id;
         let network = Network::new(caller.project, self.now(), labels, spec);
         let index = IndexKey::of::<Network>(&network.spec.name);
-        Txn::new(self.kv()).claim(&index, &id).create(&network).commit().await?;
+        Txn::new(self.stores()).claim(&index, &id).create(&network).commit().await?;
         if let Err(failed) = self.0.parts.net.network_ready(id).await {
             // What the data plane could not make is not a network: nothing of it stays.
-            let undone = Txn::new(self.kv()).release(&index, &id).delete::<Network>(&id).commit().await;
+            let undone = Txn::new(self.stores()).release(&index, &id).delete::<Network>(&id).commit().await;
             if let Err(error) = undone {
                 tracing::error!(%error, network = %network.spec.name, "a network that failed could not be taken back");
             }
@@ -198,7 +198,7 @@ impl Cloud {
             )));
         }
         let id = found.spec.id;
-        let done = Txn::new(self.kv())
+        let done = Txn::new(self.stores())
             .release(&IndexKey::of::<Network>(&found.spec.name), &id)
             .delete_at::<Network>(&id, found.revision)
             .commit()

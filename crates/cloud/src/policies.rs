@@ -171,6 +171,13 @@ impl Cloud {
         Ok(found.spec.id)
     }
 
+    /// A network's name, and whether what begins or ends on it passes without a policy that allows it.
+    pub async fn policy_default_of(&self, caller: &Caller, text: &str) -> Result<(String, PolicyAction)> {
+        let found = self.network_find(caller, text).await?;
+        for_bridges(found.spec.kind)?;
+        Ok((found.spec.name.to_string(), default_of(&found)))
+    }
+
     /// Says whether what begins or ends on a network passes without a policy that allows it.
     pub async fn policy_default(
         &self,
@@ -205,6 +212,11 @@ impl Cloud {
         }
         Ok(stored.value)
     }
+}
+
+/// What holds on a bridge network where no policy speaks.
+pub(crate) fn default_of(network: &Network) -> PolicyAction {
+    if network.spec.closed { PolicyAction::Deny } else { PolicyAction::Allow }
 }
 
 fn for_bridges(kind: NetworkKind) -> Result<()> {

@@ -23,8 +23,7 @@ pub(crate) fn start(cloud: &Cloud, tasks: &Tasks) {
     let cloud = cloud.clone();
     tasks.supervise("tidy", move || {
         let cloud = cloud.clone();
-        let prefix = cloud.0.containers.prefix().to_owned();
-        let work = Loop::new("tidy").every(Duration::from_secs(30)).watching(cloud.kv(), prefix);
+        let work = Loop::new("tidy").every(Duration::from_secs(30)).watching(&cloud.0.containers);
         async move {
             work.run(move || {
                 let cloud = cloud.clone();
@@ -110,7 +109,7 @@ impl Cloud {
     /// Deletes a container's ports, provided it has not been asked for anything since `revision`.
     async fn drop_ports(&self, id: ContainerId, revision: Option<u64>) -> Result<()> {
         let ports = self.0.ports.list_shared().await?;
-        let mut txn = Txn::new(self.kv());
+        let mut txn = Txn::new(self.stores());
         let mut any = false;
         for port in ports.iter().filter(|p| p.spec.owner == PortOwner::Container(id)) {
             txn = txn.delete::<Port>(&port.spec.id);

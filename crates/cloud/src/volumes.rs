@@ -218,7 +218,7 @@ impl Cloud {
     async fn volume_drop(&self, volume: &Stored<Volume>) -> Result<()> {
         let (name, files) = (volume.spec.name.as_str(), self.engine().volumes());
         files.retire(name).await?;
-        let done = Txn::new(self.kv()).delete_at::<Volume>(name, volume.revision).commit().await;
+        let done = Txn::new(self.stores()).delete_at::<Volume>(name, volume.revision).commit().await;
         match done {
             Ok(_) => {}
             // Somebody else removed it in the meantime: that is what was wanted.

@@ -1,10 +1,10 @@
 //! A store that is gone, or another one, while what it told of is still there. To go on then would mean to take running
 //! containers for left-overs, and images and volumes for nobody's.
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::bail;
-use weft_store::Kv;
+use weft_store::Stores;
 
 use crate::Config;
 
@@ -43,8 +43,8 @@ pub(crate) fn check(config: &Config, store: &Path) -> anyhow::Result<()> {
 }
 
 /// Refuses a store that does not know containers which run here: another daemon's, or an older copy.
-pub(crate) async fn check_running(config: &Config, kv: &Arc<dyn Kv>) -> anyhow::Result<()> {
-    let strangers = weft_engine::unrecorded(&config.run, kv).await?;
+pub(crate) async fn check_running(config: &Config, stores: &Stores) -> anyhow::Result<()> {
+    let strangers = weft_engine::unrecorded(&config.run, stores).await?;
     let Some(first) = strangers.first() else { return Ok(()) };
     let mut found = String::new();
     for stranger in &strangers {

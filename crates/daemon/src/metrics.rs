@@ -15,7 +15,8 @@ use weft_base::{
     metrics::{Exposition, Kind},
 };
 use weft_cloud::{Caller, Cloud, ContainerFigures, Figures};
-use weft_store::Kv;
+use weft_model::Scope;
+use weft_store::{Kv, Stores};
 
 use crate::resolver::Resolver;
 
@@ -24,7 +25,7 @@ mod names;
 /// Where the figures come from.
 pub(crate) struct Sources {
     pub(crate) cloud: Cloud,
-    pub(crate) kv: Arc<dyn Kv>,
+    pub(crate) stores: Stores,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) meter: Arc<Meter>,
 }
@@ -49,7 +50,7 @@ async fn metrics(State(sources): State<Arc<Sources>>) -> Response {
     engine(&mut text, &figures);
     containers(&mut text, &figures.running);
     sources.meter.expose(&mut text);
-    store(&mut text, sources.kv.as_ref());
+    store(&mut text, sources.stores.of(Scope::Host).as_ref());
     if let Some(stats) = sources.resolver.stats().await {
         names::expose(&mut text, &stats);
     }

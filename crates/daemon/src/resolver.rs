@@ -7,7 +7,7 @@ use weft_base::Tasks;
 use weft_dns::{Dns, DnsError, DnsStats, SandboxSockets, Sockets, UpstreamConfig};
 use weft_driver_linux::LinuxDriver;
 use weft_model::ContainerId;
-use weft_store::Kv;
+use weft_store::Stores;
 
 /// The resolver's sockets, made by the data plane's worker.
 struct InSandbox(Arc<LinuxDriver>);
@@ -33,15 +33,15 @@ impl SandboxSockets for InSandbox {
 
 /// What it is made of, and the one that runs.
 pub(crate) struct Resolver {
-    kv: Arc<dyn Kv>,
+    stores: Stores,
     driver: Arc<LinuxDriver>,
     upstream: UpstreamConfig,
     running: RwLock<Option<(Dns, Tasks)>>,
 }
 
 impl Resolver {
-    pub(crate) fn new(kv: &Arc<dyn Kv>, driver: Arc<LinuxDriver>, upstream: UpstreamConfig) -> Self {
-        Self { kv: Arc::clone(kv), driver, upstream, running: RwLock::default() }
+    pub(crate) fn new(stores: &Stores, driver: Arc<LinuxDriver>, upstream: UpstreamConfig) -> Self {
+        Self { stores: stores.clone(), driver, upstream, running: RwLock::default() }
     }
 
     /// Starts it; containers that run get it at once.
@@ -49,7 +49,7 @@ impl Resolver {
         let mut running = self.running.write();
         if running.is_none() {
             let (tasks, sockets) = (Tasks::new(), Arc::new(InSandbox(Arc::clone(&self.driver))));
-            *running = Some((Dns::start(&self.kv, sockets, self.upstream.clone(), &tasks), tasks));
+            *running = Some((Dns::start(&self.stores, sockets, self.upstream.clone(), &tasks), tasks));
         }
     }
 

@@ -20,7 +20,7 @@ use weft_model::{
     DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, SeccompChoice, Ulimit, default_project,
 };
 use weft_net::{HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
-use weft_store::{Embedded, Kv, Options, Table};
+use weft_store::{Embedded, Options, Stores, Table};
 
 use crate::{
     Config,
@@ -80,7 +80,7 @@ impl Running {
     }
 }
 
-async fn store(config: &Config) -> anyhow::Result<Arc<dyn Kv>> {
+async fn stores(config: &Config) -> anyhow::Result<Stores> {
     if config.store != "embedded" {
         bail!("--store {}: this build has the embedded store only", config.store);
     }
@@ -92,12 +92,12 @@ async fn store(config: &Config) -> anyhow::Result<Arc<dyn Kv>> {
     let path = config.root.join("store.redb");
     crate::lost::check(config, &path)?;
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await?;
-    Ok(Arc::new(opened?))
+    Ok(Stores::single(Arc::new(opened?)))
 }
 
 /// This host's record, made at the first start.
-async fn host(kv: &Arc<dyn Kv>, config: &Config) -> anyhow::Result<HostId> {
-    let table = Table::<Host>::new(Arc::clone(kv));
+async fn host(stores: &Stores, config: &Config) -> anyhow::Result<HostId> {
+    let table = Table::<Host>::new(stores);
     if let Some(known) = table.list().await?.first() {
         return Ok(known.spec.id);
     }
@@ -234,10 +234,10 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
         bound.push((face, faces.bind(face).await?));
     }
     let tasks = Tasks::new();
-    let kv = store(config).await?;
-    crate::lost::check_running(config, &kv).await?;
-    let id = host(&kv, config).await?;
-    let (cloud, registry, resolver) = domains(config, &kv, id, features.is_on("dns"), &tasks).await?;
+    let stores = stores(config).await?;
+    crate::lost::check_running(config, &stores).await?;
+    let id = host(&stores, config).await?;
+    let (cloud, registry, resolver) = domains(config, &stores, id, features.is_on("dns"), &tasks).await?;
     let facts = weft_api_docker::Facts {
         built: crate::BUILT.into(),
         commit: crate::COMMIT.into(),
@@ -245,7 +245,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     };
     let sources = Sources {
         cloud: cloud.clone(),
-        kv,
+        stores,
         resolver: Arc::clone(&resolver),
         meter: Arc::clone(&faces.meter),
     };
@@ -273,7 +273,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
 /// Images, networks, names, containers, and the use cases on them.
 async fn domains(
     config: &Config,
-    kv: &Arc<dyn Kv>,
+    stores: &Stores,
     id: HostId,
     names: bool,
     tasks: &Tasks,
@@ -282,8 +282,7 @@ async fn domains(
     let engine_config =
         engine_config(config, Launcher::of_self(&["shim"]).context("protecting the executable")?)?;
     let ids = engine_config.userns_remap.as_ref().and_then(userns::shift);
-    let images =
-        ImageStore::open(&config.root, Arc::clone(kv), ImageOptions { ids, ..ImageOptions::default() });
+    let images = ImageStore::open(&config.root, stores, ImageOptions { ids, ..ImageOptions::default() });
     let images = images.await.context("opening the image store")?;
     let registry = RegistryClient::new(images.clone(), registry_options(config));
     let registry = registry.context("configuring registries")?;
@@ -294,7 +293,7 @@ async fn domains(
     );
     // A sandbox lives as long as its container, with or without a daemon, and not over a restart of the host.
     let runs = |container| driver.sandbox_path(container).exists();
-    weft_cloud::ensure_networks(kv, &predefined(config)?, &pools, driver.routes()?, &runs)
+    weft_cloud::ensure_networks(stores, &predefined(config)?, &pools, driver.routes()?, &runs)
         .await
         .context("preparing the default networks")?;
     let net_config = NetConfig {
@@ -305,22 +304,22 @@ async fn domains(
         ..NetConfig::default()
     };
     let leases = Arc::new(InSandbox(Arc::clone(&driver)));
-    let net = Net::start_with(kv, driver.clone(), tasks, net_config, Some(leases));
+    let net = Net::start_with(stores, driver.clone(), tasks, net_config, Some(leases));
     let upstream = UpstreamConfig {
         servers: upstream_servers(config),
         options: config.defaults.dns_options.clone(),
         ..UpstreamConfig::default()
     };
-    let resolver = Arc::new(Resolver::new(kv, driver, upstream));
+    let resolver = Arc::new(Resolver::new(stores, driver, upstream));
     if names {
         resolver.start();
     }
-    let containers = Table::new(Arc::clone(kv));
+    let containers = Table::new(stores);
     let gate = Gate { net: net.clone(), resolver: Arc::clone(&resolver), containers };
     let remapped = engine_config.userns_remap.is_some();
     let engine = Engine::open(
         engine_config,
-        Arc::clone(kv),
+        stores.clone(),
         images.clone(),
         Arc::new(gate),
         tasks.clone(),
@@ -332,7 +331,7 @@ async fn domains(
         tracing::warn!("networks are still being prepared");
     }
     let parts = Parts {
-        kv: Arc::clone(kv),
+        stores: stores.clone(),
         host: facts::gather(config, id, engine.host()),
         defaults: defaults(config, remapped)?,
         engine,

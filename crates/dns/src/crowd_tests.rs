@@ -84,7 +84,7 @@ async fn a_container_that_asks_for_much_leaves_the_others_their_places() {
     // Another container's query is asked all the same; so is one about names here.
     let new = crate::fixtures::port(0x33, 0xa, 8, "eth0", &["10.1.0.8"], &["other"]);
     let PortOwner::Container(other) = new.spec.owner;
-    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    Txn::new(&s.stores).create(&*new).commit().await.unwrap();
     s.dns.attach(other).await.unwrap();
     greedy.send_to(&packet("b.example."), s.at(other).0).await.unwrap();
     server.recv(&mut more).await.unwrap();

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use weft_base::{Backoff, Tasks};
 use weft_model::{Container, ContainerId, Network, Port, PortId, PortOwner};
 use weft_store::{
-    Kv, StoreError, Table,
+    StoreError, Stores, Table,
     reconcile::{Loop, Wake},
 };
 
@@ -54,7 +54,7 @@ impl Dns {
     /// Starts the resolver. One for each store and machine.
     #[must_use]
     pub fn start(
-        kv: &Arc<dyn Kv>,
+        stores: &Stores,
         sockets: Arc<dyn SandboxSockets>,
         config: UpstreamConfig,
         tasks: &Tasks,
@@ -63,20 +63,22 @@ impl Dns {
         let dns = Self(Arc::new(Inner {
             core: Arc::new(Core::new(Upstream::new(config), Arc::clone(&sockets), concurrency)),
             sockets,
-            networks: Table::new(Arc::clone(kv)),
-            ports: Table::new(Arc::clone(kv)),
-            containers: Table::new(Arc::clone(kv)),
+            networks: Table::new(stores),
+            ports: Table::new(stores),
+            containers: Table::new(stores),
             open: tokio::sync::Mutex::default(),
             retry: Mutex::new(Backoff::new(Duration::from_millis(50), Duration::from_secs(5))),
             wake: Wake::default(),
             tasks: tasks.clone(),
         }));
-        let (me, kv) = (dns.clone(), Arc::clone(kv));
+        let me = dns.clone();
         tasks.supervise("dns", move || {
             let me = me.clone();
-            let prefixes = [me.0.networks.prefix(), me.0.ports.prefix(), me.0.containers.prefix()];
-            let fresh = Loop::new("dns").waking(me.0.wake.clone());
-            let looping = prefixes.iter().fold(fresh, |l, prefix| l.watching(&kv, *prefix));
+            let looping = Loop::new("dns")
+                .waking(me.0.wake.clone())
+                .watching(&me.0.networks)
+                .watching(&me.0.ports)
+                .watching(&me.0.containers);
             looping.run(move || {
                 let me = me.clone();
                 async move { me.run().await }

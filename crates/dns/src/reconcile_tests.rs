@@ -52,7 +52,7 @@ impl SandboxSockets for FakeSockets {
 }
 
 struct Stage {
-    kv: Arc<dyn Kv>,
+    stores: Stores,
     sockets: Arc<FakeSockets>,
     dns: Dns,
     tasks: Tasks,
@@ -61,8 +61,9 @@ struct Stage {
 
 async fn stage(config: UpstreamConfig) -> Stage {
     let dir = tempfile::tempdir().unwrap();
-    let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.path().join("store"), Options::default()).unwrap());
-    let (world, mut txn) = (world(), Txn::new(&kv));
+    let stores =
+        Stores::single(Arc::new(Embedded::open(dir.path().join("store"), Options::default()).unwrap()));
+    let (world, mut txn) = (world(), Txn::new(&stores));
     for network in &world.networks {
         txn = txn.create(&**network);
     }
@@ -74,8 +75,8 @@ async fn stage(config: UpstreamConfig) -> Stage {
     }
     txn.commit().await.unwrap();
     let (sockets, tasks) = (Arc::new(FakeSockets::default()), Tasks::new());
-    let dns = Dns::start(&kv, Arc::clone(&sockets) as Arc<dyn SandboxSockets>, config, &tasks);
-    Stage { kv, sockets, dns, tasks, _dir: dir }
+    let dns = Dns::start(&stores, Arc::clone(&sockets) as Arc<dyn SandboxSockets>, config, &tasks);
+    Stage { stores, sockets, dns, tasks, _dir: dir }
 }
 
 impl Stage {
@@ -138,14 +139,14 @@ async fn containers_are_answered_over_both_transports_and_follow_the_store() {
     assert_eq!(dig(udp, "example.com.").await, "ServFail", "no upstream answers");
 
     let new = crate::fixtures::port(0x30, 0xa, 7, "eth0", &["10.1.0.7"], &["fresh"]);
-    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    Txn::new(&s.stores).create(&*new).commit().await.unwrap();
     while dig(udp, "fresh.").await != "10.1.0.7" {}
     s.serves(4).await;
     let before = s.sockets.count.load(Relaxed);
     s.dns.attach(web()).await.unwrap();
     assert_eq!(s.sockets.count.load(Relaxed), before, "what is open stays open");
 
-    Txn::new(&s.kv).delete::<Port>(&new.spec.id).commit().await.unwrap();
+    Txn::new(&s.stores).delete::<Port>(&new.spec.id).commit().await.unwrap();
     s.serves(3).await;
     let stats = s.dns.stats().await;
     assert!(stats.forwarded >= 1 && stats.failed >= 1 && stats.silent >= 1);
@@ -162,7 +163,7 @@ async fn a_container_with_new_ports_has_a_new_namespace() {
     let first = s.at(web()).0;
     let old = world().ports[0].spec.id;
     let new = crate::fixtures::port(0x31, 0xa, 1, "eth0", &["10.1.0.9"], &["web"]);
-    Txn::new(&s.kv).delete::<Port>(&old).create(&*new).commit().await.unwrap();
+    Txn::new(&s.stores).delete::<Port>(&old).create(&*new).commit().await.unwrap();
     s.dns.attach(web()).await.unwrap();
     assert_ne!(s.at(web()).0, first);
     assert_eq!(dig(s.at(web()).0, "web.").await, "10.1.0.9");
@@ -177,7 +178,7 @@ async fn a_container_that_was_restarted_is_served_in_its_new_namespace() {
     s.sockets.namespace.store(7, Relaxed);
     // Its ports are the same, and at a change of the store nobody asks for namespaces.
     let new = crate::fixtures::port(0x33, 0xa, 9, "eth0", &["10.1.0.10"], &["beside"]);
-    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    Txn::new(&s.stores).create(&*new).commit().await.unwrap();
     s.serves(4).await;
     assert_eq!(s.at(web()).0, first);
     s.dns.attach(web()).await.unwrap();
@@ -198,7 +199,7 @@ async fn a_namespace_that_is_late_is_tried_again() {
     s.sockets.broken.store(true, Relaxed);
     let new = crate::fixtures::port(0x32, 0xa, 8, "eth0", &["10.1.0.8"], &["late"]);
     let PortOwner::Container(late) = new.spec.owner;
-    Txn::new(&s.kv).create(&*new).commit().await.unwrap();
+    Txn::new(&s.stores).create(&*new).commit().await.unwrap();
     let refused = s.dns.attach(late).await.unwrap_err();
     assert!(matches!(refused, DnsError::Listen { container, .. } if container == late));
     s.sockets.broken.store(false, Relaxed);
@@ -248,7 +249,7 @@ async fn a_real_namespace_is_served_from_outside() {
     let sockets = given.recv().unwrap();
     let tasks = Tasks::new();
     let inside = Arc::new(Inside(Mutex::new(Some(sockets))));
-    let dns = Dns::start(&s.kv, inside, UpstreamConfig::default(), &tasks);
+    let dns = Dns::start(&s.stores, inside, UpstreamConfig::default(), &tasks);
     dns.attach(web()).await.unwrap();
     for (name, wanted) in [("db.", "10.1.0.3"), ("web.app.", "10.1.0.2")] {
         ask.send(packet(name)).unwrap();

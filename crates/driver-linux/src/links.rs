@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use weft_dataplane::{Port, Segment};
 use weft_sys::{
     netlink::{
-        Channel, Socket, address,
+        Channel, Message, Socket, address,
         link::{self, Change, Kind, Link, Peer},
         onlink,
     },
@@ -121,10 +121,11 @@ pub(crate) fn create_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Re
         let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
         hairpin |= found.filtered;
         let master = found.index;
-        let near = Change { up: Some(true), mtu: Some(port.mtu), master: Some(master), ..Change::default() };
-        let far = Change { mac: Some(port.mac.0), mtu: Some(port.mtu), ..Change::default() };
+        let (near, far) = ends(port, &found);
+        let near = Change { up: Some(true), master: Some(master), ..near };
         let peer = Peer { name: &port.ifname, netns: std::os::fd::AsFd::as_fd(&target), change: far };
         let mut messages = vec![link::create_veth(&port.link, &near, &peer)];
+        messages.extend(keep_mtu(port, &found));
         if port.isolated && !host::is_guarded(&found) {
             messages.push(link::isolate(&port.link, true));
         }
@@ -142,6 +143,25 @@ pub(crate) fn create_port(driver: &LinuxDriver, port: &Port, bridge: &str) -> Re
     }
     configure_inside(driver, port, true)?;
     finish(&mut driver.route.lock(), port, hairpin)
+}
+
+/// What the ends of a pair have, the host's and the container's. A bridge whose address nobody set takes the lowest of its
+/// ports' (`br_stp_recalculate_bridge_id`), and one whose MTU nobody set the lowest MTU (`br_mtu_auto_adjust`): a bridge of somebody
+/// else must keep both. So the host's end has an address that is above all others, as libvirt's taps have (an `fe:` in front), and
+/// the bridge's MTU where the network asks for none (0).
+fn ends(port: &Port, bridge: &Link) -> (Change, Change) {
+    let mtu = Some(if port.mtu > 0 { port.mtu } else { bridge.mtu });
+    let [_, rest @ ..] = port.mac.0;
+    let mut high = [0xfe; 6];
+    high[1..].copy_from_slice(&rest);
+    let near = Change { mac: Some(high), mtu, ..Change::default() };
+    (near, Change { mac: Some(port.mac.0), mtu, ..Change::default() })
+}
+
+/// A port that is to have less than a bridge of somebody else leaves that one's MTU as it was.
+fn keep_mtu(port: &Port, bridge: &Link) -> Option<Message> {
+    let less = port.mtu > 0 && port.mtu < bridge.mtu && mark::as_segment(bridge).is_none();
+    less.then(|| link::change(&bridge.name, &Change { mtu: Some(bridge.mtu), ..Change::default() }))
 }
 
 /// A half-made port of ours may hold the name.
@@ -192,10 +212,12 @@ fn put_in_place(socket: &mut Socket, port: &Port, bridge: &str) -> Result<bool, 
     let found = found.ok_or_else(|| LinuxError::NoLink { name: bridge.to_owned() })?;
     let hairpin = host::bridged_packets_are_filtered() || found.filtered;
     let master = Some(found.index);
-    let near = Change { up: Some(true), mtu: Some(port.mtu), master, ..Change::default() };
+    let near = Change { up: Some(true), master, ..ends(port, &found).0 };
     let isolated = port.isolated && !host::is_guarded(&found);
     let modes = [link::isolate(&port.link, isolated), link::hairpin(&port.link, hairpin)];
-    socket.transact(&[link::change(&port.link, &near)])?;
+    let placed: Vec<_> =
+        [link::change(&port.link, &near)].into_iter().chain(keep_mtu(port, &found)).collect();
+    socket.transact(&placed)?;
     socket.transact(&modes)?;
     Ok(hairpin)
 }

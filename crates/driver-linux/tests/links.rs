@@ -238,6 +238,44 @@ fn bridges_of_others_keep_what_their_owners_set() {
 }
 
 #[test]
+fn bridges_of_others_keep_their_address_and_mtu() {
+    let mut host = Host::new();
+    // Nobody has set either: both follow the ports.
+    ip("link add lan0 type bridge");
+    ip("link add up0 type veth peer name up1");
+    ip("link set up0 address ee:ff:ff:ff:ff:ff");
+    ip("link set up0 mtu 9000 master lan0");
+    ip("addr add 10.1.0.1/24 dev lan0");
+    ip("link set lan0 up");
+    let of = |link: &str, what: &str| {
+        let shown = run("ip", &format!("-o link show dev {link}"));
+        let mut words = shown.split_whitespace().skip_while(|word| *word != what);
+        words.nth(1).unwrap_or_default().to_owned()
+    };
+    let seen = || (of("lan0", "link/ether"), of("lan0", "mtu"));
+    let before = seen();
+    assert_eq!(before, ("ee:ff:ff:ff:ff:ff".to_owned(), "9000".to_owned()));
+    let lan = host.segment(1, &["10.1.0.1/24"]);
+    let segment = host.desired.segments.get_mut(&lan).unwrap();
+    (segment.link, segment.borrowed) = ("lan0".into(), true);
+    for (n, mtu, given) in [(1, 0, "9000"), (2, 0, "9000"), (3, 1400, "1400")] {
+        host.container(n, lan, &[&format!("10.1.0.{}/24", n + 1)]);
+        let port = host.desired.ports.values_mut().next_back().unwrap();
+        port.mtu = mtu;
+        let link = port.link.clone();
+        host.converge();
+        assert_eq!(seen(), before, "{n}");
+        let address = of(&link, "link/ether");
+        assert_eq!((&address[..3], &of(&link, "mtu")[..]), ("fe:", given), "{n}");
+        ip(&format!("link set {link} nomaster"));
+        host.converger.forget();
+        host.converge();
+        assert_eq!(seen(), before, "{n}, put back");
+    }
+    host.assert_settled();
+}
+
+#[test]
 fn who_hairpins_by_ipv6_does_so_after_a_flush() {
     let (mut host, heard) = furnished();
     host.publish(weft_model::Protocol::Tcp, "::", 8081, "fd01::2", 81);

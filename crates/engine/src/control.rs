@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weft_model::{ContainerId, ContainerSpec, ContainerStatus, ExitStatus};
+use weft_model::{ContainerId, ContainerSpec, ContainerStatus};
 
 use crate::{
     Engine, EngineError, Result,
@@ -11,7 +11,7 @@ use crate::{
     oci,
     shim::{ConsoleSize, ShimError},
     signal,
-    start::NOT_STARTED,
+    start::{NOT_STARTED, exit_of_failed},
     types::{WaitCondition, WaitResult},
 };
 
@@ -67,12 +67,13 @@ impl Engine {
     /// `NotFound`; a store that cannot be written.
     pub async fn start_refused(&self, id: ContainerId, message: &str) -> Result<()> {
         let cell = self.0.cell(id).await?;
+        self.0.due_at_boot.lock().remove(&id);
         self.0.events.count(weft_model::EventKind::Container, "start_failed");
         let write = |status: &mut ContainerStatus| {
             if !status.state.is_alive() {
                 message.clone_into(&mut status.error);
                 status.start_failure = NOT_STARTED;
-                status.exit = ExitStatus { code: NOT_STARTED, oom_killed: false };
+                status.exit = exit_of_failed(status.exit, NOT_STARTED);
             }
         };
         self.0.write_status(&cell, false, write).await.map(drop)

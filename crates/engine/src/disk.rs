@@ -9,6 +9,7 @@ use weft_model::ContainerId;
 use crate::{
     Engine, EngineError, Result,
     error::blocking,
+    shim::ShimError,
     types::{ChangeKind, DiskSize, PathChange},
 };
 
@@ -70,7 +71,11 @@ impl Engine {
         let comment = request.comment.clone();
         let made = self.0.images.commit(request).await;
         if let (Some(shim), true) = (shim, frozen) {
-            shim.resume().await?;
+            // It may have ended by itself meanwhile.
+            match shim.resume().await {
+                Ok(()) | Err(ShimError::State(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
             self.0.events.container(&container, "unpause", []);
         }
         let made = made?;

@@ -1,7 +1,7 @@
 //! The engine itself: what it holds, how it is opened, and the calls that only look a container up and pass on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use weft_base::{Clock, Tasks};
 use weft_image::ImageStore;
 use weft_model::{Container, ContainerId, ContainerStatus, ExecId, Network, Port, RunState};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     EngineError, EventLog, NetGate, Result, actor::wake, cell::Cell, error::blocking, exec::ExecCell,
@@ -23,7 +23,7 @@ pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub config: EngineConfig,
-    pub kv: Arc<dyn Kv>,
+    pub stores: Stores,
     pub containers: Table<Container>,
     pub networks: Table<Network>,
     pub ports: Table<Port>,
@@ -37,6 +37,8 @@ pub(crate) struct Inner {
     pub cells: Mutex<HashMap<ContainerId, Arc<Cell>>>,
     pub execs: Mutex<HashMap<ExecId, Arc<ExecCell>>>,
     pub sampler: Sampler,
+    /// What was found at rest, and its policy has this daemon start it; until that is tried.
+    pub due_at_boot: Mutex<HashSet<ContainerId>>,
     /// See [`Engine::close`].
     pub closing: AtomicBool,
 }
@@ -49,7 +51,7 @@ impl Engine {
     /// When directories or records cannot be used.
     pub async fn open(
         config: EngineConfig,
-        kv: Arc<dyn Kv>,
+        stores: Stores,
         images: ImageStore,
         gate: Arc<dyn NetGate>,
         tasks: Tasks,
@@ -67,14 +69,14 @@ impl Engine {
         let host = blocking(|| Ok(HostFacts::detect())).await?;
         let events = EventLog::open(Arc::clone(&clock), &config.root.join("events.log"))?;
         let owner = config.userns_remap.as_ref().map_or((0, 0), crate::oci::UserNamespace::root);
-        let volumes = Volumes::open(config.root.join("volumes"), Arc::clone(&kv), owner)?;
+        let volumes = Volumes::open(config.root.join("volumes"), &stores, owner)?;
         let inner = Arc::new(Inner {
-            containers: Table::new(Arc::clone(&kv)),
-            networks: Table::new(Arc::clone(&kv)),
-            ports: Table::new(Arc::clone(&kv)),
+            containers: Table::new(&stores),
+            networks: Table::new(&stores),
+            ports: Table::new(&stores),
             sampler: Sampler::new(),
             config,
-            kv,
+            stores,
             volumes,
             images,
             gate,
@@ -84,6 +86,7 @@ impl Engine {
             host,
             cells: Mutex::default(),
             execs: Mutex::default(),
+            due_at_boot: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         crate::reconcile::adopt_all(&inner).await?;

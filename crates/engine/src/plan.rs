@@ -294,7 +294,9 @@ fn ending(container: &Container, actual: &Actual, seen: Option<Seen>, now: Times
         return end;
     }
     let ran = status.started_at.map(|start| seen.at.since(start)).unwrap_or_default();
-    Ending { next: RunState::Restarting, delay: Some(next_delay(actual.last_delay, ran)), ..end }
+    // A start that people asked for sets the count back, and the delays with it (moby `daemon/start.go`).
+    let last = if restarts == 0 { Duration::ZERO } else { actual.last_delay };
+    Ending { next: RunState::Restarting, delay: Some(next_delay(last, ran)), ..end }
 }
 
 /// A start is asked for and the record knows of no run: an end that is found then is that start's.
@@ -318,6 +320,21 @@ pub fn due_at_boot(container: &Container) -> bool {
         && spec.run.seq <= status.answered
         && container.meta.deleting.is_none()
         && policy_restarts(spec.restart, status.stopped_by_user, status.exit.code, status.restart_count)
+}
+
+/// It does not run, or not any more, and will without anybody's doing: who joins its namespaces by policy waits for it.
+/// `due` says that this daemon has yet to start it, because it came up ([`due_at_boot`]).
+#[must_use]
+pub fn on_its_way(container: &Container, due: bool) -> bool {
+    let (run, status) = (&container.spec.run, &container.status);
+    let asked = run.seq > status.answered;
+    let coming = match status.state {
+        // What the record takes for running and is not, has an end that is about to be written down.
+        RunState::Running | RunState::Paused | RunState::Restarting => !asked || run.want == Want::Running,
+        RunState::Created | RunState::Exited => due || asked && run.want == Want::Running && !run.paused,
+        RunState::Removing | RunState::Dead => false,
+    };
+    coming && container.meta.deleting.is_none()
 }
 
 /// Those of `containers` that a new daemon starts, in rounds: who joins another's namespaces comes after it.

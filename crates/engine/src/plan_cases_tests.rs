@@ -144,3 +144,43 @@ fn who_joins_another_comes_after_it_at_boot() {
     circle.spec.network = NetworkMode::Container(circle.spec.id);
     assert_eq!(rounds_at_boot(&[Arc::new(circle)]), [vec![id(&base)]]);
 }
+
+#[test]
+fn a_start_that_was_asked_for_begins_the_delays_anew() {
+    let mut container = asked();
+    container.spec.restart = RestartPolicy { mode: RestartMode::Always, max_retries: 0 };
+    (container.status.answered, container.status.state) = (1, RunState::Running);
+    let delay = |container: &Container| {
+        let actual = Actual { last_delay: Duration::from_secs(6), ..ended(1) };
+        let Step::RecordExit(end) = plan(container, &actual, at(9)).remove(0) else { panic!() };
+        end.delay.map(|delay| delay.as_millis())
+    };
+    container.status.restart_count = 7;
+    assert_eq!(delay(&container), Some(12_000), "by policy");
+    // As the start has left it.
+    container.status.restart_count = 0;
+    assert_eq!(delay(&container), Some(100));
+}
+
+#[test]
+fn what_comes_up_by_itself_is_waited_for() {
+    let mut container = asked();
+    assert!(on_its_way(&container, false), "asked for");
+    container.status.answered = 1;
+    for (state, due, coming) in [
+        (RunState::Created, false, false),
+        (RunState::Exited, false, false),
+        (RunState::Exited, true, true),
+        (RunState::Restarting, false, true),
+        (RunState::Running, false, true),
+        (RunState::Dead, true, false),
+    ] {
+        container.status.state = state;
+        assert_eq!(on_its_way(&container, due), coming, "{state:?}");
+    }
+    container.status.state = RunState::Restarting;
+    (container.spec.run.seq, container.spec.run.want) = (2, Want::Stopped);
+    assert!(!on_its_way(&container, false), "people want it down");
+    (container.spec.run.want, container.meta.deleting) = (Want::Running, Some(at(9)));
+    assert!(!on_its_way(&container, false), "people want it away");
+}

@@ -8,6 +8,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use weft_image::{LayerRef, layer_refs};
@@ -79,6 +80,17 @@ impl Engine {
     /// When records cannot be read.
     pub async fn due_at_boot(&self) -> Result<Vec<Vec<ContainerId>>> {
         Ok(crate::plan::rounds_at_boot(&self.0.all_containers().await?))
+    }
+
+    /// Waits for `patience` at most until the containers whose namespaces it joins are up, as far as they are on their way.
+    pub async fn joined_up(&self, id: ContainerId, patience: Duration) {
+        let deadline = tokio::time::Instant::now() + patience;
+        while let Ok(container) = self.0.container(id).await {
+            if !self.0.waits_for_joined(&container).await || tokio::time::Instant::now() >= deadline {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 }
 
@@ -200,7 +212,7 @@ impl Inner {
 
     /// Layers of an image by its id.
     pub(crate) async fn layers(&self, image: weft_model::Digest) -> Result<Vec<LayerRef>> {
-        let table: Table<Image> = Table::new(Arc::clone(&self.kv));
+        let table: Table<Image> = Table::new(&self.stores);
         let found = table.get(&image).await?;
         let found = found.ok_or_else(|| EngineError::Missing(format!("No such image: {image}")))?;
         Ok(layer_refs(&found.spec.layers, &found.spec.diff_ids))

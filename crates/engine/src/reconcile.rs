@@ -7,7 +7,7 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 use futures_util::{StreamExt, stream};
 use weft_base::chain;
 use weft_model::{Container, ContainerId};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     Result,
@@ -16,7 +16,7 @@ use crate::{
     engine::Inner,
     error::blocking,
     oci::CgroupVersion,
-    plan::may_have_run,
+    plan::{due_at_boot, may_have_run},
     shim::{self, Phase, Shim},
 };
 
@@ -27,6 +27,8 @@ pub(crate) async fn adopt_all(inner: &Arc<Inner>) -> Result<()> {
     debug_assert!(matches!(inner.host.cgroup, CgroupVersion::V1 | CgroupVersion::V2));
     let containers = inner.all_containers().await?;
     let known: HashSet<String> = containers.iter().map(|c| c.spec.id.to_string()).collect();
+    let due = containers.iter().filter(|c| due_at_boot(c)).map(|c| c.spec.id);
+    inner.due_at_boot.lock().extend(due);
     let found = names_in(&inner.config.run.join("containers"));
     let noted = names_in(&inner.config.run.join("runtime"));
     let strays = found.union(&noted).filter(|name| !known.contains(*name)).cloned().collect();
@@ -113,14 +115,14 @@ pub struct Unrecorded {
     pub pid: i32,
 }
 
-/// Containers that run below `run` and have no record in `kv`. A record goes only when all else is gone, so this is
+/// Containers that run below `run` and have no record in `stores`. A record goes only when all else is gone, so this is
 /// another daemon's store, or an older copy: who would go on with it would take them for left-overs. To be asked before
 /// anything is made or cleared away.
 ///
 /// # Errors
 /// When records cannot be read.
-pub async fn unrecorded(run: &Path, kv: &Arc<dyn Kv>) -> Result<Vec<Unrecorded>> {
-    let containers: Table<Container> = Table::new(Arc::clone(kv));
+pub async fn unrecorded(run: &Path, stores: &Stores) -> Result<Vec<Unrecorded>> {
+    let containers: Table<Container> = Table::new(stores);
     let mut all = Vec::new();
     for name in names_in(&run.join("containers")) {
         let Ok(id) = name.parse() else { continue };

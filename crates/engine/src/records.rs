@@ -53,7 +53,7 @@ impl Inner {
                 Err(EngineError::NotFound(_)) => return Ok(()),
                 other => other?,
             };
-            let done = Txn::new(&self.kv)
+            let done = Txn::new(&self.stores)
                 .delete::<Container>(&id.to_string())
                 .release(&IndexKey::of::<Container>(&container.spec.name), &id)
                 .commit()
@@ -62,7 +62,7 @@ impl Inner {
                 Ok(_) => return Ok(()),
                 // Renamed meanwhile: look again. A name that is not ours any more is not ours to give back.
                 Err(e) if e.conflict().is_some() => {
-                    let held = IndexKey::of::<Container>(&container.spec.name).lookup(&*self.kv).await?;
+                    let held = IndexKey::of::<Container>(&container.spec.name).lookup(&self.stores).await?;
                     let same = self.container(id).await.is_ok_and(|c| c.spec.name == container.spec.name);
                     if same && held.as_deref() != Some(id.to_string().as_str()) {
                         self.containers.delete(&id.to_string()).await?;

@@ -10,7 +10,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use weft_base::chain;
-use weft_model::{Container, ContainerId, IpcMode, Namespace, NetworkMode, RunState};
+use weft_model::{Container, ContainerId, ExitStatus, IpcMode, Namespace, NetworkMode, RunState};
 
 use crate::{
     EngineError, Result,
@@ -19,12 +19,16 @@ use crate::{
     error::blocking,
     logs::LogFacts,
     oci::{self, BundleFacts},
+    plan::on_its_way,
     shim::{ConsoleSize, Log, Runtime, Shim, ShimError, ShimSpec},
     volumes,
 };
 
 /// Exit code of what never ran, for no better-known reason (moby `exitUnknown`).
 pub(crate) const NOT_STARTED: i64 = 128;
+
+/// How often a restart by policy looks whether the container has come up whose namespaces it joins.
+const JOINED_LOOK: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What a joined container contributes.
 #[derive(Default)]
@@ -44,6 +48,11 @@ impl Inner {
         answers: Option<u64>,
         restart: bool,
     ) -> Result<()> {
+        if answers.is_none() && self.waits_for_joined(container).await {
+            cell.state.lock().retry_at = Some(self.clock.now().plus(JOINED_LOOK));
+            return Ok(());
+        }
+        self.due_at_boot.lock().remove(&cell.id);
         match self.try_start(cell, container).await {
             Ok(warnings) => {
                 cell.state.lock().told_up = false;
@@ -70,7 +79,7 @@ impl Inner {
                 self.write_status(cell, false, |status| {
                     status.error.clone_from(&message);
                     status.start_failure = code;
-                    status.exit = weft_model::ExitStatus { code, oom_killed: false };
+                    status.exit = exit_of_failed(status.exit, code);
                     status.answered = answers.unwrap_or(status.answered);
                     status.runs += 1;
                     if status.state == RunState::Restarting {
@@ -211,6 +220,21 @@ impl Inner {
             joined.shm = Some(shm);
         }
         Ok(joined)
+    }
+
+    /// A container whose namespaces it joins is not up yet, and will be: after a crash of the machine all of them come back at
+    /// the same time, in no order.
+    pub(crate) async fn waits_for_joined(&self, container: &Container) -> bool {
+        for other in container.spec.joins() {
+            if self.known_cell(other).is_some_and(|cell| cell.shim().is_some()) {
+                continue;
+            }
+            let due = self.due_at_boot.lock().contains(&other);
+            if self.container(other).await.is_ok_and(|c| on_its_way(&c, due)) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn pid_of(&self, other: ContainerId, what: &str) -> Result<u32> {
@@ -359,6 +383,12 @@ fn mounts_below(live: &std::path::Path) -> Vec<PathBuf> {
     }
     found.retain(|at| weft_sys::mount::is_mount_point(at));
     found
+}
+
+/// What the last run ended with stays, unless it is known why this one did not begin (moby `daemon/start.go`).
+pub(crate) fn exit_of_failed(last: ExitStatus, code: i64) -> ExitStatus {
+    let code = if code == NOT_STARTED && last.code != 0 { last.code } else { code };
+    ExitStatus { code, oom_killed: false }
 }
 
 /// What Docker adds where a file and a directory met.

@@ -4,17 +4,18 @@
 use std::{sync::Arc, time::Instant};
 
 use weft_image::{ImageStore, Options};
-use weft_store::{Embedded, Kv};
+use weft_store::{Embedded, Stores};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let mut args = std::env::args().skip(1);
     let (archive, root) = (args.next().unwrap(), std::path::PathBuf::from(args.next().unwrap()));
     std::fs::create_dir_all(&root).unwrap();
-    let kv: Arc<dyn Kv> =
-        Arc::new(Embedded::open(root.join("store.redb"), weft_store::Options::default()).unwrap());
+    let stores = Stores::single(Arc::new(
+        Embedded::open(root.join("store.redb"), weft_store::Options::default()).unwrap(),
+    ));
     let start = Instant::now();
-    let store = ImageStore::open(&root, kv, Options::default()).await.unwrap();
+    let store = ImageStore::open(&root, &stores, Options::default()).await.unwrap();
     println!("open {:?}", start.elapsed());
     let start = Instant::now();
     let loaded = store.load(tokio::fs::File::open(archive).await.unwrap(), None, |_| {}).await.unwrap();

@@ -130,7 +130,7 @@ impl ImageStore {
         let all = self.table().list().await.map_err(ImageError::store)?;
         let stored = all.iter().find(|s| s.spec.id == *image).ok_or_else(|| no_such(&image.to_string()))?;
         let mut value = Image::clone(&stored.value);
-        let txn = self.take_name(Txn::new(self.table().kv()), &all, &mut value, &name.or_latest());
+        let txn = self.take_name(Txn::new(self.table().stores()), &all, &mut value, &name.or_latest());
         value.meta.generation += 1;
         txn.update(&value, stored.revision).commit().await.map(drop).map_err(ImageError::store)
     }
@@ -198,7 +198,7 @@ impl ImageStore {
     }
 
     pub(crate) async fn delete_records(&self, gone: &[Image]) -> Result<()> {
-        let mut txn = Txn::new(self.table().kv());
+        let mut txn = Txn::new(self.table().stores());
         for image in gone {
             txn = txn.delete::<Image>(&image.spec.id);
         }

@@ -61,7 +61,7 @@ impl ImageStore {
             image.spec.layers = new.blobs;
         }
         image.status.size = size;
-        let mut txn = Txn::new(self.table().kv());
+        let mut txn = Txn::new(self.table().stores());
         for name in &new.names {
             txn = self.take_name(txn, &all, &mut image, name);
         }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::io::SyncIoBridge;
 use weft_base::{Clock, SystemClock, Timestamp};
 use weft_model::{ContainerId, Image, Reference};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     archive::{self, LoadProgress, save::SaveItem},
@@ -65,7 +65,7 @@ struct Inner {
 
 impl ImageStore {
     /// Opens everything under `root`, sweeps half-made things and content that no record names.
-    pub async fn open(root: &Path, kv: Arc<dyn Kv>, options: Options) -> Result<Self> {
+    pub async fn open(root: &Path, stores: &Stores, options: Options) -> Result<Self> {
         let root = root.to_owned();
         let clock = Arc::clone(&options.clock);
         let opened = tokio::task::spawn_blocking(move || {
@@ -75,7 +75,7 @@ impl ImageStore {
             Ok::<_, ImageError>((content, snapshots))
         });
         let (content, snapshots) = opened.await.map_err(|e| ImageError::Internal(e.to_string()))??;
-        let inner = Inner { content, snapshots, table: Table::new(kv), names: Mutex::default(), clock };
+        let inner = Inner { content, snapshots, table: Table::new(stores), names: Mutex::default(), clock };
         let store = Self(Arc::new(inner));
         store.collect().await?;
         Ok(store)

@@ -51,12 +51,19 @@ pub enum Scope {
 pub trait Resource: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// The path segment and noun, such as `container`.
     const KIND: &'static str;
-    /// Where it lives.
+    /// Where it lives; where [`Resource::SCOPES`] names two, the one of a record that says nothing else.
     const SCOPE: Scope;
+    /// The scopes that records of this kind live in: two where [`Resource::scope`] decides for each.
+    const SCOPES: &'static [Scope] = &[Self::SCOPE];
     /// Version of the value's JSON; raised when old text needs translating.
     const SCHEMA: u32 = 1;
     /// The last part of the key: the id, or the name for kinds without an id.
     fn key(&self) -> String;
+
+    /// Where this record lives, for as long as it lives; one of [`Resource::SCOPES`].
+    fn scope(&self) -> Scope {
+        Self::SCOPE
+    }
 
     /// Translates the JSON of an older schema version into the present one.
     fn upgrade(from: u32, _value: &mut serde_json::Value) -> Result<(), String> {

@@ -41,7 +41,7 @@ impl FromStr for MacAddr {
             let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() || bytes[0] & 1 == 1 {
+        if parts.next().is_some() || bytes[0] & 1 == 1 || bytes == [0; 6] {
             return Err(bad());
         }
         Ok(Self(bytes))
@@ -399,7 +399,7 @@ mod tests {
     #[test]
     fn multicast_and_malformed_macs_are_refused() {
         assert_eq!("02:42:ac:11:00:02".parse::<MacAddr>().unwrap().to_string(), "02:42:ac:11:00:02");
-        for bad in ["", "02:42", "01:00:00:00:00:00", "02:42:ac:11:00:02:03", "0242ac110002"] {
+        for bad in ["00:00:00:00:00:00", "", "02:42", "01:00:00:00:00:00", "02:42:ac:11:00:02:03", "0242ac110002"] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }

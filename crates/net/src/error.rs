@@ -72,6 +72,14 @@ pub enum NetError {
         /// The address.
         ip: IpAddr,
     },
+    /// Two auxiliary addresses are one.
+    #[error("failed to allocate secondary ip address ({name}:{ip}): Address already in use")]
+    AuxInUse {
+        /// Its name.
+        name: String,
+        /// The address.
+        ip: IpAddr,
+    },
     /// No container could have an address there.
     #[error("failed to allocate gateway (): No available addresses on this pool")]
     NoRoom {
@@ -82,10 +90,12 @@ pub enum NetError {
     #[error("{0}")]
     Refused(String),
     /// The default pools hold no free subnet.
-    #[error("all predefined address pools have been fully subnetted")]
+    #[error("all predefined address pools have been fully subnetted{}", across(*.route))]
     PoolsExhausted {
         /// 4 or 6.
         family: u8,
+        /// A route of the host's without which one would be free.
+        route: Option<IpNet>,
     },
     /// A draft of a network makes no sense; one line for each fault.
     #[error("invalid network config:\n{}", .0.join("\n"))]
@@ -219,6 +229,10 @@ pub struct BindFailure {
     pub holder: Option<String>,
 }
 
+fn across(route: Option<IpNet>) -> String {
+    route.map(|route| format!(": the host's route to {route} lies across them")).unwrap_or_default()
+}
+
 /// Owners come after the text that clients look for.
 fn by(name: Option<&str>) -> String {
     name.map(|name| format!(" (by container {name})")).unwrap_or_default()
@@ -286,6 +300,7 @@ impl NetError {
             | Self::Overlap { .. }
             | Self::OverlapsHost { .. }
             | Self::GatewayInUse { .. }
+            | Self::AuxInUse { .. }
             | Self::Refused(_)
             | Self::OnlyOne { .. }
             | Self::ParentTaken { .. }

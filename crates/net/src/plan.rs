@@ -282,7 +282,12 @@ fn plug(
         ifname: spec.ifname.clone(),
         mac: spec.mac,
         addresses,
-        mtu: network.mtu.unwrap_or(if network.parent.is_some() { 0 } else { DEFAULT_MTU }),
+        // Of a bridge of somebody else's, and of a parent, it is whatever that one has.
+        mtu: network.mtu.unwrap_or(if network.parent.is_some() || network.borrowed {
+            0
+        } else {
+            DEFAULT_MTU
+        }),
         gateways: gateways.map(|via| Gateway { via, metric: 0 }).collect(),
         sysctls: spec.sysctls.clone(),
         isolated: !network.isolation.inter_container,

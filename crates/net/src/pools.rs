@@ -50,7 +50,33 @@ impl Pools {
     /// # Errors
     /// [`NetError::PoolsExhausted`].
     pub fn choose(&self, family: Family, taken: &[IpNet]) -> Result<IpNet, NetError> {
-        first(&self.pools, family, taken).ok_or(NetError::PoolsExhausted { family: family.number() })
+        first(&self.pools, family, taken)
+            .ok_or(NetError::PoolsExhausted { family: family.number(), route: None })
+    }
+
+    /// The same, with the host's routes to be kept clear of, too; one that is in the way of all is named.
+    ///
+    /// # Errors
+    /// [`NetError::PoolsExhausted`].
+    pub fn choose_beside(
+        &self,
+        family: Family,
+        taken: &[IpNet],
+        routes: &[IpNet],
+    ) -> Result<IpNet, NetError> {
+        let chosen = self.choose(family, &[taken, routes].concat());
+        if chosen.is_ok() || self.choose(family, taken).is_err() {
+            return chosen;
+        }
+        let mine = |(pool, _): &&(IpNet, u8)| Family::of(pool.addr()) == family;
+        let across = |route: &&IpNet| {
+            self.pools.iter().filter(mine).any(|(pool, _)| pool.contains(*route) || route.contains(pool))
+        };
+        // The widest: what it takes, others need not.
+        let mut widest: Vec<&IpNet> = routes.iter().collect();
+        widest.sort_by_key(|route| route.prefix_len());
+        let route = widest.into_iter().filter(|r| r.prefix_len() > 0).find(across).copied();
+        Err(NetError::PoolsExhausted { family: family.number(), route })
     }
 
     /// The same for the default bridge.

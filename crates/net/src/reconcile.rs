@@ -7,7 +7,7 @@
 //!                                                           ▼                       ▼
 //!                                               statuses that differ ◀── what failed, by port and sandbox
 //!                                                           ▼
-//!                                               Ready{revision, sandboxes} to those who wait
+//!                                               Ready{mark, sandboxes}     to those who wait
 //! ```
 //!
 //! A failure is written to where it belongs and tried again with backoff; it never delays a healthy
@@ -34,7 +34,7 @@ use weft_base::{Backoff, Tasks, chain};
 use weft_dataplane::{Converger, Desired, Driver, DriverError, Outcome, SandboxId};
 use weft_model::{Container, ContainerId, Network, NetworkId, NetworkSpec, Policy, Port, PortId, PortOwner};
 use weft_store::{
-    Kv, StoreError, Stored, Table,
+    Mark, StoreError, Stored, Stores, Table,
     reconcile::{Loop, Wake},
 };
 
@@ -64,10 +64,10 @@ impl Default for NetConfig {
     }
 }
 
-/// Which sandboxes are as the store had them at `revision`.
+/// Which sandboxes are as the stores had them at `mark`.
 #[derive(Clone, Debug, Default)]
 struct Ready {
-    revision: u64,
+    mark: Mark,
     sandboxes: BTreeMap<SandboxId, Result<(), String>>,
     /// Ports and networks that cannot be, and why.
     ports: BTreeMap<PortId, String>,
@@ -85,7 +85,7 @@ struct Ready {
 pub struct Net(Arc<Inner>);
 
 struct Inner {
-    kv: Arc<dyn Kv>,
+    stores: Stores,
     networks: Table<Network>,
     ports: Table<Port>,
     containers: Table<Container>,
@@ -116,14 +116,14 @@ struct State {
 impl Net {
     /// Starts reconciling. One for each store and machine. No port gets an address by DHCP.
     #[must_use]
-    pub fn start(kv: &Arc<dyn Kv>, driver: Arc<dyn Driver>, tasks: &Tasks, config: NetConfig) -> Self {
-        Self::start_with(kv, driver, tasks, config, None)
+    pub fn start(stores: &Stores, driver: Arc<dyn Driver>, tasks: &Tasks, config: NetConfig) -> Self {
+        Self::start_with(stores, driver, tasks, config, None)
     }
 
     /// The same; ports on networks that want it get their addresses by DHCP.
     #[must_use]
     pub fn start_with(
-        kv: &Arc<dyn Kv>,
+        stores: &Stores,
         driver: Arc<dyn Driver>,
         tasks: &Tasks,
         config: NetConfig,
@@ -137,14 +137,14 @@ impl Net {
             looked: Instant::now(),
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
         };
-        let leases = sockets.map(|s| Leases::new(Table::new(Arc::clone(kv)), s, tasks, make.wake()));
+        let leases = sockets.map(|s| Leases::new(Table::new(stores), s, tasks, make.wake()));
         let net = Self(Arc::new(Inner {
             leases,
-            kv: Arc::clone(kv),
-            networks: Table::new(Arc::clone(kv)),
-            ports: Table::new(Arc::clone(kv)),
-            containers: Table::new(Arc::clone(kv)),
-            policies: Table::new(Arc::clone(kv)),
+            stores: stores.clone(),
+            networks: Table::new(stores),
+            ports: Table::new(stores),
+            containers: Table::new(stores),
+            policies: Table::new(stores),
             ledger: Mutex::default(),
             driver,
             state: Mutex::new(state),
@@ -159,17 +159,13 @@ impl Net {
         tasks.supervise("net", move || {
             let me = me.clone();
             let tables = &me.0;
-            let prefixes = [
-                tables.networks.prefix(),
-                tables.ports.prefix(),
-                tables.containers.prefix(),
-                tables.policies.prefix(),
-            ];
-            let looping = prefixes
-                .iter()
-                .fold(Loop::new("net").every(me.0.config.every).waking(wake.clone()), |looping, prefix| {
-                    looping.watching(&me.0.kv, *prefix)
-                });
+            let looping = Loop::new("net")
+                .every(tables.config.every)
+                .waking(wake.clone())
+                .watching(&tables.networks)
+                .watching(&tables.ports)
+                .watching(&tables.containers)
+                .watching(&tables.policies);
             looping.run(move || {
                 let me = me.clone();
                 async move { me.run().await }
@@ -261,7 +257,7 @@ impl Net {
 
     async fn run(&self) -> Result<(), StoreError> {
         let inner = &self.0;
-        let revision = inner.kv.revision().await?;
+        let mark = inner.stores.mark().await?;
         let networks = inner.networks.list_shared().await?;
         let ports = inner.ports.list_shared().await?;
         let containers = inner.containers.list_shared().await?;
@@ -295,7 +291,7 @@ impl Net {
         }
         let sandboxes = report.sandboxes(&compiled.desired, &ports);
         inner.ready.send_replace(Arc::new(Ready {
-            revision,
+            mark,
             sandboxes,
             ports: report.ports.clone(),
             networks: report.networks.clone(),

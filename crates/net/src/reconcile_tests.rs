@@ -8,7 +8,7 @@ use super::*;
 use crate::fixtures::{container, network, object, port, subnet};
 
 struct World {
-    kv: Arc<dyn Kv>,
+    stores: Stores,
     driver: Arc<FakeDriver>,
     net: Net,
     tasks: Tasks,
@@ -17,10 +17,11 @@ struct World {
 
 fn world(driver: FakeDriver) -> World {
     let dir = tempfile::tempdir().unwrap();
-    let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.path().join("store"), Options::default()).unwrap());
+    let stores =
+        Stores::single(Arc::new(Embedded::open(dir.path().join("store"), Options::default()).unwrap()));
     let (driver, tasks) = (Arc::new(driver), Tasks::new());
-    let net = Net::start(&kv, Arc::clone(&driver) as Arc<dyn Driver>, &tasks, NetConfig::default());
-    World { kv, driver, net, tasks, _dir: dir }
+    let net = Net::start(&stores, Arc::clone(&driver) as Arc<dyn Driver>, &tasks, NetConfig::default());
+    World { stores, driver, net, tasks, _dir: dir }
 }
 
 fn web() -> (NetworkSpec, ContainerSpec, PortSpec) {
@@ -35,7 +36,7 @@ impl World {
     async fn add(&self, net: &NetworkSpec, c: &ContainerSpec, p: &PortSpec) {
         let (net, c, p): (Network, Container, Port) =
             (object(net.clone()), object(c.clone()), object(p.clone()));
-        Txn::new(&self.kv).put(&net).create(&c).create(&p).commit().await.unwrap();
+        Txn::new(&self.stores).put(&net).create(&c).create(&p).commit().await.unwrap();
     }
 
     async fn port(&self, id: PortId) -> Stored<Port> {
@@ -70,7 +71,7 @@ async fn a_container_gets_its_sandbox_and_its_port_is_told_ready() {
     let machine = w.driver.observe().unwrap();
     assert_eq!((machine.sandboxes.len(), machine.segments.len(), machine.ports.len()), (1, 1, 1));
 
-    let gone = Txn::new(&w.kv).delete::<Port>(&p.id).delete::<Container>(&c.id).commit();
+    let gone = Txn::new(&w.stores).delete::<Port>(&p.id).delete::<Container>(&c.id).commit();
     gone.await.unwrap();
     w.net.ports_gone(&[p.id]).await.unwrap();
     let machine = w.driver.observe().unwrap();

@@ -184,15 +184,13 @@ fn resolve_subnets(
         }
         taken.push(cidr);
     }
-    let mut avoid = taken;
-    avoid.extend_from_slice(host_routes);
     let mut subnets = Vec::new();
     for family in [Family::V4, Family::V6] {
         let wanted = if family == Family::V4 { draft.ipv4 } else { draft.ipv6 };
         let given: Vec<_> = wishes.iter().filter(|w| w.family() == family).collect();
         if wanted && given.iter().all(|w| w.subnet.is_none()) {
-            let cidr = pools.choose(family, &avoid)?;
-            avoid.push(cidr);
+            let cidr = pools.choose_beside(family, &taken, host_routes)?;
+            taken.push(cidr);
             subnets.push(settle(given.first().copied().unwrap_or(&Wish::default()), cidr)?);
         }
         for (wish, cidr) in given.iter().filter_map(|w| Some((w, w.subnet?))) {
@@ -275,6 +273,11 @@ impl Wish {
     /// The spec, with the first free address of the subnet as gateway when people chose none.
     pub(crate) fn settle(&self, cidr: IpNet) -> Result<SubnetSpec, NetError> {
         let reserved = |ip: &IpAddr| self.aux.values().any(|aux| aux == ip);
+        let twice =
+            |(nth, (_, ip)): &(usize, (&String, &IpAddr))| self.aux.values().take(*nth).any(|a| a == *ip);
+        if let Some((_, (name, ip))) = self.aux.iter().enumerate().find(twice) {
+            return Err(NetError::AuxInUse { name: name.clone(), ip: *ip });
+        }
         let gateway = match self.gateway {
             Some(ip) if reserved(&ip) => return Err(NetError::AddressInUse { ip }),
             Some(ip) => ip,

@@ -81,6 +81,35 @@ fn drivers_bridges_and_mtus() {
 }
 
 #[test]
+fn one_auxiliary_address_has_one_name() {
+    let mut twice = draft("10.1.0.0/24", "", "");
+    for name in ["a", "b"] {
+        twice.ipam[0].aux.insert(name.into(), "10.1.0.9".into());
+    }
+    let text = resolve(&twice, &[]).unwrap_err();
+    assert_eq!(text, "failed to allocate secondary ip address (b:10.1.0.9): Address already in use");
+}
+
+#[test]
+fn routes_that_take_all_pools_are_named() {
+    let plain = NetworkDraft::named(FreeName::new("net").unwrap());
+    let nets = |all: &[&str]| all.iter().map(|n| n.parse().unwrap()).collect::<Vec<_>>();
+    let pools = Pools::configured(&nets(&["10.5.0.0/16"]).iter().map(|n| (*n, 24)).collect::<Vec<_>>(), b"h");
+    let refused = |routes: &[&str], existing: &[&NetworkSpec]| {
+        resolve_network(&plain, existing, &nets(routes), &pools).unwrap_err().to_string()
+    };
+    let text = refused(&["192.168.1.0/24", "10.0.0.0/8"], &[]);
+    assert_eq!(
+        text,
+        "all predefined address pools have been fully subnetted: the host's route to 10.0.0.0/8 lies across them"
+    );
+    // Where networks have taken all, no route is to blame.
+    let mut full = network("full", vec![]);
+    full.subnets = resolve_network(&draft("10.5.0.0/16", "", ""), &[], &[], &pools).unwrap().subnets;
+    assert!(refused(&["10.0.0.0/8"], &[&full]).ends_with("fully subnetted"));
+}
+
+#[test]
 fn useless_subnets_and_gateways() {
     let check = |subnet: &str, gateway: &str, wanted: &str| {
         let text = resolve(&draft(subnet, "", gateway), &[]).unwrap_err();

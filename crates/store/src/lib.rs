@@ -1,10 +1,11 @@
 //! What Weft remembers, and how its parts hear of changes.
 //!
-//! Three layers, each usable without the one above:
+//! Layers, each usable without the one above:
 //!
 //! - [`Kv`]: the seam. `get`, `range`, `txn`, `watch`, `lease`; revisions are global and only grow. Its
 //!   meaning is etcd v3's, so that one etcd cluster or one file serves the same code. [`Embedded`] is the
 //!   file; the `contract` module is the suite that every backend passes.
+//! - [`Stores`]: the two scopes, what a host keeps alone and what all hosts share; one store on a single host.
 //! - [`Table`] and [`Txn`]: kinds of `weft-model` as typed records under `/weft/v1/<kind>/<key>`, unique names
 //!   in an index beside them, several kinds changed in one transaction.
 //! - [`Keeper`]: a lease that is kept alive, and a word when it is lost.
@@ -24,6 +25,7 @@ mod error;
 mod keeper;
 mod kv;
 pub mod reconcile;
+mod stores;
 mod table;
 
 pub use check::{Condition, Dumped, Report, check, dump};
@@ -34,4 +36,5 @@ pub use kv::{
     Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
     Reached, Request, Response, Target, Watch,
 };
+pub use stores::{Mark, Stores};
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

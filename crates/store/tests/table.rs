@@ -6,12 +6,15 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use weft_base::{Name, SystemClock};
 use weft_model::{Labels, Volume, VolumeSpec, default_project};
-use weft_store::{Change, Changes, Conflict, Embedded, IndexKey, Kv, Options, Request, Stored, Table, Txn};
+use weft_store::{
+    Change, Changes, Conflict, Embedded, IndexKey, Kv, Options, Request, Stored, Stores, Table, Txn,
+};
 
-fn store() -> (tempfile::TempDir, Arc<dyn Kv>) {
+fn store() -> (tempfile::TempDir, Arc<dyn Kv>, Stores) {
     let dir = tempfile::tempdir().unwrap();
-    let kv = Embedded::open(dir.path().join("store.redb"), Options::default()).unwrap();
-    (dir, Arc::new(kv))
+    let kv: Arc<dyn Kv> =
+        Arc::new(Embedded::open(dir.path().join("store.redb"), Options::default()).unwrap());
+    (dir, Arc::clone(&kv), Stores::single(kv))
 }
 
 fn volume(name: &str) -> Volume {
@@ -37,9 +40,9 @@ async fn next(changes: &mut Changes<Volume>) -> String {
 
 #[tokio::test]
 async fn a_record_lives() {
-    let (_dir, kv) = store();
-    let table: Table<Volume> = Table::new(Arc::clone(&kv));
-    let other: Table<Volume> = Table::new(Arc::clone(&kv));
+    let (_dir, _kv, stores) = store();
+    let table: Table<Volume> = Table::new(&stores);
+    let other: Table<Volume> = Table::new(&stores);
     let (list, mut changes) = other.follow().await.unwrap();
     assert!(list.is_empty());
 
@@ -75,41 +78,43 @@ async fn a_record_lives() {
 
 #[tokio::test]
 async fn values_are_readable_json_with_their_schema() {
-    let (_dir, kv) = store();
-    Table::new(Arc::clone(&kv)).create(&volume("a")).await.unwrap();
+    let (_dir, kv, stores) = store();
+    Table::new(&stores).create(&volume("a")).await.unwrap();
     let item = kv.get(b"/weft/v1/volume/a").await.unwrap().unwrap();
     assert!(item.value.starts_with(br#"{"v":1,"meta":{"#), "{:?}", item.value);
 }
 
 #[tokio::test]
 async fn names_are_claimed_with_their_records_or_not_at_all() {
-    let (_dir, kv) = store();
-    let table: Table<Volume> = Table::new(Arc::clone(&kv));
+    let (_dir, kv, stores) = store();
+    let table: Table<Volume> = Table::new(&stores);
     let web = IndexKey::of::<Volume>("web");
-    let revision = Txn::new(&kv).claim(&web, "one").create(&volume("one")).commit().await.unwrap();
+    let revision = Txn::new(&stores).claim(&web, "one").create(&volume("one")).commit().await.unwrap();
     assert_eq!(kv.revision().await.unwrap(), revision);
-    assert_eq!(web.lookup(&*kv).await.unwrap().as_deref(), Some("one"));
+    assert_eq!(web.lookup(&stores).await.unwrap().as_deref(), Some("one"));
 
-    let taken = Txn::new(&kv).create(&volume("two")).claim(&web, "two").commit().await.unwrap_err();
+    let taken = Txn::new(&stores).create(&volume("two")).claim(&web, "two").commit().await.unwrap_err();
     assert_eq!(taken.conflict(), Some(&Conflict::Claimed { owner: "one".into() }), "{taken}");
     assert!(table.get("two").await.unwrap().is_none(), "nothing of a failed transaction stays");
-    let foreign = Txn::new(&kv).release(&web, "two").commit().await.unwrap_err();
+    let foreign = Txn::new(&stores).release(&web, "two").commit().await.unwrap_err();
     assert_eq!(foreign.conflict(), Some(&Conflict::Claimed { owner: "one".into() }));
 
-    let stale = Txn::new(&kv).delete_at::<Volume>("one", revision - 1).release(&web, "one").commit().await;
+    let stale =
+        Txn::new(&stores).delete_at::<Volume>("one", revision - 1).release(&web, "one").commit().await;
     assert!(matches!(stale.unwrap_err().conflict(), Some(Conflict::Changed { .. })));
-    Txn::new(&kv).delete_at::<Volume>("one", revision).release(&web, "one").commit().await.unwrap();
-    assert_eq!(web.lookup(&*kv).await.unwrap(), None);
-    let missing = Txn::new(&kv).release(&web, "one").commit().await.unwrap_err();
+    Txn::new(&stores).delete_at::<Volume>("one", revision).release(&web, "one").commit().await.unwrap();
+    assert_eq!(web.lookup(&stores).await.unwrap(), None);
+    let missing = Txn::new(&stores).release(&web, "one").commit().await.unwrap_err();
     assert_eq!(missing.conflict(), Some(&Conflict::Missing));
-    let missing = Txn::new(&kv).expect_exists::<Volume>("one").put(&volume("x")).commit().await.unwrap_err();
+    let missing =
+        Txn::new(&stores).expect_exists::<Volume>("one").put(&volume("x")).commit().await.unwrap_err();
     assert_eq!(missing.conflict(), Some(&Conflict::Missing));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_updates_are_all_kept() {
-    let (_dir, kv) = store();
-    let table: Table<Volume> = Table::new(Arc::clone(&kv));
+    let (_dir, _kv, stores) = store();
+    let table: Table<Volume> = Table::new(&stores);
     table.create(&volume("a")).await.unwrap();
     let writers = (0..20).map(|n| {
         let table = table.clone();
@@ -128,8 +133,8 @@ async fn concurrent_updates_are_all_kept() {
 
 #[tokio::test]
 async fn a_broken_record_is_named() {
-    let (_dir, kv) = store();
-    let table: Table<Volume> = Table::new(Arc::clone(&kv));
+    let (_dir, kv, stores) = store();
+    let table: Table<Volume> = Table::new(&stores);
     let op = weft_store::Op::put("/weft/v1/volume/bad", "{\"v\":1}");
     kv.txn(Request::always(vec![op])).await.unwrap();
     for error in [table.list().await.unwrap_err(), table.get("bad").await.unwrap_err()] {

@@ -41,8 +41,14 @@ pub(crate) fn endpoint(network: &str, wishes: &EndpointSettings) -> Result<Draft
         link_local: ipam
             .link_local_ips
             .iter()
-            .filter_map(|ip| address("link local IP", ip).transpose())
-            .collect::<Result<_>>()?,
+            .filter(|ip| !ip.is_empty())
+            .map(|ip| ip.parse())
+            .collect::<std::result::Result<_, _>>()
+            // As Go prints the whole list (moby `validateEndpointSettings`).
+            .map_err(|_| {
+                let all = ipam.link_local_ips.join(" ");
+                ApiError::bad_request(format!("Invalid link-local IP address: [{all}]"))
+            })?,
         mac: super::parse::parse_optional(&wishes.mac_address)?,
         gateway_priority: wishes.gw_priority.unwrap_or_default(),
         ifname: options.get(IFNAME).map(|name| ifname(name)).transpose()?,

@@ -59,7 +59,7 @@ pub(super) fn draft(
         resources: resources(&host)?,
         mounts: all_mounts(&config, &host)?,
         volumes_from: host.volumes_from.clone().unwrap_or_default(),
-        network: if config.network_disabled { DraftNetwork::None } else { network_mode(&host.network_mode) },
+        network: if config.network_disabled { DraftNetwork::None } else { network_mode(&host.network_mode)? },
         endpoints,
         mac: parse_optional(&config.mac_address)?,
         exposed: config.exposed_ports.keys().map(|p| ports::exposed(p)).collect::<Result<_>>()?,
@@ -199,16 +199,20 @@ fn all_mounts(config: &ContainerConfig, host: &HostConfig) -> Result<Vec<MountSp
     Ok(all)
 }
 
-fn network_mode(mode: &str) -> DraftNetwork {
-    match mode {
+fn network_mode(mode: &str) -> Result<DraftNetwork> {
+    Ok(match mode {
         "" | "default" => DraftNetwork::Default,
         "none" => DraftNetwork::None,
         "host" => DraftNetwork::Host,
+        "container" | "container:" => {
+            let text = "invalid network mode: invalid container format container:<name|id>";
+            return Err(ApiError::bad_request(text.into()));
+        }
         other => match other.strip_prefix("container:") {
             Some(target) => DraftNetwork::Container(target.to_owned()),
             None => DraftNetwork::Named(other.to_owned()),
         },
-    }
+    })
 }
 
 pub(super) fn parse_optional<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Option<T>> {

@@ -122,6 +122,10 @@ pub(super) fn bridge_options(options: &BTreeMap<String, String>) -> Result<Bridg
             }
             "driver.mtu" if value.is_empty() => {}
             "driver.mtu" => {
+                if value.parse::<i64>().is_ok_and(|mtu| mtu < 0) {
+                    // libnetwork's `ErrInvalidMtu`.
+                    return Err(ApiError::bad_request(format!("invalid MTU number: {value}")));
+                }
                 let mtu = value.parse::<u32>();
                 let why = format!("strconv.Atoi: parsing {value:?}: invalid syntax");
                 read.mtu = Some(mtu.map_err(|_| unreadable(key, value, &why))?).filter(|m| *m > 0);
@@ -166,6 +170,7 @@ mod tests {
         check("bridge.host_binding_ipv6", "127.0.0.1", "(not an IPv6 address)");
         check("bridge.gateway_mode_ipv4", "magic", "value: magic (unknown gateway mode)");
         check("bridge.trusted_host_interfaces", "a/b", "invalid interface name: \"a/b\"");
+        check("driver.mtu", "-1", "invalid MTU number: -1");
         check("driver.mtu", "big", "value: big (strconv.Atoi: parsing \"big\": invalid syntax)");
         assert_eq!(read("host_ipv4", "192.0.2.1").unwrap().host_source.v4, Some([192, 0, 2, 1].into()));
         assert_eq!(read("host_ipv6", "").unwrap().host_source, HostSource::default());

@@ -167,7 +167,10 @@ impl CreateBody {
         let config_from = self.config_from.map(|c| c.network).unwrap_or_default();
         let parent = super::parent::draft(&self.driver, &self.options);
         let name = FreeName::new(self.name.as_str())
-            .map_err(|_| ApiError::bad_request(format!("invalid name: {}", self.name)))?;
+            .ok()
+            // No path of the API leads to a name with a slash (dockerd makes such a network and then finds it by its id only).
+            .filter(|_| !self.name.contains('/'))
+            .ok_or_else(|| ApiError::bad_request(format!("invalid name: {}", self.name)))?;
         let draft = NetworkDraft {
             name,
             config_only: self.config_only,

@@ -175,6 +175,9 @@ impl Call<'_> {
     }
 
     async fn raw(self) -> anyhow::Result<Answer> {
+        if lacks_name(&self.path) {
+            return Err(crate::failure::usage("invalid name or ID: value is empty"));
+        }
         let uri = self.uri();
         let io = self.client.connect().await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
@@ -228,6 +231,15 @@ impl Call<'_> {
     }
 }
 
+/// Whether a name that is part of a path was empty: a router would answer that it has no such page.
+fn lacks_name(path: &str) -> bool {
+    match path.strip_prefix("/images/") {
+        // Names of images have slashes of their own.
+        Some(image) => image.is_empty() || image.starts_with('/'),
+        None => path.contains("//") || path.len() > 1 && path.ends_with('/'),
+    }
+}
+
 /// The text of a refusal: `{"message": …}`, or the body as it is.
 fn message_of(body: &[u8], status: StatusCode) -> String {
     let json: Option<Value> = serde_json::from_slice(body).ok();
@@ -262,6 +274,16 @@ pub fn image_path(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_names_do_not_come_to_a_router() {
+        for path in ["/networks/", "/networks//connect", "/v1/policies/", "/images/", "/images//json"] {
+            assert!(lacks_name(path), "{path}");
+        }
+        for path in ["/", "/networks", "/networks/a", "/networks/a/connect", "/images/h/a//b/json"] {
+            assert!(!lacks_name(path), "{path}");
+        }
+    }
 
     #[test]
     fn names_are_escaped_for_their_place() {

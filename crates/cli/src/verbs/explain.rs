@@ -32,7 +32,8 @@ use crate::{
     outside@INTERFACE          somebody behind that interface\n  \
     outside@ADDRESS            that one, behind the interface that routes name\n  \
     outside@ADDRESS%INTERFACE  that one, coming by this interface: what rp_filter decides about\n\
-    TO may also be a name that FROM can resolve.\n\n\
+    TO may also be what FROM, a container, calls somebody: a name, alias or host name on its networks, a link, or\n\
+    a name given with --add-host. Both ends speak one family, IPv4 if they can; an address decides.\n\n\
     Exit codes: 0 it passes, 1 it is dropped or cannot be told.")]
 pub struct ExplainArgs {
     /// Follow real packets, with each rule that decides about them, and tell when the explanation changes

@@ -20,10 +20,10 @@ use crate::{
     network's limit is for all its containers together, a container's for each of its interfaces.")]
 pub struct LimitArgs {
     /// Most that may be received
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     ingress: Option<String>,
     /// Most that may be sent
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     egress: Option<String>,
     /// Take what is there away first
     #[arg(long)]

@@ -71,7 +71,12 @@ pub async fn inspect(context: &Context, names: &[String]) -> anyhow::Result<()> 
         let network = context.client.get(format!("/networks/{}", segment(name))).fetch::<Value>().await;
         match network {
             Ok(mut network) => {
-                if let Ok(stats) = fetch(context, text(&network, "Id")).await {
+                // Of what has no interface of its own here there is nothing to count.
+                let counted = !matches!(text(&network, "Driver"), "host" | "null");
+                if counted && let Ok(stats) = fetch(context, text(&network, "Id")).await {
+                    if stats["policy_default"].is_string() {
+                        network["PolicyDefault"] = stats["policy_default"].clone();
+                    }
                     network["Counters"] =
                         json!({"Ports": stats["ports"], "Drops": stats["drops"], "Link": stats["counters"]});
                 }

@@ -32,7 +32,7 @@ enum NetworkCommand {
     #[command(visible_alias = "remove")]
     Rm(NamesArgs),
     /// Everything about networks
-    Inspect(NamesArgs),
+    Inspect(InspectArgs),
     /// Who is plugged into a network, where, and what is published
     Ports(PortsArgs),
     /// What passed each port of a network, what was dropped and why
@@ -71,6 +71,17 @@ struct NamesArgs {
     force: bool,
     /// The networks
     #[arg(required = true)]
+    networks: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "It is Docker's answer, and beside it for networks whose packets this host forwards: Counters (of each port,\n\
+    and what was dropped and why) and PolicyDefault (what holds for connections that no policy speaks of)."
+)]
+struct InspectArgs {
+    /// The networks
+    #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
 }
 

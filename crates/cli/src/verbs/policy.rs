@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     client::segment,
     context::Context,
+    failure::exit,
     output::{
         self, Table,
         human::{self, list, text},
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  weft policy add --from label=tier=web --to label=tier=db --protocol tcp --port 5432 allow\n  \
-    weft policy default web deny\n  weft policy add --from any --to db deny\n  weft policy ls\n\n\
+    weft policy default web deny\n  weft policy default web\n  weft policy add --from any --to db deny\n  weft policy ls\n\n\
     A selector is any, outside, host, name=CONTAINER, label=KEY[=VALUE], network=NETWORK, or a container that is\n\
     there: CONTAINER or id=ID. Only name= may name a container that comes later. A policy given an id (or the\n\
     beginning of one) holds for the container's name, and so for whatever is called so after it.\n\
@@ -46,19 +47,20 @@ enum PolicyCommand {
         #[arg(required = true, value_name = "POLICY")]
         policies: Vec<String>,
     },
-    /// Everything about a policy
+    /// Everything about policies
     Inspect {
-        /// Its id, or the beginning of it
-        policy: String,
+        /// Their ids, or the beginnings of them
+        #[arg(required = true, value_name = "POLICY")]
+        policies: Vec<String>,
     },
     /// What policies have decided, in packets and bytes of both directions
     Counters,
-    /// What holds on a network for connections that no policy speaks of
+    /// What holds on a network for connections that no policy speaks of: shown, or changed
     Default {
         /// The network
         network: String,
-        /// Whether they pass
-        action: Verdict,
+        /// Whether they pass from now on; without it, whether they do now
+        action: Option<Verdict>,
     },
 }
 
@@ -124,18 +126,38 @@ pub async fn policy(context: &Context, args: PolicyArgs) -> anyhow::Result<()> {
             };
             context.each(&policies, act).await
         }
-        PolicyCommand::Inspect { policy } => {
-            let view: Value = native.get(format!("/v1/policies/{}", segment(&policy))).fetch().await?;
-            output::json(&view)
-        }
+        PolicyCommand::Inspect { policies } => inspect(context, &policies).await,
         PolicyCommand::Counters => counters(context, &native.get("/v1/policies").fetch().await?),
         PolicyCommand::Default { network, action } => {
             let path = format!("/v1/policies/default/{}", segment(&network));
-            let body = json!({"action": action.word()});
-            let answer: Value = native.call(Method::PUT, path).json(&body).fetch().await?;
-            if context.json { output::json(&answer) } else { output::line(text(&answer, "network")) }
+            let answer: Value = match action {
+                Some(action) => {
+                    let body = json!({"action": action.word()});
+                    native.call(Method::PUT, path).json(&body).fetch().await?
+                }
+                None => native.get(path).fetch().await?,
+            };
+            let said = if action.is_some() { "network" } else { "action" };
+            if context.json { output::json(&answer) } else { output::line(text(&answer, said)) }
         }
     }
+}
+
+/// All that are found, as a list; then those that are not.
+async fn inspect(context: &Context, policies: &[String]) -> anyhow::Result<()> {
+    let native = context.native();
+    let (mut found, mut failed) = (Vec::new(), false);
+    for policy in policies {
+        match native.get(format!("/v1/policies/{}", segment(policy))).fetch::<Value>().await {
+            Ok(view) => found.push(view),
+            Err(error) => {
+                failed = true;
+                output::fault(&error);
+            }
+        }
+    }
+    output::json(&Value::Array(found))?;
+    if failed { Err(exit(1)) } else { Ok(()) }
 }
 
 /// `tcp 80-90`.

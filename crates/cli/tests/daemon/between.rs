@@ -34,7 +34,7 @@ fn short(id: &str) -> String {
 }
 
 fn count(host: &Host, id: &str) -> u64 {
-    host.json(&["policy", "inspect", id])["packets"].as_u64().unwrap()
+    host.json(&["policy", "inspect", id])[0]["packets"].as_u64().unwrap()
 }
 
 #[test]

@@ -106,9 +106,63 @@ fn ends_are_named_by_their_networks() {
     let seen = agrees(&host, &["bb.blue", "cc.blue", "80"], true);
     assert!(seen["packet"].as_str().unwrap().contains(&on("blue")), "{seen:#}");
     agrees(&host, &["aa", "ALIAS.red", "80"], true);
+    host.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "ll",
+        "--network",
+        "red",
+        "--link",
+        "bb:linked",
+        "--add-host",
+        "far:192.0.2.9",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    let linked = agrees(&host, &["ll", "linked", "80"], wget(&host, "ll", "linked"));
+    assert_eq!(linked["ends"], "ll.red -> bb.red", "{linked:#}");
+    let far = host.weft(&["explain", "ll", "far", "80"]);
+    assert!(text(&far.stdout).contains("192.0.2.9:80"), "{}{}", text(&far.stdout), text(&far.stderr));
+    for slip in ["bb:80", "outside@", "http://bb", "0.0.0.0"] {
+        let said = host.refused(&["explain", "aa", slip, "80"]);
+        assert!(said.contains("CONTAINER.NETWORK"), "{slip}: {said}");
+    }
     assert!(host.refused(&["explain", "aa", "cc.red", "80"]).contains("No such container: cc.red"));
     let output = host.weft(&["explain", "aa", "bb", "80"]);
     assert!(text(&output.stdout).contains("(aa.red -> bb.red)"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn both_ends_are_of_one_family() {
+    let host = scene();
+    host.ok(&["network", "create", "--subnet", "10.88.0.0/24", "--ipv6", "--subnet", "fd88::/64", "two"]);
+    for name in ["aa", "bb"] {
+        host.ok(&["network", "connect", "two", name]);
+    }
+    let six = |name: &str| {
+        let networks = &host.json(&["inspect", name])[0]["NetworkSettings"]["Networks"];
+        networks["two"]["GlobalIPv6Address"].as_str().unwrap().to_owned()
+    };
+    let (a, b) = (six("aa"), six("bb"));
+    let to = format!("[{b}]:80");
+    for args in
+        [[&a, "bb.two", "80"], ["aa.two", &b, "80"], ["aa", &b, "80"], [&a, "bb", "80"], [&a, &b, "80"]]
+    {
+        let output = host.weft(&[&["explain"][..], &args].concat());
+        assert!(
+            text(&output.stdout).contains(&to),
+            "{args:?}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+    let four = address(&host, "cc");
+    assert!(host.refused(&["explain", &a, &four, "80"]).contains("no addresses of one family"));
+    assert_eq!(host.ok(&["policy", "default", "two"]), "allow");
+    assert_eq!(host.json(&["network", "inspect", "two"])[0]["PolicyDefault"], "allow");
+    assert!(host.refused(&["network", "rm", ""]).contains("value is empty"));
 }
 
 #[test]

@@ -37,3 +37,49 @@ fn a_shim_that_dies_unseen_leaves_no_cgroup() {
     host.ok(&["rm", "-f", "c1"]);
     assert_eq!(cgroups(&host, &id), Vec::<PathBuf>::new());
 }
+
+/// The container's first process and its shim, as numbered here: the sandbox has pids of its own, so those that the daemon shows
+/// are somebody else's outside.
+fn processes(host: &Host, id: &str) -> [i32; 2] {
+    let dirs = cgroups(host, id);
+    let procs = dirs.iter().find_map(|dir| std::fs::read_to_string(dir.join("cgroup.procs")).ok()).unwrap();
+    let init: i32 = procs.lines().next().unwrap().parse().unwrap();
+    let shim = parent(init);
+    let named = std::fs::read_to_string(format!("/proc/{shim}/cmdline")).unwrap();
+    assert!(named.contains("shim") && named.contains(id), "{named}");
+    [shim, init]
+}
+
+#[test]
+fn who_shares_a_network_comes_back_after_its_owner_when_the_machine_died() {
+    let mut host = Host::start(plain());
+    let run = |host: &Host, name: &str, network: &str| {
+        let flags = ["run", "-d", "--restart", "always", "--name", name, "--network", network];
+        host.ok(&[&flags[..], &["busybox", "sleep", "1000"]].concat())
+    };
+    let mut running = vec![run(&host, "owner", "bridge")];
+    let sharers = ["s1", "s2", "s3", "rested"];
+    running.extend(sharers.map(|name| run(&host, name, "container:owner")));
+    // `always` brings this one back, too, by a request of the new daemon.
+    host.ok(&["stop", "-t", "0", "rested"]);
+    running.pop();
+    let names = ["owner", "s1", "s2", "s3", "rested"];
+    let began = |host: &Host, name: &str| host.json(&["inspect", name])[0]["State"]["StartedAt"].to_string();
+    let before = names.map(|name| began(&host, name));
+    let all: Vec<i32> = running.iter().flat_map(|id| processes(&host, id)).collect();
+    host.daemon.kill9().unwrap();
+    for pid in all {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    host.daemon.boot(&host.sandbox).unwrap();
+    until("all of them", || {
+        // At first the records say what was so before.
+        let up = |name: &str| host.json(&["inspect", name])[0]["State"]["Status"] == "running";
+        names.iter().zip(&before).all(|(name, old)| up(name) && began(&host, name) != *old)
+    });
+    let netns = |name: &str| host.ok(&["exec", name, "readlink", "/proc/1/ns/net"]);
+    for name in sharers {
+        assert_eq!(netns(name), netns("owner"), "{name}");
+    }
+    host.ok(&["rm", "-f", "owner", "s1", "s2", "s3", "rested"]);
+}

@@ -73,7 +73,7 @@ impl Cloud {
             let mut container = Container::clone(&found);
             container.spec.name = wanted.clone();
             container.meta.generation += 1;
-            let done = Txn::new(self.kv())
+            let done = Txn::new(self.stores())
                 .claim(&IndexKey::of::<Container>(&wanted), &id)
                 .release(&IndexKey::of::<Container>(&old), &id)
                 .update(&container, found.revision)

@@ -42,7 +42,7 @@ impl Cloud {
         authorise(caller, &draft)?;
         let name = draft.name.as_deref().map(references::name).transpose()?;
         if let Some(name) = &name
-            && let Some(by) = IndexKey::of::<Container>(name).lookup(self.kv().as_ref()).await?
+            && let Some(by) = IndexKey::of::<Container>(name).lookup(self.stores()).await?
         {
             return Err(CloudError::NameInUse { name: name.to_string(), by });
         }
@@ -141,7 +141,7 @@ impl Cloud {
             tracing::warn!(%error, "a failed creation left files behind");
         }
         let files = self.engine().volumes();
-        let mut txn = Txn::new(self.kv())
+        let mut txn = Txn::new(self.stores())
             .release(&IndexKey::of::<Container>(&container.spec.name), &container.spec.id)
             .delete::<Container>(&container.spec.id);
         for volume in volumes {
@@ -171,7 +171,7 @@ impl Cloud {
                 container.spec.name = friendly_name(&id, attempt)?;
             }
             let index = IndexKey::of::<Container>(&container.spec.name);
-            let mut txn = Txn::new(self.kv()).claim(&index, &id).create(container);
+            let mut txn = Txn::new(self.stores()).claim(&index, &id).create(container);
             for volume in volumes {
                 txn = txn.put(volume);
             }

@@ -20,7 +20,7 @@ impl Cloud {
         }
         let name = text.strip_prefix('/').unwrap_or(text);
         if !name.is_empty()
-            && let Some(id) = IndexKey::of::<Container>(name).lookup(self.kv().as_ref()).await?
+            && let Some(id) = IndexKey::of::<Container>(name).lookup(self.stores()).await?
             && let Some(found) = table.get(id.as_str()).await?
             && caller.sees(found.meta.project)
         {

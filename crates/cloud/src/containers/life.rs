@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use weft_base::Tasks;
 use weft_engine::{WaitCondition, signal};
-use weft_model::{Container, ContainerStatus, NetworkMode, Port, RunRequest, RunState, StopRequest, Want};
+use weft_model::{
+    Container, ContainerId, ContainerStatus, NetworkMode, Port, RunRequest, RunState, StopRequest, Want,
+};
 use weft_store::{Conflict, StoreError, Stored, Txn};
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
@@ -15,6 +17,8 @@ const SIGKILL: i32 = 9;
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// Containers that a new daemon starts at the same time.
 const STARTS: usize = 16;
+/// How long one of them waits for another whose namespaces it joins.
+const JOINED_PATIENCE: Duration = Duration::from_mins(1);
 
 impl Cloud {
     /// Starts a container and returns once its process runs.
@@ -52,15 +56,16 @@ impl Cloud {
         let caller = Caller::local_administrator("restart policy");
         tasks.spawn(async move {
             let (cloud, caller) = (&cloud, &caller);
-            let start = |id: String| async move {
-                match cloud.container_start(caller, &id).await {
+            let start = |id: ContainerId| async move {
+                // It may join one that ran until the machine died, which comes back with delays of its own.
+                cloud.engine().joined_up(id, JOINED_PATIENCE).await;
+                match cloud.container_start(caller, &id.to_string()).await {
                     Ok(()) | Err(CloudError::NotModified) => {}
-                    Err(error) => tracing::warn!(%error, container = id, "its policy could not start it"),
+                    Err(error) => tracing::warn!(%error, container = %id, "its policy could not start it"),
                 }
             };
             for round in due {
-                let starts = round.iter().map(ToString::to_string);
-                futures_util::stream::iter(starts).for_each_concurrent(STARTS, start).await;
+                futures_util::stream::iter(round).for_each_concurrent(STARTS, start).await;
             }
         });
         Ok(())
@@ -82,7 +87,7 @@ impl Cloud {
     /// Stops a container if it runs, and starts it.
     pub async fn container_restart(&self, caller: &Caller, name: &str, stop: StopRequest) -> Result<()> {
         check_signal(stop.signal.as_deref())?;
-        let status = self
+        let asked = self
             .request(caller, name, |_| {
                 Ok(RunRequest {
                     want: Want::Running,
@@ -91,8 +96,17 @@ impl Cloud {
                     ..RunRequest::default()
                 })
             })
-            .await?;
-        started(&status)
+            .await;
+        asked.and_then(|status| started(&status)).map_err(|error| match error {
+            CloudError::StartFailed { message, code } => CloudError::StartFailed {
+                message: format!("Cannot restart container {name}: {message}"),
+                code,
+            },
+            CloudError::Internal(text) => {
+                CloudError::Internal(format!("Cannot restart container {name}: {text}"))
+            }
+            error => error,
+        })
     }
 
     /// Freezes a container's processes.
@@ -104,6 +118,10 @@ impl Cloud {
             RunState::Paused => {
                 Err(CloudError::Conflict(format!("Container {} is already paused", container.spec.id)))
             }
+            RunState::Restarting => Err(CloudError::Conflict(format!(
+                "Container {} is restarting, wait until the container is running",
+                container.spec.id
+            ))),
             _ => Err(not_running(container)),
         })
         .await
@@ -114,7 +132,7 @@ impl Cloud {
     pub async fn container_unpause(&self, caller: &Caller, name: &str) -> Result<()> {
         self.request(caller, name, |container| match container.status.state {
             RunState::Paused => Ok(RunRequest { want: Want::Running, ..RunRequest::default() }),
-            RunState::Running => {
+            RunState::Running | RunState::Restarting => {
                 Err(CloudError::Conflict(format!("Container {} is not paused", container.spec.id)))
             }
             _ => Err(not_running(container)),
@@ -230,7 +248,7 @@ impl Cloud {
         made: &[Port],
         gone: &[weft_model::PortId],
     ) -> Result<()> {
-        let mut txn = Txn::new(self.kv()).update(container, revision);
+        let mut txn = Txn::new(self.stores()).update(container, revision);
         for port in made {
             txn = txn.create(port);
         }

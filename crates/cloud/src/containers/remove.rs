@@ -62,7 +62,7 @@ impl Cloud {
             let doomed = if volumes { self.volumes_doomed(&found).await? } else { Vec::new() };
             let mut marked = Container::clone(&found);
             marked.meta.deleting = Some(self.now());
-            let mut txn = Txn::new(self.kv()).update(&marked, found.revision);
+            let mut txn = Txn::new(self.stores()).update(&marked, found.revision);
             for volume in &doomed {
                 let mut marked = Volume::clone(volume);
                 marked.meta.deleting = Some(self.now());

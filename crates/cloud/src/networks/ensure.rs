@@ -3,15 +3,13 @@
 //! Containers may have gone on while no daemon ran. What of the new configuration would cut them off waits until a start
 //! of the daemon finds none of them.
 
-use std::sync::Arc;
-
 use ipnet::IpNet;
 use weft_base::{Clock, SystemClock};
 use weft_model::{
     ContainerId, Labels, Network, NetworkKind, NetworkSpec, Port, PortOwner, PortSpec, default_project,
 };
 use weft_net::{Pools, PredefinedConfig, ensure_predefined, in_use, refit_default_bridge, warn_of_routes};
-use weft_store::{IndexKey, Kv, Stored, Table, Txn};
+use weft_store::{IndexKey, Stored, Stores, Table, Txn};
 
 use crate::Result;
 
@@ -20,20 +18,20 @@ use crate::Result;
 /// # Errors
 /// A configuration that makes no sense; a store that fails.
 pub async fn ensure_networks(
-    kv: &Arc<dyn Kv>,
+    stores: &Stores,
     config: &PredefinedConfig,
     pools: &Pools,
     routes: Vec<IpNet>,
     runs: &(dyn Fn(ContainerId) -> bool + Sync),
 ) -> Result<()> {
-    let table = Table::<Network>::new(Arc::clone(kv));
+    let table = Table::<Network>::new(stores);
     let existing = table.list().await?;
-    let ports = Table::<Port>::new(Arc::clone(kv)).list().await?;
+    let ports = Table::<Port>::new(stores).list().await?;
     let specs: Vec<&NetworkSpec> = existing.iter().map(|n| &n.spec).collect();
     let routes = in_use(routes);
     let wanted = ensure_predefined(config, &specs, &routes, pools)?;
     for gone in existing.iter().filter(|n| n.spec.predefined && wanted.iter().all(|w| w.id != n.spec.id)) {
-        unwanted(kv, gone, &ports).await?;
+        unwanted(stores, gone, &ports).await?;
     }
     for spec in wanted {
         for warning in warn_of_routes(&spec, &routes) {
@@ -41,7 +39,9 @@ pub async fn ensure_networks(
         }
         match existing.iter().find(|n| n.spec.id == spec.id) {
             Some(known) if known.spec == spec => {}
-            Some(known) if spec.kind == NetworkKind::Bridge => reshape(kv, known, spec, &ports, runs).await?,
+            Some(known) if spec.kind == NetworkKind::Bridge => {
+                reshape(stores, known, spec, &ports, runs).await?
+            }
             Some(known) => {
                 table.replace(&changed(known, spec), known.revision).await?;
             }
@@ -49,7 +49,7 @@ pub async fn ensure_networks(
                 let id = spec.id;
                 let network = Network::new(default_project(), SystemClock.now(), Labels::new(), spec);
                 let index = IndexKey::of::<Network>(&network.spec.name);
-                Txn::new(kv).claim(&index, &id).create(&network).commit().await?;
+                Txn::new(stores).claim(&index, &id).create(&network).commit().await?;
             }
         }
     }
@@ -65,7 +65,7 @@ fn changed(known: &Network, spec: NetworkSpec) -> Network {
 
 /// The default bridge becomes what is wanted, as far as the containers on it allow.
 async fn reshape(
-    kv: &Arc<dyn Kv>,
+    stores: &Stores,
     known: &Stored<Network>,
     wanted: NetworkSpec,
     ports: &[Stored<Port>],
@@ -83,7 +83,7 @@ async fn reshape(
     if fitted.network == known.spec {
         return Ok(());
     }
-    let mut txn = Txn::new(kv).update(&changed(known, fitted.network), known.revision);
+    let mut txn = Txn::new(stores).update(&changed(known, fitted.network), known.revision);
     for spec in fitted.ports {
         let Some(old) = ports.iter().find(|p| p.spec.id == spec.id) else { continue };
         let mut port = Port::clone(old);
@@ -101,13 +101,13 @@ fn owner(port: &PortSpec) -> ContainerId {
 }
 
 /// Takes back the default bridge, which configuration no longer wants, unless a container is on it.
-async fn unwanted(kv: &Arc<dyn Kv>, network: &Stored<Network>, ports: &[Stored<Port>]) -> Result<()> {
+async fn unwanted(stores: &Stores, network: &Stored<Network>, ports: &[Stored<Port>]) -> Result<()> {
     let (id, name) = (network.spec.id, &network.spec.name);
     if ports.iter().any(|port| port.spec.network == id) {
         tracing::warn!(network = %name, "it is not wanted any more and stays, since containers are on it");
         return Ok(());
     }
     let index = IndexKey::of::<Network>(name);
-    Txn::new(kv).release(&index, &id).delete_at::<Network>(&id, network.revision).commit().await?;
+    Txn::new(stores).release(&index, &id).delete_at::<Network>(&id, network.revision).commit().await?;
     Ok(())
 }

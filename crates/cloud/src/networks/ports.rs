@@ -21,6 +21,8 @@ use crate::{Action, Caller, Cloud, CloudError, DraftEndpoint, Kind, Result};
 const LOOKS: u32 = 20;
 const LOOK: Duration = Duration::from_millis(5);
 const HOST_ONLY: &str = "container cannot be disconnected from host network or connected to host network";
+const NONE_ONLY: &str =
+    "container cannot be connected to multiple networks with one of the networks in private (none) mode";
 
 impl Cloud {
     /// Attaches a container, running or not, to a further network.
@@ -38,9 +40,7 @@ impl Cloud {
         let shown = network.spec.name.to_string();
         let conflict = match network.spec.kind {
             NetworkKind::Host => Some(HOST_ONLY),
-            NetworkKind::None => Some(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-            ),
+            NetworkKind::None => Some(NONE_ONLY),
             _ => None,
         };
         if let Some(text) = conflict {
@@ -53,7 +53,9 @@ impl Cloud {
             NetworkMode::Container(_) => {
                 return Err(CloudError::Forbidden("container sharing network namespace with another container or host cannot be connected to any other network".into()));
             }
-            NetworkMode::None | NetworkMode::Attached => {}
+            // It has to be disconnected from `none` first, as with dockerd.
+            NetworkMode::None => return Err(CloudError::Forbidden(NONE_ONLY.into())),
+            NetworkMode::Attached => {}
         }
         if matches!(found.status.state, RunState::Removing | RunState::Dead) {
             return Err(CloudError::Forbidden(format!(
@@ -113,7 +115,7 @@ impl Cloud {
         container.spec.attachments.push(attachment.clone());
         container.spec.network = NetworkMode::Attached;
         container.meta.generation += 1;
-        let mut txn = Txn::new(self.kv()).update(&container, found.revision);
+        let mut txn = Txn::new(self.stores()).update(&container, found.revision);
         let mut made = Vec::new();
         if found.status.state.is_alive() {
             let ports = self.ports_of(found.spec.id).await?;
@@ -137,7 +139,10 @@ impl Cloud {
     ) -> Result<()> {
         let known = self.network_find(caller, network).await;
         let found = match self.container_find(caller, container).await {
-            Err(CloudError::NotFound { .. }) if force && known.is_ok() => return Ok(()),
+            // dockerd looks for an endpoint of that name then.
+            Err(CloudError::NotFound { .. }) if force && known.is_ok() => {
+                return Err(CloudError::Missing(format!("endpoint {container} not found")));
+            }
             found => found?,
         };
         caller.authorise(Action::Write, found.meta.project)?;
@@ -153,6 +158,11 @@ impl Cloud {
         };
         if (network.spec.kind, found.spec.network) == (NetworkKind::Host, NetworkMode::Host) {
             return Err(CloudError::Forbidden(HOST_ONLY.into()));
+        }
+        if (network.spec.kind, found.spec.network) == (NetworkKind::None, NetworkMode::None) {
+            self.detach(found.spec.id, network.spec.id).await?;
+            self.network_event(&network, "disconnect", Some(found.spec.id));
+            return Ok(());
         }
         if found.spec.attachments.iter().all(|a| a.network != network.spec.id) {
             return Err(CloudError::Forbidden(format!(
@@ -187,12 +197,11 @@ impl Cloud {
         let turn = self.0.hints.turn().await;
         let mut container = Container::clone(found);
         container.spec.attachments.retain(|a| a.network != network);
-        if container.spec.attachments.is_empty() {
-            container.spec.network = NetworkMode::None;
-        }
+        // Without any it is not on `none`: what is there cannot be connected to others.
+        container.spec.network = NetworkMode::Attached;
         container.meta.generation += 1;
         let ports = self.ports_of(found.spec.id).await?;
-        let mut txn = Txn::new(self.kv()).update(&container, found.revision);
+        let mut txn = Txn::new(self.stores()).update(&container, found.revision);
         let mut gone = Vec::new();
         for port in ports.iter().filter(|p| p.spec.network == network) {
             txn = txn.delete::<Port>(&port.spec.id);

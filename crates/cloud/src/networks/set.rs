@@ -63,7 +63,7 @@ impl Cloud {
         let changed = gathered.with(self, &turn, &[], |now| {
             regrow_ports(&network.spec, &containers, &PortContext { networks: &networks, ..*now })
         })?;
-        let mut txn = Txn::new(self.kv()).update(&network, found.revision);
+        let mut txn = Txn::new(self.stores()).update(&network, found.revision);
         let mut touched = Vec::new();
         for spec in changed {
             let Some(old) = gathered.ports.iter().find(|p| p.spec.id == spec.id) else { continue };

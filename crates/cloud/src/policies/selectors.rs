@@ -3,6 +3,7 @@
 //! A policy keeps a network by its id, because a later network of that name is another one; and a container by its name, because
 //! a container is replaced by the next one of its name. So an id of a container is looked up once, when the policy is made.
 
+use weft_base::Name;
 use weft_model::{Container, NetworkMode, Selector};
 
 use super::for_bridges;
@@ -30,7 +31,7 @@ impl Cloud {
         }
         match text.parse() {
             Ok(Selector::Name(id)) if is_id(&id) => self.container_selector(caller, &id).await,
-            Ok(selector) => Ok(selector),
+            Ok(selector) => possible(selector),
             Err(error @ weft_model::SelectorError { .. }) if text.is_empty() || text.contains('=') => {
                 Err(CloudError::Invalid(error.to_string()))
             }
@@ -91,13 +92,52 @@ impl Cloud {
     }
 }
 
+/// Refuses what no container will ever have: a name that none can get, and labels with control characters, which are slips of
+/// the pen (a tab, a line end) and would spoil what is printed.
+fn possible(selector: Selector) -> Result<Selector> {
+    let control = |text: &str| text.chars().any(char::is_control);
+    match &selector {
+        Selector::Name(name) => {
+            Name::new(name.as_str())
+                .map_err(|error| CloudError::Invalid(format!("invalid selector: {error}")))?;
+            if name.len() < 2 {
+                let text = format!(
+                    "invalid selector: no container is called {name}: names have two characters or more"
+                );
+                return Err(CloudError::Invalid(text));
+            }
+        }
+        Selector::Label(key, value) if control(key) || value.as_deref().is_some_and(control) => {
+            let text = selector.to_string();
+            return Err(CloudError::Invalid(format!(
+                "invalid selector {text:?}: a control character is in it"
+            )));
+        }
+        _ => {}
+    }
+    Ok(selector)
+}
+
 fn is(container: &Container, name: &str) -> bool {
     container.spec.name.as_str() == name
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_id;
+    use super::{is_id, possible};
+
+    #[test]
+    fn what_can_never_match_is_refused() {
+        for good in ["name=web", "name=/web", "label=tier", "label=a b=c d", "any"] {
+            assert!(possible(good.parse().unwrap()).is_ok(), "{good}");
+        }
+        for bad in ["name=a b", "name=-x", "name=/", "name=a", "name=w\tb", "label=a\n", "label=a=\u{1b}[1m"]
+        {
+            let error = possible(bad.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.starts_with("invalid selector"), "{error}");
+            assert!(!error.chars().any(char::is_control), "{error:?}");
+        }
+    }
 
     #[test]
     fn ids_are_known_by_their_length() {

@@ -110,6 +110,26 @@ cases! {
         t.docker(["restart", "-t", "0", &c]).ok();
         t.docker(["exec", &c, "ip", "-o", "-4", "addr"]).ok().has("10.77.5.55/24");
     }
+    fn none_and_others_exclude_each_other(t) {
+        let n = t.net("n");
+        t.docker(["network", "create", &n]).ok();
+        let (none, host, other) = (t.sleeper("none", ["--network", "none"]), t.sleeper("host", ["--network", "host"]), t.sleeper("a", [""; 0]));
+        let sharer = t.sleeper("s", ["--network", &format!("container:{other}")]);
+        let private = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+        let shared = "container sharing network namespace with another container or host cannot be connected to any other network";
+        t.docker(["network", "connect", &n, &none]).exits(1).says(private);
+        t.docker(["network", "connect", "none", &other]).exits(1).says(private);
+        t.docker(["network", "connect", &n, &host]).exits(1).says(shared);
+        t.docker(["network", "connect", &n, &sharer]).exits(1).says(shared);
+        t.docker(["network", "connect", "host", &other]).exits(1).says("container cannot be disconnected from host network or connected to host network");
+        t.docker(["network", "disconnect", "none", &none]).ok();
+        t.docker(["network", "connect", &n, &none]).ok();
+        t.docker(["exec", &none, "ip", "link", "show", "eth0"]).ok();
+        // Who has left its last network may join another.
+        t.docker(["network", "disconnect", &n, &none]).ok();
+        t.docker(["network", "connect", &n, &none]).ok();
+        t.docker(["network", "disconnect", "-f", "bridge", "nosuch"]).exits(1).says("endpoint nosuch not found");
+    }
     fn network_in_use(t) {
         let n = t.net("n");
         t.docker(["network", "create", &n]).ok();
@@ -240,10 +260,25 @@ cases! {
         says(&["-d", "null"], "only one instance of \"null\" network is allowed");
         says(&["-o", "com.docker.network.bridge.name=lo"], "existing interface lo is not a bridge");
         t.docker(["network", "create", " "]).exits(1).says("invalid name:");
+        says(&["-o", "com.docker.network.driver.mtu=-1"], "invalid MTU number: -1");
+        says(&["--subnet", "10.77.9.0/24", "--aux-address", "a=10.77.9.9", "--aux-address", "b=10.77.9.9"], "failed to allocate secondary ip address (b:10.77.9.9): Address already in use");
+        t.docker(["create", "--network", "container:", IMG]).fails().says("invalid container format container:<name|id>");
         t.docker(["network", "connect", "nosuch", "nosuch"]).exits(1).says("No such container: nosuch");
         let c = t.sleeper("h", ["--network", "host"]);
         t.docker(["network", "disconnect", "host", &c]).exits(1)
             .says("container cannot be disconnected from host network or connected to host network");
+    }
+    fn a_slash_in_a_name(t) [newer = "dockerd makes the network, and no path of the API leads to it"] {
+        let n = t.net("a/b");
+        t.docker(["network", "create", &n]).exits(1).says("invalid name:");
+    }
+    fn a_restart_that_fails(t) {
+        let owner = t.sleeper("owner", [""; 0]);
+        let c = t.ctr("c");
+        t.docker(["run", "--name", &c, "--network", &format!("container:{owner}"), IMG, "sh", "-c", "exit 7"]).exits(7);
+        t.docker(["stop", "-t", "0", &owner]).ok();
+        t.docker(["restart", &c]).exits(1).says(&format!("Cannot restart container {c}: cannot join network of a non running container"));
+        assert_eq!(t.inspect(&c, "{{.State.ExitCode}}"), "7", "of its last run");
     }
     fn prune(t) [alone = "removes unused networks"] {
         let (gone, kept) = (t.net("gone"), t.net("kept"));

@@ -46,6 +46,11 @@ pub(crate) fn start(question: &Question, facts: &Facts) -> Chosen<Start> {
         Ok(to) => to,
         Err(stop) => return Ok(Err(stop)),
     };
+    if let Some(from) = fixed(&question.from).filter(|from| from.is_ipv6() != to.is_ipv6()) {
+        return Ok(Err(Stop::Unclear(format!(
+            "{from} and {to} are of two families: nothing passes between them"
+        ))));
+    }
     let packet = |from: IpAddr| Packet::new(question.transport, from, to, port(question));
     let unset = if to.is_ipv6() { IpAddr::from([0u16; 8]) } else { IpAddr::from([0u8; 4]) };
     let local = |place, address: Option<IpAddr>| Start {
@@ -76,7 +81,47 @@ fn port(question: &Question) -> Option<u16> {
     question.port.filter(|_| question.transport != Transport::Icmp)
 }
 
+/// The address that an end was asked by.
+fn fixed(end: &End) -> Option<IpAddr> {
+    match end {
+        End::Sandbox { address, .. } | End::Host { address } | End::Outside { address, .. } => *address,
+    }
+}
+
+/// The family that who sends leaves: of the address that was asked for, else IPv4 where there is such an address.
+fn family(from: &End, facts: &Facts) -> Result<Family, Ask> {
+    if let Some(from) = fixed(from) {
+        return Ok(if from.is_ipv6() { Family::V6 } else { Family::V4 });
+    }
+    let End::Sandbox { id, .. } = from else { return Ok(Family::Any) };
+    let Some(space) = facts.space(Place::Sandbox(*id))? else { return Ok(Family::Any) };
+    Ok(match own(space, Family::Any) {
+        Some(ip) if ip.is_ipv6() => Family::V6,
+        _ => Family::Any,
+    })
+}
+
+/// Which addresses will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+    /// IPv4 first.
+    Any,
+}
+
+impl Family {
+    fn has(self, ip: &IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::Any => true,
+        }
+    }
+}
+
 fn destination(question: &Question, facts: &Facts, host: &Space) -> Chosen<IpAddr> {
+    let family = family(&question.from, facts)?;
     Ok(match &question.to {
         End::Sandbox { address: Some(address), .. }
         | End::Host { address: Some(address) }
@@ -87,33 +132,41 @@ fn destination(question: &Question, facts: &Facts, host: &Space) -> Chosen<IpAdd
                 let (reason, remedy) = why::idle(&question.known, *id, Idle::Stopped);
                 return Ok(Err(Stop::Dropped(reason, remedy)));
             };
-            own(space).ok_or_else(|| {
+            own(space, family).ok_or_else(|| {
                 let name = question.known.sandboxes.get(id).cloned().unwrap_or_else(|| id.short());
+                if own(space, Family::Any).is_some() {
+                    let reason = format!("container {name} has no address of the family that is asked by");
+                    return Stop::Dropped(reason, "ask by an address of the other family".into());
+                }
                 Stop::Dropped(
                     format!("container {name} is not connected to a network"),
                     format!("docker network connect NETWORK {name}"),
                 )
             })
         }
-        End::Host { .. } => Ok(host_address(question, facts, host)?),
+        End::Host { .. } => Ok(host_address(question, facts, host, family)?),
         End::Outside { link, .. } => {
             let named = link.as_ref().and_then(|name| host.named(name));
             match (link, named) {
                 (Some(name), None) => Err(Stop::Unclear(format!("this host has no interface {name}"))),
-                (_, Some(link)) => neighbour(host, link.index, false)
-                    .or_else(|| neighbour(host, link.index, true))
+                (_, Some(link)) => [false, true]
+                    .into_iter()
+                    .filter_map(|v6| neighbour(host, link.index, v6))
+                    .find(|ip| family.has(ip))
                     .ok_or_else(|| {
                         Stop::Unclear(format!("{} has no address: name the destination's", link.name))
                     }),
+                (None, None) if family == Family::V6 => Ok(SOMEWHERE6.into()),
                 (None, None) => Ok(SOMEWHERE4.into()),
             }
         }
     })
 }
 
-/// An address of a sandbox: of IPv4, if it has one.
-fn own(space: &Space) -> Option<IpAddr> {
-    let mut all: Vec<IpAddr> = space.addresses.iter().map(|(_, net)| net.addr()).filter(usable).collect();
+/// An address of a sandbox: of IPv4, if it has one that will do.
+fn own(space: &Space, family: Family) -> Option<IpAddr> {
+    let all = space.addresses.iter().map(|(_, net)| net.addr());
+    let mut all: Vec<IpAddr> = all.filter(|ip| usable(ip) && family.has(ip)).collect();
     all.sort_by_key(IpAddr::is_ipv6);
     all.first().copied()
 }
@@ -124,9 +177,12 @@ fn usable(ip: &IpAddr) -> bool {
 }
 
 /// The host's address that is nearest to who sends.
-fn host_address(question: &Question, facts: &Facts, host: &Space) -> Result<IpAddr, Ask> {
-    let loopback = IpAddr::from([127, 0, 0, 1]);
-    let first = || own(host).unwrap_or(loopback);
+fn host_address(question: &Question, facts: &Facts, host: &Space, family: Family) -> Result<IpAddr, Ask> {
+    let loopback = match family {
+        Family::V6 => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        _ => IpAddr::from([127, 0, 0, 1]),
+    };
+    let first = || own(host, family).unwrap_or(loopback);
     Ok(match &question.from {
         End::Host { .. } => loopback,
         End::Sandbox { id, address } => {
@@ -138,7 +194,7 @@ fn host_address(question: &Question, facts: &Facts, host: &Space) -> Result<IpAd
             let mut shared: Vec<IpAddr> = host
                 .addresses
                 .iter()
-                .filter(|(_, net)| usable(&net.addr()) && mine(net))
+                .filter(|(_, net)| usable(&net.addr()) && family.has(&net.addr()) && mine(net))
                 .map(|(_, n)| n.addr())
                 .collect();
             shared.sort_by_key(IpAddr::is_ipv6);

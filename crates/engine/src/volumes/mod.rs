@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use weft_base::chain;
 use weft_model::{ContainerId, MountKind, Volume, VolumeSpec};
-use weft_store::{Kv, Table};
+use weft_store::{Stores, Table};
 use weft_sys::mount;
 
 pub(crate) use copy::{copy_up, make_inside, open_inside};
@@ -66,9 +66,9 @@ pub struct VolumeUsage {
 }
 
 impl Volumes {
-    pub(crate) fn open(dir: PathBuf, kv: Arc<dyn Kv>, owner: Owner) -> Result<Self> {
+    pub(crate) fn open(dir: PathBuf, stores: &Stores, owner: Owner) -> Result<Self> {
         crate::engine::make_dir(&dir.join(".gone"))?;
-        Ok(Self(Arc::new(Shared { dir, table: Table::new(kv), owner, mounted: Mutex::default() })))
+        Ok(Self(Arc::new(Shared { dir, table: Table::new(stores), owner, mounted: Mutex::default() })))
     }
 
     /// Where a volume's content is on the host.
@@ -364,8 +364,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
 
     async fn volumes(dir: &Path, names: &[&str], owner: Owner) -> Volumes {
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::open(dir.join("s"), Options::default()).unwrap());
-        let volumes = Volumes::open(dir.join("volumes"), Arc::clone(&kv), owner).unwrap();
+        let stores = Stores::single(Arc::new(Embedded::open(dir.join("s"), Options::default()).unwrap()));
+        let volumes = Volumes::open(dir.join("volumes"), &stores, owner).unwrap();
         for name in names {
             let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")];
             let options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).into();

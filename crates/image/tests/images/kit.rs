@@ -9,7 +9,7 @@ use weft_image::{
     tar::{Entry, Kind, TarWriter},
 };
 use weft_model::{ContainerId, Digest};
-use weft_store::{Embedded, Kv};
+use weft_store::{Embedded, Stores};
 
 pub type Files<'a> = &'a [(Entry, &'a [u8])];
 
@@ -68,9 +68,10 @@ pub struct Bed {
 }
 
 pub async fn open(dir: &Path, options: Options) -> ImageStore {
-    let kv: Arc<dyn Kv> =
-        Arc::new(Embedded::open(dir.join("store.redb"), weft_store::Options::default()).unwrap());
-    ImageStore::open(dir, kv, options).await.unwrap()
+    let stores = Stores::single(Arc::new(
+        Embedded::open(dir.join("store.redb"), weft_store::Options::default()).unwrap(),
+    ));
+    ImageStore::open(dir, &stores, options).await.unwrap()
 }
 
 impl Bed {

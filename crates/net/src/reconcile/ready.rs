@@ -77,12 +77,12 @@ impl Net {
 
     /// The same, and until `also` holds.
     async fn settled_when(&self, also: impl Fn(&Ready) -> bool) -> Result<Arc<Ready>, NetError> {
-        let asked = self.0.kv.revision().await?;
+        let asked = self.0.stores.mark().await?;
         let mut ready = self.0.ready.subscribe();
-        if ready.borrow().revision < asked {
+        if !ready.borrow().mark.covers(asked) {
             self.0.wake.wake();
         }
-        let wait = ready.wait_for(|ready| ready.revision >= asked && also(ready));
+        let wait = ready.wait_for(|ready| ready.mark.covers(asked) && also(ready));
         match tokio::time::timeout(self.0.config.patience, wait).await {
             Ok(Ok(seen)) => Ok(Arc::clone(&seen)),
             Ok(Err(_)) => Err(NetError::DataPlane("the network reconciler has ended".into())),

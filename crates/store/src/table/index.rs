@@ -5,14 +5,17 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use weft_model::Resource;
+use weft_model::{Resource, Scope};
 
 use super::PREFIX;
-use crate::{Kv, StoreError};
+use crate::{StoreError, Stores};
 
-/// The key of a unique name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IndexKey(String);
+/// The key of a unique name. A kind that lies in both scopes has its names in both, each beside its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexKey {
+    key: String,
+    scopes: &'static [Scope],
+}
 
 #[derive(Serialize, Deserialize)]
 struct Holder {
@@ -21,30 +24,37 @@ struct Holder {
 }
 
 impl IndexKey {
-    /// The name `name` among those of `kind`; a kind may have several indexes, such as `container-alias`.
-    #[must_use]
-    pub fn new(kind: &str, name: &str) -> Self {
-        Self(format!("{PREFIX}index/{kind}/{name}"))
-    }
-
     /// The name `name` among those of kind `R`.
     #[must_use]
     pub fn of<R: Resource>(name: &(impl std::fmt::Display + ?Sized)) -> Self {
-        Self::new(R::KIND, &name.to_string())
+        Self { key: format!("{PREFIX}index/{}/{name}", R::KIND), scopes: R::SCOPES }
     }
 
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.key
     }
 
-    /// The id that holds the name.
-    pub async fn lookup(&self, kv: &dyn Kv) -> Result<Option<String>, StoreError> {
-        match kv.get(self.0.as_bytes()).await? {
-            Some(item) => Self::holder(&self.0, &item.value).map(Some),
-            None => Ok(None),
+    /// The scope, where the kind has one only.
+    pub(super) fn scope(&self) -> Option<Scope> {
+        match self.scopes {
+            [scope] => Some(*scope),
+            _ => None,
         }
+    }
+
+    /// The id that holds the name; where it is held in both scopes, the one of the kind's first.
+    ///
+    /// # Errors
+    /// Those of [`crate::Kv::get`]; a value that cannot be read, with its key.
+    pub async fn lookup(&self, stores: &Stores) -> Result<Option<String>, StoreError> {
+        for (_, kv) in stores.among(self.scopes) {
+            if let Some(item) = kv.get(self.key.as_bytes()).await? {
+                return Self::holder(&self.key, &item.value).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn value(id: &str) -> Bytes {

@@ -54,6 +54,10 @@ enum Part<'a> {
     Text(&'a str),
     /// An index into [`FIELDS`].
     Field(usize),
+    /// The same, as JSON.
+    Json(usize),
+    /// All fields, as JSON.
+    All,
 }
 
 fn parts(template: &str) -> anyhow::Result<Vec<Part<'_>>> {
@@ -62,13 +66,22 @@ fn parts(template: &str) -> anyhow::Result<Vec<Part<'_>>> {
         let (inside, after) = after
             .split_once("}}")
             .ok_or_else(|| usage(format!("invalid format {template:?}: an action is not closed")))?;
-        let field = inside.trim().strip_prefix('.');
-        let field = field.and_then(|name| FIELDS.iter().position(|(field, _)| *field == name));
-        let field = field.ok_or_else(|| {
+        let inside = inside.trim();
+        let (json, field) = match inside.strip_prefix("json ") {
+            Some(field) => (true, field.trim()),
+            None => (false, inside),
+        };
+        let index = field.strip_prefix('.').map(|name| FIELDS.iter().position(|(field, _)| *field == name));
+        let part = match index {
+            Some(None) if json && field == "." => Some(Part::All),
+            Some(Some(index)) if json => Some(Part::Json(index)),
+            other => other.flatten().map(Part::Field),
+        };
+        let part = part.ok_or_else(|| {
             let known: Vec<String> = FIELDS.iter().map(|(name, _)| format!(".{name}")).collect();
             usage(format!("invalid format: {{{{{inside}}}}} is none of {}", known.join(", ")))
         })?;
-        parts.extend([Part::Text(before), Part::Field(field)]);
+        parts.extend([Part::Text(before), part]);
         rest = after;
     }
     parts.push(Part::Text(rest));
@@ -79,8 +92,15 @@ fn filled(parts: &[Part<'_>], values: &[String; 8]) -> String {
     let one = |part: &Part<'_>| match part {
         Part::Text(text) => text.to_string(),
         Part::Field(field) => values.get(*field).cloned().unwrap_or_default(),
+        Part::Json(field) => json!(values.get(*field)).to_string(),
+        Part::All => object(values).to_string(),
     };
     parts.iter().map(one).collect()
+}
+
+/// All fields, by their names.
+fn object(values: &[String; 8]) -> Value {
+    FIELDS.iter().zip(values).map(|((name, _), value)| ((*name).to_owned(), json!(value))).collect()
 }
 
 fn values(view: &Value, whole: bool) -> [String; 8] {
@@ -105,14 +125,10 @@ fn written(args: &ListArgs, views: &[&Value]) -> anyhow::Result<Vec<String>> {
     if args.quiet {
         return Ok(rows().map(|[id, ..]| id).collect());
     }
-    let format = args.format.as_deref().unwrap_or("table");
+    // An empty one is as none, as with Docker.
+    let format = args.format.as_deref().filter(|format| !format.is_empty()).unwrap_or("table");
     if format == "json" {
-        let object = |values: [String; 8]| {
-            let fields =
-                FIELDS.iter().zip(values).map(|((name, _), value)| ((*name).to_owned(), json!(value)));
-            Value::Object(fields.collect()).to_string()
-        };
-        return Ok(views.iter().map(|view| object(values(view, true))).collect());
+        return Ok(views.iter().map(|view| object(&values(view, true)).to_string()).collect());
     }
     let template = match format.strip_prefix("table") {
         Some("") => Some(TABLE),
@@ -141,8 +157,9 @@ pub(super) fn ls(context: &Context, args: &ListArgs, views: &Value) -> anyhow::R
             chosen.push(view);
         }
     }
-    if context.json && !args.quiet && args.format.is_none() {
-        return output::json(&json!(chosen));
+    if context.json && args.format.is_none() {
+        let ids = || chosen.iter().map(|view| view["policy"]["spec"]["id"].clone()).collect();
+        return output::json(&if args.quiet { Value::Array(ids()) } else { json!(chosen) });
     }
     written(args, &chosen)?.into_iter().try_for_each(output::line)
 }
@@ -189,6 +206,8 @@ mod tests {
             (&["-q", "-f", "dangling=true"], b.clone()),
             (&["-q", "-f", "to=name=db", "-f", "to=network=web"], format!("{a}\n{b}")),
             (&["-q", "-f", "to=name=db", "-f", "action=deny"], String::new()),
+            (&["--format", "", "-q", "-f", "id=ab"], a.clone()),
+            (&["--format", "{{json .Action}} {{json .To}}", "-f", "id=ab"], r#""deny" "network=web""#.into()),
             (&["--format", "{{.From}}>{{ .To }} {{.Packets}}"], "any>network=web 3\nany>name=db 3".into()),
             (
                 &["--format", "table {{.Action}}\\t{{.Traffic}}", "-f", "id=ab"],
@@ -201,6 +220,11 @@ mod tests {
         assert!(table.starts_with("POLICY         FROM   TO"), "{table}");
         let json: Value =
             serde_json::from_str(&shown(&["--format", "json", "-f", "id=ab"]).unwrap()).unwrap();
+        assert_eq!(
+            shown(&["--format", "{{ json . }}"]).unwrap(),
+            shown(&["--format", "json"]).unwrap().replace(&"ab".repeat(32), &a).replace(&"cd".repeat(32), &b)
+        );
+        assert_eq!(shown(&["--format", ""]).unwrap(), shown(&[]).unwrap());
         assert_eq!((&json["ID"], &json["Bytes"]), (&json!("ab".repeat(32)), &json!("180")));
     }
 
@@ -213,6 +237,8 @@ mod tests {
             (&["-f", "deny"], "KEY=VALUE"),
             (&["--format", "{{.Nothing}}"], "is none of .ID"),
             (&["--format", "{{if .ID}}"], "is none of .ID"),
+            (&["--format", "{{json .Nothing}}"], "is none of .ID"),
+            (&["--format", "{{.}}"], "is none of .ID"),
             (&["--format", "{{.ID"], "not closed"),
         ] {
             let error = format!("{:#}", shown(words).unwrap_err());
