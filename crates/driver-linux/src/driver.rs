@@ -174,27 +174,32 @@ impl LinuxDriver {
         let rules = rules::compile(segments, policy, self.can_loop());
         let mut socket = self.netfilter.lock();
         frame::wake(&mut socket)?;
-        let (mut tries, mut referred) = (0, Vec::new());
+        let (mut tries, mut old) = (0, rules::Old::default());
         let (before, before_was) = loop {
             let before = observe::publishes(&mut socket)?;
-            let present = nft::names(&mut *socket, TABLE)?;
+            old.read(&mut socket, &rules)?;
             let last_table = nft::seen::last_table(&mut *socket)?;
             tries += 1;
-            let batch = rules.replace(publishes, open, &present, &referred, last_table);
-            match socket.transact(&batch.finish()) {
+            match socket.transact(&rules.replace(publishes, open, &old, last_table).finish()) {
                 // Once for each name.
-                Err(error) if frame::referred(&error, &present).is_some_and(|n| !referred.contains(&n)) => {
-                    referred.extend(frame::referred(&error, &present));
+                Err(error)
+                    if frame::referred(&error, &old.present).is_some_and(|n| !old.referred.contains(&n)) =>
+                {
+                    old.referred.extend(frame::referred(&error, &old.present));
                     tries = 0;
                 }
-                Err(error) if tries < REPLACE_TRIES && raced(&error) => {}
+                Err(error) if tries < REPLACE_TRIES && raced(&error) => old.anew = tries > 1,
+                Err(error) if !old.anew => {
+                    tracing::debug!(%error, "the table is made anew");
+                    old.anew = true;
+                }
                 other => {
                     other?;
-                    break (before, rules::ours(&present) != Names::default());
+                    break (before, rules::ours(&old.present) != Names::default());
                 }
             }
         };
-        *self.held.lock() = referred.into_iter().filter(|name| !rules.has(name)).collect();
+        *self.held.lock() = old.referred.into_iter().filter(|name| !rules.has(name)).collect();
         self.cast_anchor();
         if !before_was {
             // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.

@@ -30,9 +30,9 @@ fn chain(name: &str, hook: Option<(&str, u32, i32, bool)>) -> String {
 }
 
 /// What should be.
-pub(crate) fn wanted<'a>(
+pub(crate) fn wanted<'a, 'b>(
     bases: impl Iterator<Item = (&'a str, Hook)>,
-    chains: impl Iterator<Item = &'a String>,
+    chains: impl Iterator<Item = &'b String>,
     sets: impl Iterator<Item = Set>,
 ) -> Frame {
     let bases =

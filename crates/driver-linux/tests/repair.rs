@@ -5,7 +5,14 @@
 
 mod common;
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use common::{HOST4, Host, connect, connect_from, serve_tcp};
 use weft_dataplane::{Driver, Step};
@@ -87,7 +94,7 @@ fn damage_is_mended() {
     assert!(works(&host));
     let table = ["delete", "table", "inet", "weft"];
     type Damage = (&'static str, fn());
-    let damages: [Damage; 9] = [
+    let damages: [Damage; 14] = [
         ("table deleted", || drop(run("nft", &["delete", "table", "inet", "weft"]))),
         ("everything flushed", || drop(run("nft", &["flush", "ruleset"]))),
         ("rule deleted", || drop(run("nft", &["flush", "chain", "inet", "weft", "prerouting"]))),
@@ -100,6 +107,23 @@ fn damage_is_mended() {
         }),
         ("published port added", || {
             drop(run("nft", &["add element inet weft publish4any { tcp . 9 : 10.1.0.9 . 9 }"]));
+        }),
+        ("element that we would not have written", || {
+            drop(run("nft", &["add element inet weft publish4 { tcp . 0.0.0.0 . 9 : 10.1.0.9 . 9 }"]));
+        }),
+        ("chain and set of others", || {
+            drop(run(
+                "nft",
+                &["add chain inet weft theirs { type filter hook input priority 5; policy drop; }"],
+            ));
+            drop(run("nft", &["add set inet weft theirs { type ipv4_addr; }"]));
+        }),
+        ("policy of a chain", || drop(run("nft", &["chain inet weft forward { policy drop; }"]))),
+        ("put to sleep", || drop(run("nft", &["add table inet weft { flags dormant; }"]))),
+        ("a chain of others that the user's rules use", || {
+            drop(run("nft", &["add chain inet weft helper"]));
+            drop(run("nft", &["add rule inet weft user_forward jump helper"]));
+            drop(run("nft", &["flush chain inet weft forward"]));
         }),
         ("port taken off its bridge", || drop(ip("link set wfp010101010101 nomaster"))),
         ("bridge down", || drop(ip("link set wfb010101010101 down"))),
@@ -197,4 +221,41 @@ fn every_step_can_be_the_last_one_and_run_twice() {
         .join()
         .unwrap();
     }
+}
+
+#[test]
+fn networks_that_come_and_go_lose_no_visitor_of_another() {
+    let mut host = furnished();
+    host.converge();
+    let sandbox = host.driver().sandbox_path(*host.desired.sandboxes.keys().next().unwrap());
+    serve_tcp(&sandbox, "0.0.0.0:80");
+    let stop = Arc::new(AtomicBool::new(false));
+    let visitors: Vec<_> = (0..2)
+        .map(|_| {
+            let stop = Arc::clone(&stop);
+            common::spawn(&host.lan.clone(), move || {
+                let (mut lost, mut seen) = (Vec::new(), 0);
+                while !stop.load(Ordering::Relaxed) {
+                    seen += 1;
+                    lost.extend(connect(&format!("{HOST4}:8080")).err());
+                }
+                (lost, seen)
+            })
+        })
+        .collect();
+    let bridges = host.desired.segments.clone();
+    for round in 0..150 {
+        host.desired.segments.clone_from(&bridges);
+        if round % 2 == 0 {
+            host.segment(3, &["10.3.0.1/24"]);
+        }
+        host.converge();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for visitor in visitors {
+        let (lost, seen) = visitor.join().unwrap();
+        assert_eq!(lost, [], "of {seen}");
+        assert!(seen > 500, "{seen}");
+    }
+    host.assert_settled();
 }

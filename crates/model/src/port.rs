@@ -399,7 +399,9 @@ mod tests {
     #[test]
     fn multicast_and_malformed_macs_are_refused() {
         assert_eq!("02:42:ac:11:00:02".parse::<MacAddr>().unwrap().to_string(), "02:42:ac:11:00:02");
-        for bad in ["00:00:00:00:00:00", "", "02:42", "01:00:00:00:00:00", "02:42:ac:11:00:02:03", "0242ac110002"] {
+        for bad in
+            ["00:00:00:00:00:00", "", "02:42", "01:00:00:00:00:00", "02:42:ac:11:00:02:03", "0242ac110002"]
+        {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }

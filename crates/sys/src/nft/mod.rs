@@ -134,26 +134,27 @@ impl Batch {
         self.push(DELTABLE, 0, &Attrs::new().text(1, &self.table), what);
     }
 
+    /// Takes all rules of chains away; they must be there.
+    pub fn flush_chains<'a>(&mut self, chains: impl IntoIterator<Item = &'a String>) {
+        for chain in chains {
+            let attrs = Attrs::new().text(1, &self.table).text(2, chain);
+            self.push(DELRULE, 0, &attrs, format!("flush chain {chain}"));
+        }
+    }
+
     /// Removes chains and sets with all in them; they must be there. Rules go first, for they hold sets and chains; then
     /// elements, for verdicts hold chains.
     pub fn delete(&mut self, names: &Names) {
-        self.delete_but(names, &[]);
-    }
-
-    /// The same, but for those of `kept`, which are only emptied.
-    pub fn delete_but(&mut self, names: &Names, kept: &[String]) {
         let table = self.table.clone();
         let named = |at, name: &str| Attrs::new().text(1, &table).text(at, name);
-        for chain in &names.chains {
-            self.push(DELRULE, 0, &named(2, chain), format!("flush chain {chain}"));
-        }
+        self.flush_chains(&names.chains);
         for set in &names.sets {
             self.push(DELSETELEM, 0, &named(2, set), format!("flush set {set}"));
         }
-        for set in names.sets.iter().filter(|set| !kept.contains(set)) {
+        for set in &names.sets {
             self.push(DELSET, 0, &named(2, set), format!("delete set {set}"));
         }
-        for chain in names.chains.iter().filter(|chain| !kept.contains(chain)) {
+        for chain in &names.chains {
             self.push(DELCHAIN, 0, &named(3, chain), format!("delete chain {chain}"));
         }
     }
