@@ -220,6 +220,39 @@ fn the_firewall_changes_its_mind_and_is_asked_again() {
 }
 
 #[test]
+fn who_asks_while_the_firewall_changes_all_the_time_gets_in() {
+    let (mut host, _a) = furnished();
+    host.desired.publish_policy = PublishPolicy::HostFirewall;
+    host.driver().watch(Box::new(|| {})).unwrap();
+    host.converge();
+    let lan = host.lan.clone();
+    nft("table inet fw {
+           set banned { type ipv4_addr; }
+           chain input {
+             type filter hook input priority 0; policy drop
+             tcp dport 8080 ip saddr != @banned accept
+           }
+         }");
+    // Faster than a client asks again (RFC 6298: one second).
+    let stop = Arc::new(AtomicBool::new(false));
+    let changes = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                nft(
+                    "add element inet fw banned { 192.0.2.99 }; delete element inet fw banned { 192.0.2.99 }",
+                );
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        })
+    };
+    let came = (0..3).map(|_| patient(&lan, &format!("{HOST4}:8080"))).collect::<Vec<_>>();
+    stop.store(true, Ordering::Relaxed);
+    changes.join().unwrap();
+    assert!(came.iter().all(Result::is_ok), "{came:?}");
+}
+
+#[test]
 fn who_is_let_in_to_one_address_is_not_let_in_to_another() {
     let (mut host, _a) = furnished();
     host.desired.publish_policy = PublishPolicy::HostFirewall;

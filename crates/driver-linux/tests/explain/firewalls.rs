@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use weft_dataplane::insight::Verdict;
+
 use crate::{HOST4, LAN4, Scene, connect_from, container, lan, nft};
 
 #[test]
@@ -114,4 +116,23 @@ fn of_chains_of_one_priority_the_youngest_is_the_first() {
         "table ip qq {\n flags dormant;\n chain f {\n type filter hook forward priority 0; policy drop;\n }\n}",
     );
     scene.agrees(lan(), HOST4, 8080, "reaches container c1");
+}
+
+#[test]
+fn what_the_hosts_firewall_lets_in_is_asked_again_and_reaches() {
+    let mut scene = Scene::new(|_| ());
+    scene.host.desired.publish_policy = weft_model::PublishPolicy::HostFirewall;
+    scene.host.converge();
+    nft(
+        "table inet fw {\n chain input {\n type filter hook input priority 0; policy drop;\n tcp dport 8080 accept\n }\n}",
+    );
+    let seen = scene.explained(lan(), HOST4, 8080);
+    assert_eq!(seen.verdict, Verdict::Passes, "{seen:#?}");
+    assert!(seen.reason.contains("reaches container c1"), "{seen:#?}");
+    nft("flush chain inet fw input");
+    let seen = scene.explained(lan(), HOST4, 8080);
+    assert_eq!(seen.verdict, Verdict::Dropped, "{seen:#?}");
+    assert!(seen.reason.contains("policy drop of chain inet fw input"), "{seen:#?}");
+    // What is advised lets in this service and no more.
+    assert!(seen.remedy.contains("tcp dport 8080 accept"), "{seen:#?}");
 }
