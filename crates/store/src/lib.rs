@@ -5,6 +5,7 @@
 //! - [`Kv`]: the seam. `get`, `range`, `txn`, `watch`, `lease`; revisions are global and only grow. Its
 //!   meaning is etcd v3's, so that one etcd cluster or one file serves the same code. [`Embedded`] is the
 //!   file; the `contract` module is the suite that every backend passes.
+//! - [`Replica`]: the same seam over a shared store, answered from memory, that goes on without it.
 //! - [`Table`] and [`Txn`]: kinds of `weft-model` as typed records under `/weft/v1/<kind>/<key>`, unique names
 //!   in an index beside them, several kinds changed in one transaction.
 //! - [`Keeper`]: a lease that is kept alive, and a word when it is lost.
@@ -24,6 +25,7 @@ mod error;
 mod keeper;
 mod kv;
 pub mod reconcile;
+mod replica;
 mod table;
 
 pub use check::{Condition, Dumped, Report, check, dump};
@@ -34,4 +36,5 @@ pub use kv::{
     Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
     Reached, Request, Response, Target, Watch,
 };
+pub use replica::{Replica, ReplicaOptions, Standing};
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};
