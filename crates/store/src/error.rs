@@ -186,6 +186,12 @@ pub enum StoreError {
         /// How it differs.
         reason: String,
     },
+    /// The replica does not follow this part of the store, so it knows nothing of it.
+    #[error("the replica does not follow {prefix}")]
+    NotFollowed {
+        /// What was to be read.
+        prefix: String,
+    },
     /// A value cannot be written as JSON.
     #[error("cannot encode {key}: {reason}")]
     Encode {

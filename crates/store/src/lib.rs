@@ -6,6 +6,7 @@
 //!   meaning is etcd v3's, so that one etcd cluster or one file serves the same code. [`Embedded`] is the
 //!   file; the `contract` module is the suite that every backend passes.
 //! - [`Stores`]: the two scopes, what a host keeps alone and what all hosts share; one store on a single host.
+//! - [`Replica`]: the same seam over a shared store, answered from memory, that goes on without it.
 //! - [`Table`] and [`Txn`]: kinds of `weft-model` as typed records under `/weft/v1/<kind>/<key>`, unique names
 //!   in an index beside them, several kinds changed in one transaction.
 //! - [`Keeper`]: a lease that is kept alive, and a word when it is lost.
@@ -25,6 +26,7 @@ mod error;
 mod keeper;
 mod kv;
 pub mod reconcile;
+mod replica;
 mod stores;
 mod table;
 
@@ -36,5 +38,6 @@ pub use kv::{
     Batch, Cmp, Compare, Event, Figures, Item, Kv, LeaseId, MAX_KEY, MAX_OPS, MAX_VALUE, Op, OpResult, Range,
     Reached, Request, Response, Target, Watch,
 };
+pub use replica::{Replica, ReplicaOptions, Standing};
 pub use stores::{Mark, Stores};
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

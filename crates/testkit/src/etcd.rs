@@ -181,6 +181,32 @@ impl Etcd {
         std::fs::remove_dir_all(self.data(n)).context("wipe a member")
     }
 
+    /// Writes the present state into a file, as an operator's backup does.
+    pub fn save(&self, file: &Path) -> Result<()> {
+        let file = file.to_str().context("the file's path is no text")?;
+        self.ctl_at(0, &["snapshot", "save", file]).map(|_| ())
+    }
+
+    /// Puts the only member, which was killed, back to what `file` holds.
+    pub fn put_back(&self, file: &Path) -> Result<()> {
+        ensure!(self.members.len() == 1, "a cluster of one only");
+        self.wipe(0)?;
+        let peer = format!("http://127.0.0.1:{}", self.members[0].peer);
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["snapshot", "restore"])
+            .arg(file)
+            .args(["--name", "m0", "--initial-cluster", &format!("m0={peer}")])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .arg("--data-dir")
+            .arg(self.data(0))
+            .output()
+            .context("run etcdctl (package etcd-client)")?;
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "etcdctl snapshot restore: {told}");
+        Ok(())
+    }
+
     /// Stops a member without ending it: it holds its connections and says nothing.
     pub fn pause(&self, n: usize) -> Result<()> {
         self.signal(n, Signal::SIGSTOP)
