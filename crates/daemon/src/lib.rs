@@ -13,6 +13,7 @@ mod faces;
 mod facts;
 pub mod features;
 mod gate;
+mod identity;
 mod lease;
 mod lock;
 mod log;

@@ -16,9 +16,7 @@ use weft_image::{
     ImageStore, Options as ImageOptions,
     registry::{RegistryClient, RegistryOptions},
 };
-use weft_model::{
-    DnsConfig, Host, HostId, HostSpec, Labels, LogConfig, SeccompChoice, Ulimit, default_project,
-};
+use weft_model::{DnsConfig, HostId, LogConfig, SeccompChoice, Ulimit};
 use weft_net::{HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
 use weft_store::{Embedded, Options, Stores, Table};
 
@@ -93,18 +91,6 @@ async fn stores(config: &Config) -> anyhow::Result<Stores> {
     crate::lost::check(config, &path)?;
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await?;
     Ok(Stores::single(Arc::new(opened?)))
-}
-
-/// This host's record, made at the first start.
-async fn host(stores: &Stores, config: &Config) -> anyhow::Result<HostId> {
-    let table = Table::<Host>::new(stores);
-    if let Some(known) = table.list().await?.first() {
-        return Ok(known.spec.id);
-    }
-    let id = HostId::new();
-    let spec = HostSpec { id, name: config.name.clone() };
-    table.create(&Host::new(default_project(), SystemClock.now(), Labels::new(), spec)).await?;
-    Ok(id)
 }
 
 fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineConfig> {
@@ -236,7 +222,7 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
     let tasks = Tasks::new();
     let stores = stores(config).await?;
     crate::lost::check_running(config, &stores).await?;
-    let id = host(&stores, config).await?;
+    let id = crate::identity::of_host(&stores, &config.name).await?;
     let (cloud, registry, resolver) = domains(config, &stores, id, features.is_on("dns"), &tasks).await?;
     let facts = weft_api_docker::Facts {
         built: crate::BUILT.into(),

@@ -23,6 +23,21 @@ pub struct HostStatus {
     pub ready_at: Option<Timestamp>,
 }
 
+/// Which of the cluster's hosts this one is; one record, in the host's own store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The host's id.
+    pub id: HostId,
+}
+
+impl Resource for Identity {
+    const KIND: &'static str = "self";
+    const SCOPE: Scope = Scope::Host;
+    fn key(&self) -> String {
+        "host".to_owned()
+    }
+}
+
 impl Resource for Host {
     const KIND: &'static str = "host";
     const SCOPE: Scope = Scope::Cluster;
