@@ -28,6 +28,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "model",
             "sys",
             "store",
+            "store-etcd",
             "dataplane",
             "image",
             "engine",

@@ -4,6 +4,7 @@
 //! `{"message": "…"}`. The command line's own verbs are its first clients.
 
 mod error;
+mod hosts;
 mod insight;
 mod limits;
 mod networks;
@@ -24,6 +25,7 @@ pub struct Face {
 /// The router of this face. It expects a [`weft_cloud::Caller`] in each request's extensions.
 pub fn router(cloud: Cloud) -> Router {
     Router::new()
+        .merge(hosts::routes())
         .merge(networks::routes())
         .merge(insight::routes())
         .merge(set::routes())

@@ -144,6 +144,8 @@ pub enum Command {
     Explain(verbs::explain::ExplainArgs),
     /// Networks
     Network(verbs::network::NetworkArgs),
+    /// Hosts of the cluster
+    Host(verbs::host::HostArgs),
     /// What may pass between containers
     Policy(verbs::policy::PolicyArgs),
     /// Volumes

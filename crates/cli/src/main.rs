@@ -118,6 +118,7 @@ async fn verb(context: &Context, command: Command) -> anyhow::Result<()> {
         Command::Login(args) => login::login(context, args).await,
         Command::Explain(args) => explain::explain(context, args).await,
         Command::Network(args) => network::network(context, args).await,
+        Command::Host(args) => verbs::host::host(context, args).await,
         Command::Policy(args) => verbs::policy::policy(context, args).await,
         Command::Volume(args) => volume::volume(context, args).await,
         Command::System(args) => system::system(context, args).await,

@@ -9,6 +9,8 @@ pub enum Kind {
     Container,
     /// An exec.
     Exec,
+    /// A host of the cluster.
+    Host,
     /// An image.
     Image,
     /// A network.
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Self::Container => "container",
             Self::Exec => "exec instance",
+            Self::Host => "host",
             Self::Image => "image",
             Self::Network => "network",
             Self::Volume => "volume",
@@ -111,6 +114,7 @@ fn not_found(kind: Kind, name: &str) -> String {
         Kind::Container => format!("No such container: {name}"),
         Kind::Exec => format!("No such exec instance: {name}"),
         Kind::Image => format!("No such image: {name}"),
+        Kind::Host => format!("No such host: {name}"),
         Kind::Network => format!("network {name} not found"),
         Kind::Volume => format!("get {name}: no such volume"),
     }

@@ -11,6 +11,7 @@ mod error;
 mod execs;
 mod figures;
 mod host;
+mod hosts;
 mod images;
 mod insight;
 mod networks;
@@ -25,7 +26,7 @@ use std::{collections::HashMap, sync::Arc};
 use weft_base::{Clock, Tasks};
 use weft_engine::Engine;
 use weft_image::{ImageStore, registry::RegistryClient};
-use weft_model::{Container, Digest, LogConfig, Network, Policy, Port, Volume};
+use weft_model::{Alive, Container, Digest, Host, LogConfig, Network, Policy, Port, Volume};
 use weft_net::{Hints, Net, Pools};
 use weft_store::{Stores, Table};
 
@@ -38,6 +39,7 @@ pub use error::{CloudError, Kind, Result};
 pub use execs::ExecDraft;
 pub use figures::{ContainerFigures, Figures};
 pub use host::{ContainerCounts, HostFacts, HostLimits};
+pub use hosts::HostView;
 pub use images::{
     CommitDraft, Credentials, Distribution, ImageDetail, ImageRemoval, ImageRemoved, ImageView, ImagesPruned,
     ImportDraft, Loaded, Platform, PruneFilter, PullDraft, PushDraft, SearchHit, Target,
@@ -102,7 +104,9 @@ pub struct Parts {
 }
 
 struct Inner {
+    alive: Table<Alive>,
     containers: Table<Container>,
+    hosts: Table<Host>,
     networks: Table<Network>,
     policies: Table<Policy>,
     ports: Table<Port>,
@@ -123,7 +127,9 @@ impl Cloud {
     pub fn start(parts: Parts, tasks: &Tasks) -> Self {
         let stores = &parts.stores;
         let cloud = Self(Arc::new(Inner {
+            alive: Table::new(stores),
             containers: Table::new(stores),
+            hosts: Table::new(stores),
             networks: Table::new(stores),
             policies: Table::new(stores),
             ports: Table::new(stores),

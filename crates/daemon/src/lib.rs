@@ -4,6 +4,7 @@
 //! cases, and last the listeners; `ready` is said when every listener accepts.
 
 mod activation;
+mod alive;
 pub mod config;
 mod control;
 pub mod docker_config;
@@ -22,6 +23,7 @@ mod metrics;
 mod notify;
 mod reload;
 mod resolver;
+mod stores;
 mod switch;
 mod userns;
 mod wire;

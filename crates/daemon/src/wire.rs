@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use weft_base::{Clock, SystemClock, Tasks};
 use weft_cloud::{Caller, Cloud, Defaults, Parts};
 use weft_dataplane::Driver;
@@ -18,7 +18,7 @@ use weft_image::{
 };
 use weft_model::{DnsConfig, HostId, LogConfig, SeccompChoice, Ulimit};
 use weft_net::{HostDefaults, Net, NetConfig, Pools, PredefinedConfig};
-use weft_store::{Embedded, Options, Stores, Table};
+use weft_store::{Stores, Table};
 
 use crate::{
     Config,
@@ -76,21 +76,6 @@ impl Running {
             tracing::debug!(%error, "the control socket was gone already");
         }
     }
-}
-
-async fn stores(config: &Config) -> anyhow::Result<Stores> {
-    if config.store != "embedded" {
-        bail!("--store {}: this build has the embedded store only", config.store);
-    }
-    let root = config.root.display();
-    std::fs::create_dir_all(&config.root).with_context(|| format!("making {root}"))?;
-    let map = config.defaults.userns_remap.as_deref().map(userns::resolve).transpose()?;
-    let group = map.map_or(0, |map| map.root().1);
-    weft_engine::keep_private(&config.root, group).with_context(|| format!("closing {root} to others"))?;
-    let path = config.root.join("store.redb");
-    crate::lost::check(config, &path)?;
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await?;
-    Ok(Stores::single(Arc::new(opened?)))
 }
 
 fn engine_config(config: &Config, launcher: Launcher) -> anyhow::Result<EngineConfig> {
@@ -220,9 +205,10 @@ pub(crate) async fn start(config: &Config, adopted: Vec<Adopted>) -> anyhow::Res
         bound.push((face, faces.bind(face).await?));
     }
     let tasks = Tasks::new();
-    let stores = stores(config).await?;
+    let stores = crate::stores::open(config).await?;
     crate::lost::check_running(config, &stores).await?;
     let id = crate::identity::of_host(&stores, &config.name).await?;
+    crate::alive::start(&stores, id, &tasks);
     let (cloud, registry, resolver) = domains(config, &stores, id, features.is_on("dns"), &tasks).await?;
     let facts = weft_api_docker::Facts {
         built: crate::BUILT.into(),

@@ -38,6 +38,21 @@ impl Resource for Identity {
     }
 }
 
+/// Says that a host's daemon was heard of lately: it lies under a short lease, and goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive {
+    /// The host.
+    pub host: HostId,
+}
+
+impl Resource for Alive {
+    const KIND: &'static str = "alive";
+    const SCOPE: Scope = Scope::Cluster;
+    fn key(&self) -> String {
+        self.host.to_string()
+    }
+}
+
 impl Resource for Host {
     const KIND: &'static str = "host";
     const SCOPE: Scope = Scope::Cluster;

@@ -25,7 +25,7 @@ pub use container::*;
 pub use digest::{Digest, DigestError};
 pub use event::{Event, EventKind};
 pub use gateway::{GatewayMode, Gateways};
-pub use host::{HostSpec, HostStatus, Identity};
+pub use host::{Alive, HostSpec, HostStatus, Identity};
 pub use ids::*;
 pub use image::{ImageSpec, ImageStatus, NameTag, Reference, ReferenceError};
 pub use limit::{EGRESS_LABEL, INGRESS_LABEL, Rate, RateError, RateLimit};

@@ -39,5 +39,5 @@ pub use kv::{
     Reached, Request, Response, Target, Watch,
 };
 pub use replica::{Replica, ReplicaOptions, Standing};
-pub use stores::{Mark, Stores};
+pub use stores::{Mark, Stores, prefixes};
 pub use table::{Change, Changes, IndexKey, PREFIX, Stored, Table, Txn};

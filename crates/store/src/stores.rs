@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use weft_model::Scope;
+use bytes::Bytes;
+use weft_model::{Resource, Scope};
 
-use crate::{Kv, StoreError};
+use crate::{Kv, PREFIX, StoreError};
 
 /// The stores of both scopes; one store serves both on a single host. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +79,12 @@ impl Stores {
         let cluster = if self.are_two() { revision(&self.cluster).await? } else { host };
         Ok(Mark { host, cluster })
     }
+}
+
+/// The prefixes that records of kind `R` and their names lie below: what a replica follows of it.
+#[must_use]
+pub fn prefixes<R: Resource>() -> [Bytes; 2] {
+    [format!("{PREFIX}{}/", R::KIND), format!("{PREFIX}index/{}/", R::KIND)].map(Bytes::from)
 }
 
 async fn revision(kv: &Arc<dyn Kv>) -> Result<u64, StoreError> {

@@ -4,7 +4,7 @@
 //! the test's own thread, not from one of a pool.
 
 use std::{
-    net::TcpListener,
+    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -23,6 +23,8 @@ pub struct EtcdSetup {
     pub members: usize,
     /// Further arguments of each.
     pub arguments: Vec<String>,
+    /// Addresses besides loopback that clients reach it by, such as [`crate::Sandbox::outside_address`].
+    pub also: Vec<Ipv4Addr>,
     /// TLS towards clients; members talk in clear with one another.
     pub tls: Option<ServerTls>,
     /// Arguments of `etcdctl` that it then needs.
@@ -31,7 +33,7 @@ pub struct EtcdSetup {
 
 impl Default for EtcdSetup {
     fn default() -> Self {
-        Self { members: 1, arguments: Vec::new(), tls: None, ctl: Vec::new() }
+        Self { members: 1, arguments: Vec::new(), also: Vec::new(), tls: None, ctl: Vec::new() }
     }
 }
 
@@ -101,7 +103,9 @@ impl Etcd {
         let mut command = Command::new("etcd");
         command.args(["--name", &format!("m{n}"), "--log-outputs", "stderr", "--logger", "zap"]);
         command.arg("--data-dir").arg(self.data(n));
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        let also = self.setup.also.iter().map(|ip| format!("{scheme}://{ip}:{}", member.client));
+        let listen: Vec<_> = std::iter::once(client.clone()).chain(also).collect();
+        command.args(["--listen-client-urls", &listen.join(","), "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &all.join(",")]);
         if let Some(tls) = &self.setup.tls {
@@ -154,6 +158,11 @@ impl Etcd {
     /// `host:port` of one member.
     pub fn endpoint(&self, n: usize) -> String {
         format!("127.0.0.1:{}", self.members[n].client)
+    }
+
+    /// `host:port` of all members at one of [`EtcdSetup::also`], with commas.
+    pub fn endpoints_at(&self, ip: Ipv4Addr) -> String {
+        self.members.iter().map(|m| format!("{ip}:{}", m.client)).collect::<Vec<_>>().join(",")
     }
 
     /// `host:port` of all members, with commas.

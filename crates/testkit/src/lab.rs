@@ -34,6 +34,20 @@ pub struct LabHost {
     pub sandbox: Sandbox,
 }
 
+impl LabHost {
+    /// Starts the host's daemon, told its name and its address.
+    ///
+    /// # Errors
+    /// It does not become ready; with the end of its log.
+    pub fn power(&mut self, mut options: DaemonOptions) -> Result<()> {
+        let own = ["--name", &self.name, "--underlay", &self.address.to_string()].map(str::to_owned);
+        options.extra.extend(own);
+        let daemon = Daemon::start(&self.sandbox, Subject::Weft, "d", options);
+        self.daemon = Some(daemon.with_context(|| format!("the daemon of {}", self.name))?);
+        Ok(())
+    }
+}
+
 /// Hosts on one wire. Everything ends with it.
 #[derive(Debug)]
 pub struct Lab {
@@ -48,13 +62,7 @@ impl Lab {
     /// Must be called on a thread that lives as long as the lab; see [`Sandbox::new`].
     pub fn start(hosts: usize, options: &DaemonOptions) -> Result<Self> {
         let mut lab = Self::wire(hosts)?;
-        for host in &mut lab.hosts {
-            let mut options = options.clone();
-            let own = ["--name", &host.name, "--underlay", &host.address.to_string()].map(str::to_owned);
-            options.extra.extend(own);
-            let daemon = Daemon::start(&host.sandbox, Subject::Weft, "d", options);
-            host.daemon = Some(daemon.with_context(|| format!("the daemon of {}", host.name))?);
-        }
+        lab.hosts.iter_mut().try_for_each(|host| host.power(options.clone()))?;
         Ok(lab)
     }
 

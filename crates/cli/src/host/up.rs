@@ -47,7 +47,7 @@ pub struct UpArgs {
     /// This host's name [default: the hostname]
     #[arg(long, value_name = "HOST")]
     name: Option<String>,
-    /// embedded, or etcd://A:2379,B:2379[/prefix] [default: embedded]
+    /// embedded, or a cluster of etcd that hosts meet by: etcd://A:2379,B:2379[/prefix][?ca=FILE&user=NAME&password-file=FILE] [default: embedded]
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
     /// The address other hosts reach this one at

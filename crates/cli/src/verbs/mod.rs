@@ -6,6 +6,7 @@ pub mod events;
 pub mod exec;
 pub mod explain;
 mod graph;
+pub mod host;
 pub mod images;
 pub mod inspect;
 mod keys;

@@ -11,6 +11,7 @@ mod detached;
 mod explain;
 mod features;
 mod figures;
+mod hosts;
 mod keys;
 mod lost;
 mod memory;
