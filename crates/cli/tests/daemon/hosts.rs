@@ -1,11 +1,11 @@
 //! Several hosts that share a store: a real etcd, a daemon in each of three namespaces.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use serde_json::Value;
 use weft_testkit::{DaemonOptions, Etcd, EtcdSetup, Lab, LabHost};
 
-use crate::{run, text, until};
+use crate::{run, text, until, until_within};
 
 /// The cluster's store, reached by each host over the wire that leads to the test.
 struct Cluster {
@@ -80,7 +80,10 @@ fn hosts_meet_by_the_store_alone() {
         (0..3).all(|n| cluster.weft(n, &["policy", "ls"]).contains("name=aa"))
     });
     cluster.wire(1, false);
-    until("the host that is cut off", || cluster.seen(0) == all([true, false, true]));
+    // Its sign of life ends after 15 s.
+    until_within(Duration::from_secs(60), "the host that is cut off", || {
+        cluster.seen(0) == all([true, false, true])
+    });
     let refused =
         cluster.command(1, &["policy", "add", "--from", "any", "--to", "name=bb", "deny"]).output().unwrap();
     assert!(!refused.status.success() && text(&refused.stderr).contains("etcd"), "{}", text(&refused.stderr));

@@ -97,10 +97,15 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Waits until `seen` is true.
-pub fn until(what: &str, mut seen: impl FnMut() -> bool) {
+pub fn until(what: &str, seen: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(20), what, seen);
+}
+
+/// The same, for what takes its time.
+pub fn until_within(longest: Duration, what: &str, mut seen: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !seen() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "{what} did not come");
+        assert!(begun.elapsed() < longest, "{what} did not come");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
