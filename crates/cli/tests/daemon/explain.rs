@@ -121,7 +121,8 @@ fn ends_are_named_by_their_networks() {
         "sleep",
         "1000",
     ]);
-    let linked = agrees(&host, &["ll", "linked", "80"], wget(&host, "ll", "linked"));
+    until("an answer to the linked name", || wget(&host, "ll", "linked"));
+    let linked = agrees(&host, &["ll", "linked", "80"], true);
     assert_eq!(linked["ends"], "ll.red -> bb.red", "{linked:#}");
     let far = host.weft(&["explain", "ll", "far", "80"]);
     assert!(text(&far.stdout).contains("192.0.2.9:80"), "{}{}", text(&far.stdout), text(&far.stderr));
