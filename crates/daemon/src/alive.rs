@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use weft_base::{Backoff, Tasks, chain};
 use weft_model::{Alive, HostId, Resource, Scope};
-use weft_store::{Conflict, Hold, Keeper, StoreError, Stores, Table, Txn};
+use weft_store::{Hold, Keeper, StoreError, Stores, Table, Txn};
 
 /// After so long a host that was not heard of counts as gone.
 const TTL: Duration = Duration::from_secs(15);
@@ -40,32 +40,21 @@ pub(crate) fn start(stores: &Stores, host: HostId, tasks: &Tasks) {
 
 async fn until_lost(keeper: Keeper) {
     let mut hold = keeper.hold();
-    // The keeper's end is told as the end of its word.
-    let _ = hold.wait_for(|hold| *hold == Hold::Lost).await;
+    if hold.wait_for(|hold| *hold == Hold::Lost).await.is_err() {
+        tracing::debug!("the lease of this host's sign of life is not kept any more");
+    }
 }
 
-/// Puts the record under a new lease, in place of one that an earlier daemon left.
+/// Puts the record under a new lease, in place of one that an earlier daemon left. A conflict is told: memory was a moment behind
+/// the cluster, and the next attempt knows better.
 async fn sign(stores: &Stores, host: HostId) -> Result<Keeper, StoreError> {
     let keeper = Keeper::start(Arc::clone(stores.of(Scope::Cluster)), TTL).await?;
     let (table, alive) = (Table::<Alive>::new(stores), Alive { host });
-    loop {
-        let txn = Txn::new(stores).leased(Some(keeper.lease()));
-        let txn = match table.get(&alive.key()).await? {
-            Some(known) => txn.update(&alive, known.revision),
-            None => txn.create(&alive),
-        };
-        match txn.commit().await {
-            Ok(_) => return Ok(keeper),
-            Err(error)
-                if matches!(
-                    error.conflict(),
-                    Some(Conflict::Exists | Conflict::Missing | Conflict::Changed { .. })
-                ) =>
-            {
-                // Memory is a moment behind the cluster.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let txn = Txn::new(stores).leased(Some(keeper.lease()));
+    let txn = match table.get(&alive.key()).await? {
+        Some(known) => txn.update(&alive, known.revision),
+        None => txn.create(&alive),
+    };
+    txn.commit().await?;
+    Ok(keeper)
 }

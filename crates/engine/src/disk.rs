@@ -71,12 +71,12 @@ impl Engine {
         let comment = request.comment.clone();
         let made = self.0.images.commit(request).await;
         if let (Some(shim), true) = (shim, frozen) {
-            // It may have ended by itself meanwhile.
             match shim.resume().await {
-                Ok(()) | Err(ShimError::State(_)) => {}
+                Ok(()) => self.0.events.container(&container, "unpause", []),
+                // It ended by itself meanwhile.
+                Err(ShimError::State(_)) => {}
                 Err(error) => return Err(error.into()),
             }
-            self.0.events.container(&container, "unpause", []);
         }
         let made = made?;
         let facts = [("comment", comment), ("imageID", made.spec.id.to_string()), ("imageRef", reference)];
