@@ -26,10 +26,19 @@ const DROPS: Without = Without {
     remedy: "if it has none: nft add rule FAMILY TABLE CHAIN iifname \"wf*\" accept (and oifname); docs/firewall.md",
 };
 
+/// The old iptables' tools, and where the kernel tells which of their tables there are.
+const LEGACY: [(&str, &str); 2] =
+    [("iptables-legacy", "/proc/net/ip_tables_names"), ("ip6tables-legacy", "/proc/net/ip6_tables_names")];
+
 const LEGACY_DROPS: Without = Without {
     finding: Finding::Note,
     loses: LOSES,
     remedy: "if it has none: iptables-legacy -I FORWARD -i wf+ -j ACCEPT (and -o wf+); docs/firewall.md",
+};
+
+const LEGACY_DROPS6: Without = Without {
+    remedy: "if it has none: ip6tables-legacy -I FORWARD -i wf+ -j ACCEPT (and -o wf+); docs/firewall.md",
+    ..LEGACY_DROPS
 };
 
 pub(super) fn probe() -> Vec<Check> {
@@ -48,13 +57,9 @@ pub(super) fn probe() -> Vec<Check> {
         .into_iter()
         .map(|chain| Check::lacks(GROUP, format!("forward policy of {chain}"), "drop", DROPS))
         .collect();
-    // The old iptables keeps its rules elsewhere; only its own tool can read them.
-    if read("/proc/net/ip_tables_names").lines().any(|t| t == "filter") {
-        let listed = std::process::Command::new("iptables-legacy").args(["-S", "FORWARD"]).output();
-        let policy =
-            listed.map(|o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or("").to_owned());
-        if policy.is_ok_and(|p| p == "-P FORWARD DROP") {
-            all.push(Check::lacks(GROUP, "forward policy of iptables-legacy filter", "drop", LEGACY_DROPS));
+    for (tool, without) in [(LEGACY[0], LEGACY_DROPS), (LEGACY[1], LEGACY_DROPS6)] {
+        if legacy(tool, "FORWARD").first().is_some_and(|line| line == "-P FORWARD DROP") {
+            all.push(Check::lacks(GROUP, format!("forward policy of {} filter", tool.0), "drop", without));
         }
     }
     if all.is_empty() {
@@ -72,8 +77,23 @@ fn chains() -> Result<Vec<String>, String> {
 /// Whether somebody else filters at a hook: by a chain of nftables, or by the old iptables.
 pub(super) fn guards(hook: u32) -> bool {
     let filters = |chain: &Chain| chain.hook == hook && chain.kind == "filter";
-    foreign().is_ok_and(|all| all.iter().any(filters))
-        || read("/proc/net/ip_tables_names").lines().any(|table| table == "filter")
+    // Its policy is the first line; one that accepts and has no rules filters nothing.
+    let old = |tool| {
+        let lines = legacy(tool, "INPUT");
+        lines.len() > 1 || lines.first().is_some_and(|line| line != "-P INPUT ACCEPT")
+    };
+    foreign().is_ok_and(|all| all.iter().any(filters)) || LEGACY.into_iter().any(old)
+}
+
+/// What a chain of the old iptables' table `filter` holds, as its tool tells; nothing where there is no such table. It keeps its
+/// rules elsewhere, and only its own tool can read them (and would make the table by asking).
+fn legacy((tool, tables): (&str, &str), chain: &str) -> Vec<String> {
+    if !read(tables).lines().any(|table| table == "filter") {
+        return Vec::new();
+    }
+    let listed = std::process::Command::new(tool).args(["-S", chain]).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// A base chain.

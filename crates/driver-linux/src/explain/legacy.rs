@@ -37,7 +37,6 @@ fn hooked(table: &str, chain: &str) -> Option<(u32, i32)> {
 pub(crate) fn parse(text: &str, v6: bool, rules: &mut Ruleset) {
     let family = if v6 { Family::Ip6 } else { Family::Ip };
     let mut table: TableKey = (family, String::new());
-    let mut handle = 0;
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = (family, format!("{LEGACY}{}", name.trim()));
@@ -62,8 +61,9 @@ pub(crate) fn parse(text: &str, v6: bool, rules: &mut Ruleset) {
             else {
                 continue;
             };
-            handle += 1;
             let exprs = Line { words: &words[1..], v6, out: Vec::new(), protocol: 0 }.read();
+            // Its number within the chain, by which iptables deletes it.
+            let handle = chain.rules.len() as u64 + 1;
             chain.rules.push(Rule { handle, comment: line.to_owned(), exprs });
         }
     }

@@ -80,6 +80,11 @@ pub(super) fn is_policy(rule: &RuleAt) -> bool {
     rule.table == TABLE && rule.family == Family::Inet.as_str()
 }
 
+/// Whether a table is that of policy, by its name.
+pub(super) fn is_policy_table(name: &str) -> bool {
+    name == TABLE
+}
+
 fn set<'a>(rules: &'a Ruleset, name: &str) -> Option<&'a Set> {
     rules.sets.get(&((Family::Inet, TABLE.to_owned()), name.to_owned()))
 }

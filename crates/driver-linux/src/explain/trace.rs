@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use weft_dataplane::insight::{Question, RuleAt, TraceEvent, Transport};
+use weft_dataplane::insight::{End, Question, RuleAt, TraceEvent, Transport};
 use weft_sys::{
     netlink::detail,
     nft::{
@@ -74,7 +74,9 @@ pub(crate) fn watch(
                 header = Some(report);
                 continue;
             }
-            if !ours && !names.knows(&report) && looked.elapsed() > SECOND {
+            // Policy is in elements, which come and go while the rules stay.
+            let stale = policies::is_policy_table(&report.table) || !names.knows(&report);
+            if !ours && stale && looked.elapsed() > SECOND {
                 names.refresh(driver)?;
                 looked = Instant::now();
             }
@@ -114,13 +116,17 @@ fn flows(
     // Translations are told as the packet that came of them; the last one is what is answered.
     let texts = hops.iter().filter(|h| h.kind == weft_dataplane::insight::HopKind::Nat && !h.answer);
     let last = texts.filter_map(|h| parse(h.text.rsplit_once(": ")?.1)).next_back().unwrap_or(there);
+    // Somebody outside is anybody there; the packet that was explained has an example's address.
+    let anybody = |end: &End| matches!(end, End::Outside { address: None, .. });
     let mut flows = Vec::new();
     for (from, to, port) in [there, last] {
         let v6 = to.is_ipv6();
         let port = port.filter(|_| question.transport != Transport::Icmp);
         let named = |ip: IpAddr| Some(ip).filter(|ip| !ip.is_unspecified());
-        let way = Flow { protocol: protocol(v6), v6, from: named(from), to: named(to), source: None, port };
-        let back = Flow { from: named(to), to: named(from), source: port, port: None, ..way };
+        let from = named(from).filter(|_| !anybody(&question.from));
+        let to = named(to).filter(|_| !anybody(&question.to));
+        let way = Flow { protocol: protocol(v6), v6, from, to, source: None, port };
+        let back = Flow { from: to, to: from, source: port, port: None, ..way };
         for flow in [way, back] {
             if !flows.contains(&flow) {
                 flows.push(flow);
@@ -230,16 +236,27 @@ fn headers(report: &Report) -> Option<Headers> {
     Some((from, to, protocol, ports))
 }
 
-/// Whether a packet is of one of the flows, or on its way from one to another: half translated.
+/// Whether a packet is of one of the flows, or on its way from one to another: half translated, with the address of one of
+/// its ends as in another flow of the same direction. The service's address and port are of one flow always.
 fn belongs(flows: &[Flow], (from, to, protocol, ports): &Headers) -> bool {
-    let any = |is: &dyn Fn(&Flow) -> bool| flows.iter().any(is);
-    any(&|f| f.protocol == *protocol)
-        && any(&|f| f.from.is_none_or(|ip| ip == *from))
-        && any(&|f| f.to.is_none_or(|ip| ip == *to))
-        && any(&|f| match (f.source.or(f.port), ports) {
-            (Some(port), Some((source, destination))) => port == *source || port == *destination,
-            (wanted, _) => wanted.is_none(),
-        })
+    let (source, destination) = ports.unzip();
+    let is = |wanted: Option<IpAddr>, ip: &IpAddr| wanted.is_none_or(|wanted| wanted == *ip);
+    let port = |wanted: Option<u16>, port: Option<u16>| wanted.is_none() || wanted == port;
+    let ours = |f: &&Flow| f.protocol == *protocol && port(f.source, source) && port(f.port, destination);
+    let alike = |f: &Flow, g: &Flow| f.port.is_some() == g.port.is_some() && f.v6 == g.v6;
+    let others = |f: &Flow, is: &dyn Fn(&Flow) -> bool| flows.iter().any(|g| alike(f, g) && is(g));
+    flows.iter().filter(ours).any(|f| {
+        let way = is(f.to, to) && others(f, &|g| is(g.from, from));
+        let back = is(f.from, from) && others(f, &|g| is(g.to, to));
+        // The end that asks has no port in a flow; where neither has one (ICMP), either may be translated.
+        if f.port.is_some() {
+            way
+        } else if f.source.is_some() {
+            back
+        } else {
+            way || back
+        }
+    })
 }
 
 /// The connection of a packet: the service's port tells which way it goes, or who it is from.
@@ -274,4 +291,61 @@ fn flags(bits: u8) -> String {
     let names = [(2, "SYN"), (16, "ACK"), (1, "FIN"), (4, "RST"), (8, "PSH")];
     let set: Vec<&str> = names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect();
     if set.is_empty() { String::new() } else { format!(" {}", set.join(",")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(from: &str, to: &str, port: u16) -> [Flow; 2] {
+        let ip = |text: &str| Some(text).filter(|t| !t.is_empty()).map(|t| t.parse().unwrap());
+        let way = Flow { protocol: 6, v6: false, from: ip(from), to: ip(to), source: None, port: Some(port) };
+        [way, Flow { from: way.to, to: way.from, source: Some(port), port: None, ..way }]
+    }
+
+    fn seen(flows: &[Flow], from: &str, to: &str) -> bool {
+        let (from, to): (std::net::SocketAddr, std::net::SocketAddr) =
+            (from.parse().unwrap(), to.parse().unwrap());
+        belongs(flows, &(from.ip(), to.ip(), 6, Some((from.port(), to.port()))))
+    }
+
+    #[test]
+    fn packets_of_other_flows_are_left_out() {
+        // From a to b: not what a asks itself by a published port, nor what b asks a.
+        let plain = flow("10.1.0.2", "10.2.0.2", 80);
+        assert!(seen(&plain, "10.1.0.2:4000", "10.2.0.2:80") && seen(&plain, "10.2.0.2:80", "10.1.0.2:4000"));
+        for (from, to) in [
+            ("10.1.0.2:4000", "10.1.0.2:80"),
+            ("10.1.0.2:80", "10.1.0.2:4000"),
+            ("10.2.0.2:4000", "10.1.0.2:80"),
+            ("10.1.0.2:4000", "10.2.0.2:81"),
+            ("10.1.0.9:4000", "10.2.0.2:80"),
+        ] {
+            assert!(!seen(&plain, from, to), "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn half_translated_packets_are_of_the_flow_and_outside_is_anybody() {
+        // Published: to the host's port, then to the container; masqueraded in a hairpin.
+        let published = [flow("10.1.0.2", "192.0.2.1", 8080), flow("10.1.0.1", "10.1.0.2", 80)].concat();
+        for (from, to) in [
+            ("10.1.0.2:4000", "192.0.2.1:8080"),
+            ("10.1.0.2:4000", "10.1.0.2:80"),
+            ("10.1.0.1:4000", "10.1.0.2:80"),
+            ("10.1.0.2:80", "10.1.0.1:4000"),
+            ("10.1.0.2:80", "10.1.0.2:4000"),
+            ("192.0.2.1:8080", "10.1.0.2:4000"),
+        ] {
+            assert!(seen(&published, from, to), "{from} {to}");
+        }
+        assert!(!seen(&published, "10.1.0.2:4000", "10.1.0.2:8080"));
+        assert!(!seen(&published, "10.1.0.2:4000", "192.0.2.1:80"));
+        let outside = [flow("", "192.0.2.1", 8080), flow("", "10.1.0.2", 80)].concat();
+        assert!(
+            seen(&outside, "192.0.2.77:4000", "10.1.0.2:80")
+                && seen(&outside, "10.1.0.2:80", "192.0.2.77:4000")
+        );
+        assert!(!seen(&outside, "192.0.2.77:4000", "10.1.0.3:80"));
+    }
 }

@@ -152,6 +152,14 @@ pub(crate) fn dropped(rule: &RuleAt, packet: &Packet) -> (String, String) {
         };
         return (reason, remedy);
     }
+    if rule.table == TABLE && rule.chain == "user_publish" {
+        let handle = rule.handle.unwrap_or_default();
+        let remedy = format!(
+            "it is yours: nft delete rule inet {TABLE} user_publish handle {handle}, or put one with `return` before it; accept would \
+             leave the port to the host itself"
+        );
+        return (reason, remedy);
+    }
     (reason, foreign(rule, packet))
 }
 
