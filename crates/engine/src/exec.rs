@@ -167,7 +167,7 @@ impl Inner {
         container: &Arc<Container>,
         spec: &ExecSpec,
     ) -> Result<oci_spec::runtime::Process> {
-        let (_, link_env) = self.links(container).await?;
+        let (_, link_env) = self.links(container, true).await?;
         let (me, container, spec) = (Arc::clone(self), Arc::clone(container), spec.clone());
         blocking(move || {
             let written = if spec.user.is_empty() { &container.spec.process.user } else { &spec.user };

@@ -114,7 +114,7 @@ impl Inner {
             return Ok(());
         }
         let attached = self.attached(container).await?;
-        let (link_hosts, link_env) = self.links(container).await?;
+        let (link_hosts, link_env) = self.links(container, runs).await?;
         facts.link_env = link_env;
         let dir = self.durable(spec.id);
         let hosts = self.hosts_text(container, &attached, link_hosts)?;
@@ -230,75 +230,10 @@ impl Inner {
             ipv6: attached.ports.iter().any(|p| p.spec.addresses.iter().any(|a| a.ip.is_ipv6())),
         })
     }
-
-    /// Legacy links on the default bridge: lines for the hosts file, and variables.
-    pub(crate) async fn links(&self, container: &Container) -> Result<(Vec<(String, String)>, Vec<String>)> {
-        let (mut hosts, mut env) = (Vec::new(), Vec::new());
-        if container.spec.links.is_empty() {
-            return Ok((hosts, env));
-        }
-        let all = self.containers.list_shared().await?;
-        let ports = self.ports.list_shared().await?;
-        for written in &container.spec.links {
-            let (target, alias) = written.split_once(':').unwrap_or((written, written));
-            let alias = alias.rsplit('/').next().unwrap_or(alias);
-            let target = target.trim_start_matches('/');
-            let named =
-                |c: &Container| c.spec.name.as_str() == target || c.spec.id.to_string().starts_with(target);
-            let Some(child) = all.iter().find(|c| named(c)) else { continue };
-            if !child.status.state.is_alive() {
-                let text = format!(
-                    "Cannot link to a non running container: /{target} AS /{}/{alias}",
-                    container.spec.name
-                );
-                return Err(EngineError::Conflict(text));
-            }
-            let owner = PortOwner::Container(child.spec.id);
-            let port = ports.iter().find(|p| p.spec.owner == owner);
-            let Some(address) = port.and_then(|p| p.addresses().first().map(|a| a.ip)) else { continue };
-            let mut names = format!("{alias} {}", child.spec.hostname);
-            if alias != child.spec.name.as_str() {
-                names = format!("{names} {}", child.spec.name);
-            }
-            hosts.push((address.to_string(), names));
-            env.extend(link_env(container, child, alias, address));
-        }
-        Ok((hosts, env))
-    }
 }
 
 fn spec_has_no_ports(container: &Container) -> bool {
     container.spec.network != NetworkMode::Attached
-}
-
-/// Docker's variables of a link (`links.Link.ToEnv`).
-fn link_env(parent: &Container, child: &Container, alias: &str, address: IpAddr) -> Vec<String> {
-    let upper = alias.to_uppercase().replace('-', "_");
-    let mut env = vec![format!("{upper}_NAME=/{}/{alias}", parent.spec.name)];
-    let mut ports: Vec<(u16, &str)> = child
-        .spec
-        .exposed
-        .iter()
-        .filter_map(|p| p.split_once('/'))
-        .filter_map(|(port, proto)| Some((port.parse().ok()?, proto)))
-        .collect();
-    ports.sort_by_key(|(port, proto)| (*proto != "tcp", *port));
-    if let Some((port, proto)) = ports.first() {
-        env.push(format!("{upper}_PORT={proto}://{address}:{port}"));
-    }
-    for (port, proto) in ports {
-        let base = format!("{upper}_PORT_{port}_{}", proto.to_uppercase());
-        env.push(format!("{base}={proto}://{address}:{port}"));
-        env.push(format!("{base}_ADDR={address}"));
-        env.push(format!("{base}_PORT={port}"));
-        env.push(format!("{base}_PROTO={proto}"));
-    }
-    for pair in &child.spec.process.env {
-        if let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !matches!(*key, "HOME" | "PATH")) {
-            env.push(format!("{upper}_ENV_{key}={value}"));
-        }
-    }
-    env
 }
 
 fn resolved(mount: &MountSpec, source: MountSource, read_only: bool) -> ResolvedMount {

@@ -44,6 +44,7 @@ mod exec;
 mod facts;
 mod health;
 mod journal;
+mod links;
 mod provision;
 mod reconcile;
 mod records;

@@ -59,7 +59,11 @@ impl Inner {
                 if !warnings.is_empty() {
                     tracing::info!(container = %cell.id, ?warnings, "started with less than was asked for");
                 }
-                self.record_running(cell, answers, restart, false).await.map(drop)
+                self.record_running(cell, answers, restart, false).await?;
+                if let Err(error) = self.tell_linked(container).await {
+                    tracing::warn!(container = %cell.id, error = chain(&error), "those that link to it may not find it");
+                }
+                Ok(())
             }
             Err(error) => {
                 let told = {

@@ -198,7 +198,8 @@ impl Cloud {
         let id = ContainerId::new();
         let confine = references::confinement(self, caller, &draft).await?;
         let networking = references::networking(self, caller, &draft).await?;
-        references::links(self, caller, &draft).await?;
+        let links = if networking.legacy_links { draft.links.clone() } else { Vec::new() };
+        references::links(self, caller, &links).await?;
         let (mounts, volumes) = references::mounts(self, caller, &draft).await?;
         let hostname = match (&draft.hostname, networking.mode) {
             (Some(name), _) => name.clone(),
@@ -226,7 +227,7 @@ impl Cloud {
             publish_all: draft.publish_all,
             dns: draft.dns,
             extra_hosts: draft.extra_hosts,
-            links: draft.links,
+            links,
             limit: RateLimit::default(),
             log: self.log_config(draft.log),
             restart: draft.restart,

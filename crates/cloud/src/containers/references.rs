@@ -16,6 +16,8 @@ use crate::{Caller, Cloud, CloudError, Result, VolumeDraft};
 pub(super) struct Networking {
     pub mode: NetworkMode,
     pub attachments: Vec<Attachment>,
+    /// It runs on the default bridge, where links of the container itself count; elsewhere those of its endpoints do.
+    pub legacy_links: bool,
 }
 
 impl DraftEndpoint {
@@ -96,8 +98,8 @@ fn refuse_with_container(draft: &ContainerDraft) -> Result<()> {
 }
 
 /// A link to nobody is refused when it is made (moby `setupLinks`).
-pub(super) async fn links(cloud: &Cloud, caller: &Caller, draft: &ContainerDraft) -> Result<()> {
-    for written in &draft.links {
+pub(super) async fn links(cloud: &Cloud, caller: &Caller, links: &[String]) -> Result<()> {
+    for written in links {
         let target = written.split(':').next().unwrap_or_default().trim_start_matches('/');
         cloud.container_find(caller, target).await.map_err(|e| match e {
             CloudError::NotFound { .. } => {
@@ -111,7 +113,7 @@ pub(super) async fn links(cloud: &Cloud, caller: &Caller, draft: &ContainerDraft
 
 /// The network stack and the networks.
 pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &ContainerDraft) -> Result<Networking> {
-    let plain = |mode| Ok(Networking { mode, attachments: Vec::new() });
+    let plain = |mode| Ok(Networking { mode, attachments: Vec::new(), legacy_links: true });
     let first = match &draft.network {
         DraftNetwork::Container(name) => {
             refuse_with_container(draft)?;
@@ -165,7 +167,8 @@ pub(super) async fn networking(cloud: &Cloud, caller: &Caller, draft: &Container
         cloud.attachment_check(&network, &attachment)?;
         attachments.push(attachment);
     }
-    Ok(Networking { mode: NetworkMode::Attached, attachments })
+    let legacy_links = network.spec.is_default_bridge();
+    Ok(Networking { mode: NetworkMode::Attached, attachments, legacy_links })
 }
 
 /// The stack of a mode without endpoints of its own: nothing can be wished of them (moby `updateNetworkConfig`).
@@ -176,7 +179,7 @@ fn predefined(draft: &ContainerDraft, mode: NetworkMode) -> Result<Networking> {
     if draft.endpoints.iter().any(|e| !e.aliases.is_empty()) {
         return Err(NetError::PredefinedAlias.into());
     }
-    Ok(Networking { mode, attachments: Vec::new() })
+    Ok(Networking { mode, attachments: Vec::new(), legacy_links: true })
 }
 
 /// Ports that host and none networks cannot publish are dropped, as dockerd does with a warning.

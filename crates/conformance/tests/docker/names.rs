@@ -71,6 +71,27 @@ cases! {
         let app = t.sleeper("app", ["--network", &n, "--link", &format!("{db}:store")]);
         assert!(lookup(t, &app, &["store"]).contains("10.78.5.20"));
         assert!(!lookup(t, &db, &["store"]).contains("10.78.5.20"));
+        // What the default bridge's links leave in files and variables is not for these.
+        let said = t.docker(["exec", &app, "sh", "-c", "grep -c store /etc/hosts; env"]).text();
+        assert!(said.starts_with('0') && !said.contains("STORE_"), "{said}");
+    }
+    fn links_lead_over_the_default_bridge(t) {
+        let n = network(t, "10.78.14.0/24");
+        let (db, far) = (t.sleeper("db", [""; 0]), t.sleeper("far", ["--network", &n]));
+        t.docker(["network", "connect", "--ip", "10.78.14.20", &n, &db]).ok();
+        let app = t.sleeper("app", ["--link", &format!("{db}:store")]);
+        let hosts = t.docker(["exec", &app, "grep", "store", "/etc/hosts"]).text();
+        let address = t.docker(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", &db]).text();
+        assert!(hosts.starts_with(&address), "{hosts}");
+        t.docker(["run", "--rm", "--link", &far, IMG, "true"]).fails().says("as it does not belong to the default network");
+        // It comes back elsewhere, since somebody else has its address now.
+        t.docker(["stop", "-t", "0", &db]).ok();
+        t.sleeper("other", ["--network", "bridge"]);
+        t.docker(["start", &db]).ok();
+        let now = t.docker(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", &db]).text();
+        assert_ne!(now, address);
+        let said = || t.docker(["exec", &app, "grep", "store", "/etc/hosts"]).text();
+        t.until(&format!("{now} instead of {address}"), || said().starts_with(&now));
     }
     fn names_that_sleep_stay_here(t) [newer = "dockerd asks the world for them"] {
         let n = network(t, "10.78.6.0/24");
