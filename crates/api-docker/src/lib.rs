@@ -34,6 +34,7 @@ use axum::{Router, middleware};
 use weft_cloud::Cloud;
 
 pub use error::ApiError;
+pub use networks::check_network_options;
 pub use version::{ApiVersion, MAXIMUM, MINIMUM};
 
 /// What handlers share.

@@ -3,15 +3,16 @@
 
 mod question;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use serde::Serialize;
+use tokio::time::MissedTickBehavior;
 use weft_model::{
     ContainerId, Network, NetworkKind, NetworkMode, PolicyAction, Port, PortOwner, PublishBinding,
 };
 use weft_net::{
-    bridge_link, port_link,
-    seen::{DropCounter, Explanation, Figures, LinkCounters, SeenLink, TraceEvent},
+    Watch, bridge_link, port_link,
+    seen::{DropCounter, Explanation, Figures, LinkCounters, Question, SeenLink, TraceEvent},
 };
 
 use crate::{Action, Caller, Cloud, NetworkView, Result, policies::default_of};
@@ -30,14 +31,42 @@ pub struct ExplainDraft {
     pub port: Option<u16>,
 }
 
-/// A running trace.
-#[derive(Debug)]
-pub struct Watching(weft_net::Watch);
+/// A running trace. It follows its ends: a container that comes back with another address, and policies that come and go, are
+/// seen within [`LOOK`].
+pub struct Watching {
+    cloud: Cloud,
+    caller: Caller,
+    draft: ExplainDraft,
+    question: Question,
+    trace: Watch,
+    looks: tokio::time::Interval,
+}
+
+/// How often it is looked whether what is asked means something else by now.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Watching {
     /// The next event; `None` when the trace has ended.
     pub async fn next(&mut self) -> Option<TraceEvent> {
-        self.0.next().await
+        loop {
+            tokio::select! {
+                biased;
+                event = self.trace.next() => return event,
+                _ = self.looks.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// What cannot be asked any more (the container is gone) goes on being watched as it was.
+    async fn look(&mut self) {
+        let net = &self.cloud.0.parts.net;
+        let Ok(asked) = self.cloud.question(&self.caller, &self.draft).await else { return };
+        let asked = net.with_deciding(asked);
+        if asked != self.question
+            && let Ok(trace) = net.watch(asked.clone()).await
+        {
+            (self.question, self.trace) = (asked, trace);
+        }
     }
 }
 
@@ -143,8 +172,13 @@ impl Cloud {
 
     /// What is decided about such packets from now on.
     pub async fn explain_watch(&self, caller: &Caller, draft: &ExplainDraft) -> Result<Watching> {
-        let question = self.question(caller, draft).await?;
-        Ok(Watching(self.0.parts.net.watch(question).await?))
+        let net = &self.0.parts.net;
+        let question = net.with_deciding(self.question(caller, draft).await?);
+        let trace = net.watch(question.clone()).await?;
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (cloud, caller, draft) = (self.clone(), caller.clone(), draft.clone());
+        Ok(Watching { cloud, caller, draft, question, trace, looks })
     }
 
     /// Counters of a network, its ports and what it dropped.

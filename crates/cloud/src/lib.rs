@@ -115,6 +115,8 @@ struct Inner {
     host: parking_lot::RwLock<Arc<HostFacts>>,
     /// Turns at choosing addresses and host ports.
     hints: Hints,
+    /// Whose turn it is to say what no policy says yet.
+    policing: tokio::sync::Mutex<()>,
     /// Configurations of images, which never change.
     configs: parking_lot::Mutex<HashMap<Digest, Arc<serde_json::Value>>>,
     /// Manifests of images, by image and the manifest it came with.
@@ -135,6 +137,7 @@ impl Cloud {
             ports: Table::new(stores),
             volumes: Table::new(stores),
             hints: Hints::from_kernel(),
+            policing: tokio::sync::Mutex::default(),
             host: parking_lot::RwLock::new(Arc::new(parts.host.clone())),
             configs: parking_lot::Mutex::default(),
             targets: parking_lot::Mutex::default(),

@@ -13,7 +13,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use weft_base::chain;
 use weft_model::{
-    ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkSpec, Port, PortOwner,
+    ContainerId, EventKind, Labels, Network, NetworkId, NetworkKind, NetworkMode, NetworkSpec, Port,
+    PortOwner,
 };
 use weft_net::{ErrorClass, NetError, NetworkDraft, check_bridge_name, resolve_network, warn_of_routes};
 use weft_store::{Conflict, IndexKey, StoreError, Stored, Txn};
@@ -27,6 +28,9 @@ pub struct NetworkView {
     pub network: Arc<Network>,
     /// Its ports, with the names of their containers.
     pub ports: Vec<(Arc<Port>, String)>,
+    /// Running containers that are on it without a port, with their names: of `host` those that use the host's own stack, of
+    /// `none` those with loopback alone.
+    pub portless: Vec<(ContainerId, String)>,
 }
 
 /// Refusals of the network side.
@@ -56,13 +60,14 @@ impl Cloud {
         if let Some(found) = mine().find(|n| n.spec.name.as_str() == text) {
             return Ok(found.clone());
         }
-        let mut fitting = mine().filter(|n| n.spec.id.to_string().starts_with(text));
-        match (fitting.next(), fitting.next()) {
-            (Some(one), None) => Ok(one.clone()),
-            (Some(_), Some(_)) => Err(CloudError::Invalid(format!(
-                "network {text} is ambiguous (2 matches found based on ID prefix)"
+        let fitting: Vec<_> = mine().filter(|n| n.spec.id.to_string().starts_with(text)).collect();
+        match &fitting[..] {
+            [] => Err(missing()),
+            [one] => Ok((*one).clone()),
+            many => Err(CloudError::Invalid(format!(
+                "network {text} is ambiguous ({} matches found based on ID prefix)",
+                many.len()
             ))),
-            (None, _) => Err(missing()),
         }
     }
 
@@ -129,14 +134,18 @@ impl Cloud {
     pub async fn network_list(&self, caller: &Caller) -> Result<Vec<NetworkView>> {
         let networks = self.0.networks.list_shared().await?;
         let ports = self.0.ports.list_shared().await?;
-        let names: HashMap<ContainerId, String> = self
-            .0
-            .containers
-            .list_shared()
-            .await?
-            .iter()
-            .map(|c| (c.spec.id, c.spec.name.to_string()))
-            .collect();
+        let containers = self.0.containers.list_shared().await?;
+        let names: HashMap<ContainerId, String> =
+            containers.iter().map(|c| (c.spec.id, c.spec.name.to_string())).collect();
+        let portless = |kind: NetworkKind| {
+            let mode = match kind {
+                NetworkKind::Host => NetworkMode::Host,
+                NetworkKind::None => NetworkMode::None,
+                _ => return Vec::new(),
+            };
+            let there = containers.iter().filter(|c| c.spec.network == mode && c.status.state.is_alive());
+            there.map(|c| (c.spec.id, c.spec.name.to_string())).collect()
+        };
         let on = |id: NetworkId| {
             ports
                 .iter()
@@ -150,7 +159,11 @@ impl Cloud {
         Ok(networks
             .iter()
             .filter(|n| n.spec.predefined || caller.sees(n.meta.project))
-            .map(|n| NetworkView { network: Arc::clone(&n.value), ports: on(n.spec.id) })
+            .map(|n| NetworkView {
+                network: Arc::clone(&n.value),
+                ports: on(n.spec.id),
+                portless: portless(n.spec.kind),
+            })
             .collect())
     }
 

@@ -89,11 +89,13 @@ impl Cloud {
             missing.iter().map(|name| format!("{name} is not there: the policy holds once it is")).collect();
         warnings.extend(self.out_of_reach(&[&from, &to]).await?);
         let spec = PolicySpec { id: PolicyId::new(), from, to, protocol, ports, action: draft.action };
+        let turn = self.0.policing.lock().await;
         if let Some(other) = self.0.policies.list_shared().await?.iter().find(|p| p.spec.same(&spec)) {
             return Err(CloudError::Conflict(format!("policy {} says so already", other.spec.id.short())));
         }
         let policy = Policy::new(caller.project, self.now(), Labels::new(), spec);
         self.0.policies.create(&policy).await?;
+        drop(turn);
         if let Err(failed) = self.0.parts.net.policy_ready().await {
             self.0.policies.delete(&policy.spec.id).await?;
             return Err(failed.into());
@@ -162,12 +164,15 @@ impl Cloud {
         }
     }
 
-    /// Removes a policy; answers when the kernel has forgotten it.
+    /// Removes a policy; answers when the kernel has forgotten it. What cannot be removed stays.
     pub async fn policy_remove(&self, caller: &Caller, text: &str) -> Result<PolicyId> {
         let found = self.policy_find(caller, text).await?;
         caller.authorise(Action::Host, found.meta.project)?;
         self.0.policies.delete(&found.spec.id).await?;
-        self.0.parts.net.policy_ready().await?;
+        if let Err(failed) = self.0.parts.net.policy_ready().await {
+            self.0.policies.create(&found.value).await?;
+            return Err(failed.into());
+        }
         Ok(found.spec.id)
     }
 

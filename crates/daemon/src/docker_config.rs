@@ -203,7 +203,11 @@ fn network(config: &mut Config, key: &str, value: &Value) -> Result<bool, Config
         "ip" => network.publish_ip = optional(key, value)?,
         "host-gateway-ip" => network.host_gateway = vec![take::<IpAddr>(key, value)?],
         "host-gateway-ips" => network.host_gateway = take(key, value)?,
-        "default-network-opts" => network.options = take(key, value)?,
+        "default-network-opts" => {
+            network.options = take(key, value)?;
+            weft_api_docker::check_network_options(&network.options)
+                .map_err(|why| ConfigError::Value { key: key.to_owned(), why })?;
+        }
         // Weft's own, under both of its spellings: who reaches published ports.
         "publish-policy" | "publish.policy" => network.publish_policy = choice(key, value, &policies())?,
         "publish" => {
@@ -457,6 +461,10 @@ mod tests {
             (json!({"authorization-plugins": ["x"]}), "authorization-plugins"),
             (json!({"exec-opts": ["native.x=y"]}), "exec-opts"),
             (json!({"default-network-opts": {"bridge": "x"}}), "default-network-opts"),
+            (
+                json!({"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "x"}}}),
+                "default-network-opts: failed to parse com.docker.network.driver.mtu value: x",
+            ),
             (json!({"no-such-key": 1}), "no-such-key"),
             (
                 json!({"default-address-pools": [{"base": "10.0.0.0/24", "size": 16}]}),

@@ -32,7 +32,7 @@ const FIELDS4: &[Field] = &[Field::Protocol, Field::Ipv4, Field::Service];
 const FIELDS6: &[Field] = &[Field::Protocol, Field::Ipv6, Field::Service];
 
 /// Of ports that a trusted link reaches: IPv4, IPv6; then those of routed segments.
-pub(crate) const SETS: [Set; 4] = [
+pub(crate) static SETS: [Set; 4] = [
     Set { name: "open4", key: FIELDS4, shape: Shape::Plain },
     Set { name: "open6", key: FIELDS6, shape: Shape::Plain },
     Set { name: "routed4", key: FIELDS4, shape: Shape::Plain },
@@ -50,13 +50,13 @@ fn place(reach: Reach, v6: bool) -> usize {
 }
 
 fn element(open: &Open) -> Element {
-    let mut key = vec![publish::number(open.protocol), 0, 0, 0];
-    match open.ip {
-        IpAddr::V4(ip) => key.extend(ip.octets()),
-        IpAddr::V6(ip) => key.extend(ip.octets()),
-    }
-    key.extend(publish::padded(open.port));
+    let key = publish::keyed(publish::number(open.protocol), Some(open.ip), open.port);
     Element { key, ..Element::default() }
+}
+
+/// The set of routed segments' ports that a destination may be in, and the key by which it would be.
+pub(crate) fn routed_key(protocol: u8, ip: IpAddr, port: u16) -> (&'static Set, Vec<u8>) {
+    (&SETS[place(Reach::Routed, ip.is_ipv6())], publish::keyed(protocol, Some(ip), port))
 }
 
 /// The elements for each set that has some.

@@ -27,7 +27,7 @@ const ROWS4: Shape = Shape::Ranges(&[Field::Ipv4]);
 const ROWS6: Shape = Shape::Ranges(&[Field::Ipv6]);
 
 /// The maps: IPv4 and IPv6 with address, IPv4 and IPv6 without; then the same for rows.
-pub(crate) const SETS: [Set; 8] = [
+pub(crate) static SETS: [Set; 8] = [
     Set { name: "publish4", key: &[Field::Protocol, Field::Ipv4, Field::Service], shape: TARGET4 },
     Set { name: "publish6", key: &[Field::Protocol, Field::Ipv6, Field::Service], shape: TARGET6 },
     Set { name: "publish4any", key: &[Field::Protocol, Field::Service], shape: TARGET4 },
@@ -71,6 +71,19 @@ fn set_of(key: &PublishKey) -> usize {
     usize::from(key.host_ip.is_ipv6())
         + if key.host_ip.is_unspecified() { 2 } else { 0 }
         + if rows { ROWS } else { 0 }
+}
+
+/// The maps that a destination may be in, and the key by which it would be.
+pub(crate) fn keys(protocol: u8, ip: IpAddr, port: u16) -> [(&'static Set, Vec<u8>); 4] {
+    [0, 2, ROWS, ROWS + 2].map(|place| {
+        let named = (place % ROWS == 0).then_some(ip);
+        (&SETS[place + usize::from(ip.is_ipv6())], keyed(protocol, named, port))
+    })
+}
+
+/// `protocol . address . port`, or `protocol . port`.
+pub(crate) fn keyed(protocol: u8, ip: Option<IpAddr>, port: u16) -> Vec<u8> {
+    [&[protocol, 0, 0, 0][..], &ip.map(octets).unwrap_or_default(), &padded(port)].concat()
 }
 
 fn encode_one(key: &PublishKey, target: &PublishTarget) -> Element {

@@ -231,12 +231,22 @@ fn host_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     }
 }
 
+/// How the comment begins of the rule that the publish policy is: what `weft doctor` and `weft explain` know it by.
+const POLICY: &str = "published: ";
+
+/// The publish policy that a rule is, by its comment.
+pub(crate) fn policy_of(comment: &str) -> Option<PublishPolicy> {
+    comment.strip_prefix(POLICY)?.split(' ').next()?.parse().ok()
+}
+
+/// The comment of the rule for what nobody published.
+pub(crate) const UNPUBLISHED: &str = "unpublished";
+
 /// Where packets meet the maps of published ports: whose, the policy says.
 fn publish_rules(set: &mut Ruleset, segments: &BTreeMap<NetworkId, Segment>) {
     set.rule("prerouting", "the user's", [local(), jump("user_publish")]);
     set.rule("prerouting", "not by link-local", [to_link_local(), accept()]);
-    // The comment is what `weft doctor` knows the policy by.
-    let policy = format!("published: {}", set.policy.as_str());
+    let policy = format!("{POLICY}{}", set.policy.as_str());
     if set.policy == PublishPolicy::Open {
         set.rule("prerouting", &policy, [local(), jump("publish")]);
     } else {
@@ -287,7 +297,7 @@ fn segment_rules(set: &mut Ruleset, segment: &Segment) {
         }
         // Two rules, so that what is dropped is counted by its reason.
         set.rule(&into, "isolation", [by_segment(true), drop_it()]);
-        set.rule(&into, "unpublished", [drop_it()]);
+        set.rule(&into, UNPUBLISHED, [drop_it()]);
     }
     set.rule(&hairpin, "hairpin from the host itself", [translated(), loopback4(12), vec![Expr::Masquerade]]);
     if set.loops && segment.subnets().any(|net| net.addr().is_ipv6()) {

@@ -72,7 +72,7 @@ pub enum NetError {
         /// The address.
         ip: IpAddr,
     },
-    /// Two auxiliary addresses are one.
+    /// An auxiliary address is the gateway, or another auxiliary one.
     #[error("failed to allocate secondary ip address ({name}:{ip}): Address already in use")]
     AuxInUse {
         /// Its name.

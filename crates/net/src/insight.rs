@@ -55,12 +55,19 @@ impl Net {
         done.map_err(|error| NetError::DataPlane(error.to_string()))?
     }
 
+    /// The question, with which policy decides what by now.
+    #[must_use]
+    pub fn with_deciding(&self, mut question: Question) -> Question {
+        question.known.decides = self.deciding();
+        question
+    }
+
     /// What becomes of a packet. Which policy decides what is said here.
     ///
     /// # Errors
     /// [`NetError::DataPlane`] when the machine cannot be read.
-    pub async fn explain(&self, mut question: Question) -> Result<Explanation, NetError> {
-        question.known.decides = self.deciding();
+    pub async fn explain(&self, question: Question) -> Result<Explanation, NetError> {
+        let question = self.with_deciding(question);
         self.look(move |insight| insight.explain(&question)).await
     }
 
@@ -74,12 +81,12 @@ impl Net {
         Ok(figures)
     }
 
-    /// What is decided about matching packets from now on; comes back when the trace runs.
+    /// What is decided about matching packets from now on; comes back when the trace runs. Policies are told as the question
+    /// has them ([`Net::with_deciding`]).
     ///
     /// # Errors
     /// [`NetError::DataPlane`] when the machine cannot trace.
-    pub async fn watch(&self, mut question: Question) -> Result<Watch, NetError> {
-        question.known.decides = self.deciding();
+    pub async fn watch(&self, question: Question) -> Result<Watch, NetError> {
         let driver = Arc::clone(self.driver());
         let (send, events) = mpsc::channel(WAITING);
         let (started, start) = oneshot::channel();

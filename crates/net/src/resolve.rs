@@ -252,6 +252,11 @@ impl Wish {
         if subnet.addr().is_loopback() || subnet.addr().is_multicast() {
             faults.push(format!("invalid subnet {subnet}: loopback and multicast addresses are no host's"));
         }
+        if let IpNet::V6(net) = subnet
+            && net.addr().to_ipv4_mapped().is_some()
+        {
+            faults.push(format!("invalid subnet {subnet}: these are IPv4 addresses, write them as such"));
+        }
         let outside = |what: &str, text: String, thing: &str| {
             format!("invalid {what} {text}: parent subnet {subnet} doesn't contain {thing}")
         };
@@ -273,14 +278,17 @@ impl Wish {
     /// The spec, with the first free address of the subnet as gateway when people chose none.
     pub(crate) fn settle(&self, cidr: IpNet) -> Result<SubnetSpec, NetError> {
         let reserved = |ip: &IpAddr| self.aux.values().any(|aux| aux == ip);
+        let named = |ip: IpAddr| self.aux.iter().find(|(_, aux)| **aux == ip);
         let twice =
             |(nth, (_, ip)): &(usize, (&String, &IpAddr))| self.aux.values().take(*nth).any(|a| a == *ip);
         if let Some((_, (name, ip))) = self.aux.iter().enumerate().find(twice) {
             return Err(NetError::AuxInUse { name: name.clone(), ip: *ip });
         }
         let gateway = match self.gateway {
-            Some(ip) if reserved(&ip) => return Err(NetError::AddressInUse { ip }),
-            Some(ip) => ip,
+            Some(ip) => match named(ip) {
+                Some((name, _)) => return Err(NetError::AuxInUse { name: name.clone(), ip }),
+                None => ip,
+            },
             // As dockerd, the first address of the range where there is one.
             None => match self.range.filter(|range| *range != cidr) {
                 Some(range) => ipam::first(cidr, range, reserved).ok_or(NetError::NoRoom { subnet: cidr })?,

@@ -88,6 +88,10 @@ fn one_auxiliary_address_has_one_name() {
     }
     let text = resolve(&twice, &[]).unwrap_err();
     assert_eq!(text, "failed to allocate secondary ip address (b:10.1.0.9): Address already in use");
+    let mut router = draft("10.1.0.0/24", "", "10.1.0.1");
+    router.ipam[0].aux.insert("a".into(), "10.1.0.1".into());
+    let text = resolve(&router, &[]).unwrap_err();
+    assert_eq!(text, "failed to allocate secondary ip address (a:10.1.0.1): Address already in use");
 }
 
 #[test]
@@ -123,6 +127,7 @@ fn useless_subnets_and_gateways() {
     check("127.0.0.0/8", "", "invalid subnet 127.0.0.0/8");
     check("224.0.0.0/24", "", "invalid subnet 224.0.0.0/24");
     check("ff02::/64", "", "invalid subnet ff02::/64");
+    check("::ffff:10.0.0.0/112", "", "these are IPv4 addresses");
     assert_eq!(resolve(&draft("10.0.0.0/31", "", ""), &[]).unwrap(), "10.0.0.0/31 via 10.0.0.1", "RFC 3021");
     let with = |driver: &str| NetworkDraft { ipam_driver: driver.into(), ..draft("", "", "") };
     assert_eq!(resolve(&with("null"), &[]).unwrap_err(), "ipv4 pool is empty");

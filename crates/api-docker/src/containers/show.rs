@@ -99,8 +99,14 @@ fn networks(view: &ContainerView, version: ApiVersion) -> BTreeMap<String, Endpo
     if let Some(kind) = plain
         && let Some(network) = view.networks.values().find(|n| n.spec.kind == kind)
     {
-        let settings =
-            EndpointSettings { network_id: network.spec.id.to_string(), ..EndpointSettings::default() };
+        // There is no port whose id it could be.
+        let endpoint_id =
+            if view.container.status.state.is_alive() { spec.id.to_string() } else { String::new() };
+        let settings = EndpointSettings {
+            network_id: network.spec.id.to_string(),
+            endpoint_id,
+            ..EndpointSettings::default()
+        };
         all.insert(network.spec.name.to_string(), settings);
     }
     all

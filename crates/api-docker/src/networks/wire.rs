@@ -304,5 +304,11 @@ fn containers(view: &NetworkView) -> Value {
             }),
         );
     }
+    for (id, name) in &view.portless {
+        let endpoint = json!({
+            "Name": name, "EndpointID": id, "MacAddress": "", "IPv4Address": "", "IPv6Address": "",
+        });
+        all.insert(id.to_string(), endpoint);
+    }
     Value::Object(all)
 }

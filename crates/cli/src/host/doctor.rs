@@ -44,6 +44,7 @@ fn people(checks: &[Check], all: bool) -> anyhow::Result<()> {
             output::line(format!("{group}:"))?;
         }
         let mark = match check.finding {
+            Finding::Told => "is     ",
             Finding::Ok => "ok     ",
             Finding::Note => "note   ",
             Finding::Missing => "MISSING",

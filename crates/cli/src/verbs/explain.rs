@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -86,6 +87,9 @@ pub async fn explain(context: &Context, args: ExplainArgs) -> anyhow::Result<()>
     if text(&answer, "verdict") == "passes" { Ok(()) } else { Err(exit(1)) }
 }
 
+/// A trace ends with its daemon.
+const GONE: &str = "the daemon has ended, and with it the watch: begin it again when the daemon is back";
+
 /// How often it is looked whether the explanation has changed: what drops packets before any rule shows in no trace.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -102,7 +106,7 @@ async fn watch<'a>(
     let (mut last, mut known) = (Value::Null, Value::Null);
     loop {
         let event = tokio::select! {
-            event = events.next() => event?,
+            event = events.next() => event.context(GONE)?,
             _ = looks.tick() => {
                 let now = changed(explain().fetch::<Value>().await);
                 if uncounted(&now) != uncounted(&known) {
@@ -112,7 +116,7 @@ async fn watch<'a>(
                 continue;
             }
         };
-        let Some(event) = event else { return Ok(()) };
+        let Some(event) = event else { bail!(GONE) };
         if context.json {
             output::json_line(&event)?;
             continue;

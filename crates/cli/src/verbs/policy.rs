@@ -36,6 +36,7 @@ pub struct PolicyArgs {
 #[derive(Subcommand, Debug)]
 enum PolicyCommand {
     /// Make a policy
+    #[command(visible_alias = "create")]
     Add(AddArgs),
     /// List policies
     #[command(visible_alias = "list")]

@@ -4,6 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
@@ -256,42 +257,83 @@ fn traces(host: &Host) -> bool {
     run(host.sandbox.command("nft").args(["list", "tables"])).contains("weft_trace")
 }
 
-#[test]
-fn a_trace_ends_with_who_looks_and_with_the_daemon() {
-    let mut host = scene();
-    let watch = |host: &Host| {
+/// A client that watches `aa` to another container's port 80.
+struct Watcher {
+    client: std::process::Child,
+    events: Receiver<Value>,
+}
+
+impl Watcher {
+    /// Returns when the trace runs.
+    fn new(host: &Host, to: &str) -> Self {
         let mut command = host.sandbox.command(env!("CARGO_BIN_EXE_weft"));
         let (socket, run) = (host.daemon.docker_host(), host.home().join("run"));
         command.args(["--host", &socket, "--run", run.to_str().unwrap()]);
-        command.args(["--json", "explain", "--watch", "aa", "cc", "tcp", "80"]).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).spawn().unwrap()
-    };
-    let mut client = watch(&host);
-    until("the trace's table", || traces(&host));
+        command.args(["--json", "explain", "--watch", "aa", to, "tcp", "80"]).stdin(Stdio::null());
+        let mut client = command.stdout(Stdio::piped()).spawn().unwrap();
+        until("the trace's table", || traces(host));
+        let (send, events) = mpsc::channel();
+        let lines = BufReader::new(client.stdout.take().unwrap()).lines();
+        let read = move |line: String| send.send(serde_json::from_str(&line).unwrap());
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(read));
+        Self { client, events }
+    }
+
+    /// The next event that is so.
+    fn told(&self, is: impl Fn(&Value) -> bool) -> Option<Value> {
+        std::iter::from_fn(|| self.events.recv_timeout(Duration::from_secs(10)).ok()).find(is)
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        kill(&mut self.client);
+    }
+}
+
+#[test]
+fn a_trace_ends_with_who_looks_and_with_the_daemon() {
+    let mut host = scene();
+    let watcher = Watcher::new(&host, "cc");
     let c = address(&host, "cc");
     assert!(!wget(&host, "aa", &c));
-    let (send, events) = std::sync::mpsc::channel();
-    let lines = BufReader::new(client.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
-    let dropped = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(10)).ok())
-        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
-        .find(|e| e["verdict"] == "drop")
-        .expect("a drop");
+    let dropped = watcher.told(|e| e["verdict"] == "drop").expect("a drop");
     assert_eq!(dropped["rule"]["comment"], "isolation", "{dropped:#}");
     // No rule sees what never comes to one: it is explained anew.
     host.ok(&["pause", "aa"]);
-    let explained = std::iter::from_fn(|| events.recv_timeout(Duration::from_secs(10)).ok())
-        .map(|line| serde_json::from_str::<Value>(&line).unwrap())
-        .find(|e| e["explained"]["reason"].as_str().is_some_and(|r| r.starts_with("container aa is paused")));
-    assert!(explained.is_some(), "nothing was said of the pause");
+    let paused = |e: &Value| {
+        e["explained"]["reason"].as_str().is_some_and(|r| r.starts_with("container aa is paused"))
+    };
+    assert!(watcher.told(paused).is_some(), "nothing was said of the pause");
     host.ok(&["unpause", "aa"]);
-    kill(&mut client);
+    drop(watcher);
     until("the end of the trace's table", || !traces(&host));
-    let mut client = watch(&host);
-    until("the trace's table", || traces(&host));
+    let watcher = Watcher::new(&host, "cc");
     host.daemon.kill9().unwrap();
     until("the end of the trace's table", || !traces(&host));
-    kill(&mut client);
+    drop(watcher);
+}
+
+#[test]
+fn a_trace_follows_its_ends_and_the_policies() {
+    let host = scene();
+    let watcher = Watcher::new(&host, "bb");
+    host.ok(&["policy", "create", "--from", "aa", "--to", "bb", "deny"]);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!wget(&host, "aa", &address(&host, "bb")));
+    let named =
+        |e: &Value| e["rule"]["comment"].as_str().is_some_and(|c| c.contains("(deny name=aa -> name=bb)"));
+    assert!(watcher.told(named).is_some(), "a policy that came after the watch is not named");
+    let before = address(&host, "bb");
+    host.ok(&["network", "disconnect", "red", "bb"]);
+    host.ok(&["start", "ee"]);
+    host.ok(&["network", "connect", "red", "bb"]);
+    let now = address(&host, "bb");
+    assert_ne!(before, now);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(!wget(&host, "aa", &now));
+    let there = |e: &Value| e["what"].as_str().is_some_and(|what| what.contains(&now));
+    assert!(watcher.told(there).is_some(), "the new address is not watched");
 }
 
 /// Ends a client in a sandbox: `nsenter` forks to enter the process namespace, and its child is the client.

@@ -47,7 +47,7 @@ pub(super) fn probe() -> Vec<Check> {
         let count = rules.iter().filter(|rule| rule.chain == chain).count();
         if count > 0 {
             let detail = format!("{count} of yours decide before Weft's (docs/firewall.md)");
-            all.push(Check::ok(GROUP, format!("rules in {chain}"), detail));
+            all.push(Check::told(GROUP, format!("rules in {chain}"), detail));
         }
     }
     all
@@ -68,7 +68,7 @@ fn exceptions(rules: &[RuleSeen]) -> Vec<Check> {
             "networks on {found} let in to published ports, by the containers' own addresses, what comes by interfaces that \
              their trusted_host_interfaces names, whatever the policy"
         );
-        Check::ok(GROUP, "trusted interfaces", detail)
+        Check::told(GROUP, "trusted interfaces", detail)
     });
     open.into_iter().chain(trusted).collect()
 }
@@ -76,7 +76,7 @@ fn exceptions(rules: &[RuleSeen]) -> Vec<Check> {
 /// What a policy means here. `guards`: whether something else filters incoming packets.
 fn effect(policy: Option<&str>, guards: bool) -> Check {
     let name = |policy: &str| format!("publish policy {policy}");
-    let ok = |policy: &str, detail: &str| Check::ok(GROUP, name(policy), detail);
+    let told = |policy: &str, detail: &str| Check::told(GROUP, name(policy), detail);
     match policy {
         None => Check::ok(GROUP, "publish policy", "no daemon has made its rules here"),
         Some("host-firewall") if !guards => {
@@ -84,23 +84,23 @@ fn effect(policy: Option<&str>, guards: bool) -> Check {
                 "published ports are reached where the host's rules for incoming packets let them in";
             Check::lacks(GROUP, name("host-firewall"), detail, UNDECIDED)
         }
-        Some("host-firewall") => ok(
+        Some("host-firewall") => told(
             "host-firewall",
             "other hosts reach a published port where the host's own rules for incoming packets (ufw allow, firewall-cmd \
              --add-port, INPUT) let them in; a client's first connection in a minute takes a second longer. Ports of routed \
              networks are asked about by the container's port number",
         ),
-        Some("deny") => ok(
+        Some("deny") => told(
             "deny",
             "no other host reaches a published port, neither by this host's addresses nor, on routed networks, by the \
              container's own; this host and its containers do",
         ),
-        Some("open") => ok(
+        Some("open") => told(
             "open",
             "other hosts reach published ports as with Docker: rules for incoming packets (ufw, INPUT) do not apply to \
              them, those for forwarded packets do; --publish-policy host-firewall or deny close them",
         ),
-        Some(other) => ok(other, "not known to this program: another version's rules are in force"),
+        Some(other) => told(other, "not known to this program: another version's rules are in force"),
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
         ]);
         let [open, trusted] = &told[..] else { panic!("{} checks", told.len()) };
         assert_eq!((open.finding, open.detail.as_str()), (Finding::Note, "on wfb2, wfb3"));
-        assert_eq!(trusted.finding, Finding::Ok);
+        assert_eq!(trusted.finding, Finding::Told);
         assert!(trusted.detail.starts_with("networks on wfb4 let in"), "{}", trusted.detail);
         assert!(exceptions(&[rule("into_wfb1", "published #00000000")]).is_empty());
     }
@@ -132,9 +132,9 @@ mod tests {
             (check.name, check.finding, check.detail)
         };
         let (name, finding, detail) = told(Some("open"), true);
-        assert_eq!((name.as_str(), finding), ("publish policy open", Finding::Ok));
+        assert_eq!((name.as_str(), finding), ("publish policy open", Finding::Told));
         assert!(detail.contains("as with Docker"), "{detail}");
-        assert_eq!(told(Some("host-firewall"), true).1, Finding::Ok);
+        assert_eq!(told(Some("host-firewall"), true).1, Finding::Told);
         assert_eq!(told(Some("host-firewall"), false).1, Finding::Note);
         assert!(told(Some("deny"), false).2.starts_with("no other host"));
         assert!(told(None, false).2.starts_with("no daemon"));

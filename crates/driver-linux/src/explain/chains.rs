@@ -13,6 +13,7 @@ use super::{
     journal::{Doubt, at, told},
     packet::{DST_NAT, Packet, SRC_NAT},
     policies::{self, Judged},
+    published,
     walk::{Stop, Walker},
     why,
 };
@@ -173,8 +174,8 @@ impl Walker<'_> {
         }
         let mut rule = decided.rule;
         let judged = Judged::of(packet).at(&rule.chain, self.answer);
-        let policed = self.facts.spaces.get(&place).and_then(Option::as_ref);
-        let policed = policed.map(|space| &space.rules).filter(|_| policies::is_policy(&rule));
+        let space = self.facts.spaces.get(&place).and_then(Option::as_ref);
+        let policed = space.map(|space| &space.rules).filter(|_| policies::is_policy(&rule));
         if let Some(rules) = policed {
             let words = policies::words(&self.question.known, policies::decide(rules, &judged));
             match rule.handle {
@@ -204,7 +205,9 @@ impl Walker<'_> {
                 None => {
                     let (reason, remedy) = match policed {
                         Some(rules) => policies::dropped(rules, &self.question.known, &rule, &judged),
-                        None => why::dropped(&rule, packet),
+                        None => space
+                            .and_then(|space| published::dropped(space, &rule, packet))
+                            .unwrap_or_else(|| why::dropped(&rule, packet)),
                     };
                     Stop::Dropped(reason, remedy)
                 }

@@ -21,6 +21,7 @@ mod legacy;
 mod obstacles;
 mod packet;
 mod policies;
+mod published;
 mod read;
 mod routing;
 mod sets;

@@ -10,7 +10,10 @@ use weft_dataplane::{
 use weft_sys::netlink::rules::{Action, Rule};
 
 use super::{eval, facts::Space, packet::Packet, text::LEGACY};
-use crate::{TABLE, rules::is_users};
+use crate::{
+    TABLE,
+    rules::{UNPUBLISHED, is_users},
+};
 
 /// A container that neither sends nor answers.
 pub(crate) fn idle(known: &Known, id: SandboxId, idle: Idle) -> (String, String) {
@@ -173,7 +176,7 @@ fn own(comment: &str) -> &'static str {
         () if has("internal") => {
             "the network is internal, nothing passes to or from beyond it: use one that is not"
         }
-        () if has("unpublished") => "the port is not published: run the container with -p HOST:PORT",
+        () if has(UNPUBLISHED) => "the port is not published: run the container with -p HOST:PORT",
         () if has("loopback") => {
             "127.0.0.0/8 is never reached from outside: publish on another address than 127.0.0.1"
         }

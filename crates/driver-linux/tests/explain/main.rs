@@ -17,10 +17,10 @@ use std::{
 
 use common::{HOST4, Host, LAN4, connect, connect_from, serve_tcp};
 use weft_dataplane::{
-    Driver,
+    Driver, Open,
     insight::{End, Explanation, Known, Question, Transport, Verdict},
 };
-use weft_model::{ContainerId, Protocol::Tcp};
+use weft_model::{ContainerId, GatewayMode, Protocol::Tcp, PublishPolicy};
 
 fn id(nth: u8) -> ContainerId {
     ContainerId::from_bytes([nth; 32])
@@ -150,6 +150,33 @@ fn from_outside() {
     scene.agrees(lan(), HOST4, 8082, "connection refused");
     scene.agrees(lan(), HOST4, 8083, "connection refused");
     scene.agrees(lan(), "10.1.0.2", 80, "(unpublished)");
+}
+
+/// What keeps other hosts out is named, not what drops their packets at last.
+#[test]
+fn published_and_the_policy_denies() {
+    let scene = Scene::new(|host| {
+        host.desired.publish_policy = PublishPolicy::Deny;
+        host.publish_row(Tcp, "0.0.0.0", 9000, 9009, "10.1.0.2");
+        host.publish(Tcp, HOST4, 8086, "10.1.0.2", 80);
+        let blue = host.desired.segments.values_mut().find(|s| s.link.ends_with("020202")).unwrap();
+        blue.gateways.v4 = GatewayMode::Routed;
+        blue.open.insert(Open { protocol: Tcp, ip: "10.2.0.2".parse().unwrap(), port: 80 });
+    });
+    scene.host.lan_routes_to_host();
+    for port in [8080, 8086, 9005] {
+        scene.agrees(lan(), HOST4, port, "is published, but the publish policy is deny");
+        scene.agrees(container(2), HOST4, port, if port == 9005 { "nothing listens" } else { "reaches" });
+    }
+    scene.agrees(lan(), HOST4, 8081, "nothing listens on tcp port 8081");
+    scene.agrees(
+        lan(),
+        "10.2.0.2",
+        80,
+        "tcp port 80 of 10.2.0.2 is published, but the publish policy is deny",
+    );
+    scene.agrees(lan(), "10.2.0.2", 81, "(unpublished)");
+    scene.agrees(container(1), "10.2.0.2", 80, "reaches container c3");
 }
 
 #[test]

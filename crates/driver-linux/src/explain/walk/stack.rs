@@ -11,7 +11,7 @@ use crate::explain::{
     facts::{Ask, Place, Space},
     hooks::{Hook, INGRESS},
     packet::Packet,
-    why,
+    published, why,
 };
 
 impl Walker<'_> {
@@ -259,7 +259,10 @@ impl Walker<'_> {
                 self.hop(place, HopKind::Socket, Verdict::Passes, text);
                 Stop::Delivered(place)
             }
-            Err((text, remedy)) => self.lost(place, HopKind::Socket, text, remedy),
+            Err(deaf) => {
+                let (text, remedy) = published::untranslated(space, packet).unwrap_or(deaf);
+                self.lost(place, HopKind::Socket, text, remedy)
+            }
         }
     }
 }
