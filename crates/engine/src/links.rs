@@ -2,22 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use weft_model::{Container, PortOwner};
+use weft_model::{Container, Link, PortOwner};
 
 use crate::{
     engine::Inner,
     error::{EngineError, Result},
 };
-
-/// Target and alias of a link as written.
-fn parts(written: &str) -> (&str, &str) {
-    let (target, alias) = written.split_once(':').unwrap_or((written, written));
-    (target.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
-}
-
-fn names(target: &str, container: &Container) -> bool {
-    container.spec.name.as_str() == target || container.spec.id.to_string().starts_with(target)
-}
 
 impl Inner {
     /// Legacy links on the default bridge: lines for the hosts file, and variables. Of a container that `runs`, those whose
@@ -36,8 +26,9 @@ impl Inner {
         let networks = self.networks.list_shared().await?;
         let bridge = networks.iter().find(|n| n.spec.is_default_bridge()).map(|n| n.spec.id);
         for written in &container.spec.links {
-            let (target, alias) = parts(written);
-            let Some(child) = all.iter().find(|c| names(target, c)) else { continue };
+            let link = Link::parse(written);
+            let Link { target, alias } = link;
+            let Some(child) = all.iter().find(|c| link.means(c)) else { continue };
             let owner = PortOwner::Container(child.spec.id);
             let port = ports.iter().find(|p| p.spec.owner == owner && Some(p.spec.network) == bridge);
             let address = port.and_then(|p| p.addresses().first().map(|a| a.ip));
@@ -66,7 +57,7 @@ impl Inner {
 
     /// Those that link to it know its address of this run.
     pub(crate) async fn tell_linked(&self, child: &Container) -> Result<()> {
-        let links = |c: &Container| c.spec.links.iter().any(|l| names(parts(l).0, child));
+        let links = |c: &Container| c.spec.links.iter().any(|l| Link::parse(l).means(child));
         for parent in self.containers.list_shared().await?.iter().filter(|c| links(c)) {
             if self.known_cell(parent.spec.id).is_some_and(|cell| cell.shim().is_some()) {
                 self.refresh_names(&Arc::clone(&parent.value)).await?;

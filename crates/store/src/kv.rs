@@ -425,6 +425,13 @@ pub trait Kv: Send + Sync + 'static {
         None
     }
 
+    /// The present revision, if nothing below `prefix` has changed since `revision` and that is known without a call: what was
+    /// listed then is the list of now. `None` may mean that it is not known any more.
+    fn unchanged_since(&self, prefix: &[u8], revision: u64) -> Option<u64> {
+        let _ = prefix;
+        self.local_revision().filter(|now| *now == revision)
+    }
+
     /// The longest value in bytes that this store takes.
     fn max_value(&self) -> usize {
         MAX_VALUE

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use weft_base::{Name, SystemClock};
 use weft_model::{Labels, Volume, VolumeSpec, default_project};
 use weft_store::{
-    Change, Changes, Conflict, Embedded, IndexKey, Kv, Options, Request, Stored, Stores, Table, Txn,
+    Change, Changes, Conflict, Embedded, IndexKey, Kv, Op, Options, Request, Stored, Stores, Table, Txn,
 };
 
 fn store() -> (tempfile::TempDir, Arc<dyn Kv>, Stores) {
@@ -36,6 +36,31 @@ async fn next(changes: &mut Changes<Volume>) -> String {
         Change::Put(s) => format!("{} {}", s.spec.name, s.status.populated),
         Change::Gone(key) => format!("-{key}"),
     }
+}
+
+/// What others write does not make a list anew, and a list that is kept is that of now.
+#[tokio::test]
+async fn a_list_is_kept_while_its_kind_is_quiet() {
+    let (_dir, kv, stores) = store();
+    let (table, writer): (Table<Volume>, Table<Volume>) = (Table::new(&stores), Table::new(&stores));
+    writer.create(&volume("a")).await.unwrap();
+    let elsewhere = async |n: usize| {
+        let (key, value) = (format!("/weft/v1/other/{n}").into(), "x".into());
+        kv.txn(Request::always(vec![Op::Put { key, value, lease: None }])).await.unwrap();
+    };
+    let first = table.list_shared().await.unwrap();
+    for n in 0..20 {
+        elsewhere(n).await;
+        assert!(Arc::ptr_eq(&first, &table.list_shared().await.unwrap()), "copied for nothing");
+    }
+    writer.create(&volume("b")).await.unwrap();
+    assert_eq!(names(&table.list_shared().await.unwrap()), ["a", "b"]);
+    // More changes than the store has at hand, the one that counts first.
+    writer.create(&volume("c")).await.unwrap();
+    for n in 0..300 {
+        elsewhere(n).await;
+    }
+    assert_eq!(names(&table.list_shared().await.unwrap()), ["a", "b", "c"]);
 }
 
 #[tokio::test]

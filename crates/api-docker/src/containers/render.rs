@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use weft_cloud::ContainerView;
 use weft_model::{
-    CgroupNs, ContainerSpec, HealthCheck, HealthTest, IpcMode, MountKind, MountSpec, Namespace, NetworkMode,
+    CgroupNs, ContainerSpec, HealthCheck, HealthTest, IpcMode, Link, MountKind, MountSpec, Namespace, NetworkMode,
     Notation, PublishSpec, Resources, UserNs,
 };
 
@@ -223,8 +223,7 @@ pub(super) fn host_config(view: &ContainerView) -> HostConfig {
 
 /// `container:alias` shown as `/container:/me/alias`.
 fn link(view: &ContainerView, written: &str) -> String {
-    let (target, alias) = written.split_once(':').unwrap_or((written, written));
-    let target = target.trim_start_matches('/');
+    let Link { target, alias } = Link::parse(written);
     format!("/{target}:/{}/{alias}", view.container.spec.name)
 }
 

@@ -3,7 +3,7 @@
 use weft_model::{Container, Resources, RestartMode, RestartPolicy, RunState};
 use weft_store::{Conflict, IndexKey, StoreError, Txn};
 
-use super::references;
+use super::{links, references};
 use crate::{Action, Caller, Cloud, CloudError, Result};
 
 /// Limits to change; zero and empty ones stay as they are.
@@ -73,12 +73,15 @@ impl Cloud {
             let mut container = Container::clone(&found);
             container.spec.name = wanted.clone();
             container.meta.generation += 1;
-            let done = Txn::new(self.stores())
+            let all = self.0.containers.list_shared().await?;
+            let mut change = Txn::new(self.stores())
                 .claim(&IndexKey::of::<Container>(&wanted), &id)
                 .release(&IndexKey::of::<Container>(&old), &id)
-                .update(&container, found.revision)
-                .commit()
-                .await;
+                .update(&container, found.revision);
+            for (parent, revision) in links::renamed(&all, &container, old.as_str()) {
+                change = change.update(&parent, revision);
+            }
+            let done = change.commit().await;
             match done {
                 Ok(_) => {
                     self.ports_rename(&container, old.as_str()).await?;

@@ -5,34 +5,38 @@
 
 use std::collections::HashMap;
 
-use weft_model::{Container, ContainerId};
+use weft_model::{Container, ContainerId, Link};
 use weft_store::Stored;
 
 use crate::{Action, Caller, Cloud, CloudError, Kind, Result};
-
-/// Target and alias of a link as written.
-fn parts(written: &str) -> (&str, &str) {
-    let (target, alias) = written.split_once(':').unwrap_or((written, written));
-    (target.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
-}
-
-fn names(target: &str, container: &Container) -> bool {
-    let id = container.spec.id.to_string();
-    container.spec.name.as_str() == target || (!target.is_empty() && id.starts_with(target))
-}
 
 /// The names that the links of all containers give, by the container that is named: `/parent/alias`.
 pub(super) fn given(all: &[Stored<Container>]) -> HashMap<ContainerId, Vec<String>> {
     let mut given: HashMap<ContainerId, Vec<String>> = HashMap::new();
     for parent in all.iter().filter(|c| !c.spec.links.is_empty()) {
         for written in &parent.spec.links {
-            let (target, alias) = parts(written);
-            if let Some(child) = all.iter().find(|c| names(target, c)) {
-                given.entry(child.spec.id).or_default().push(format!("/{}/{alias}", parent.spec.name));
+            let link = Link::parse(written);
+            if let Some(child) = all.iter().find(|c| link.means(c)) {
+                given.entry(child.spec.id).or_default().push(format!("/{}/{}", parent.spec.name, link.alias));
             }
         }
     }
     given
+}
+
+/// Those that link to a container by the name it had, as they are now that it is called otherwise. Links by id stay.
+pub(super) fn renamed(all: &[Stored<Container>], child: &Container, old: &str) -> Vec<(Container, u64)> {
+    let by_name = |written: &String| Link::parse(written).target == old;
+    let parents = all.iter().filter(|c| c.spec.id != child.spec.id && c.spec.links.iter().any(by_name));
+    let rename = |parent: &Stored<Container>| {
+        let mut changed = Container::clone(parent);
+        for written in changed.spec.links.iter_mut().filter(|written| by_name(written)) {
+            *written = Link::parse(written).renamed(child.spec.name.as_str());
+        }
+        changed.meta.generation += 1;
+        (changed, parent.revision)
+    };
+    parents.map(rename).collect()
 }
 
 impl Cloud {
@@ -45,9 +49,12 @@ impl Cloud {
         let Some((parent, alias)) = text.trim_start_matches('/').split_once('/') else { return Ok(None) };
         let all = self.0.containers.list_shared().await?;
         let mine = || all.iter().filter(|c| caller.sees(c.meta.project));
-        let Some(parent) = mine().find(|c| names(parent, c)) else { return Ok(None) };
-        let Some(written) = parent.spec.links.iter().find(|l| parts(l).1 == alias) else { return Ok(None) };
-        let found = mine().find(|c| names(parts(written).0, c));
+        let parent = Link { target: parent, alias };
+        let Some(parent) = mine().find(|c| parent.means(c)) else { return Ok(None) };
+        let Some(written) = parent.spec.links.iter().find(|l| Link::parse(l).alias == alias) else {
+            return Ok(None);
+        };
+        let found = mine().find(|c| Link::parse(written).means(c));
         Ok(found.map(|child| (child.clone(), parent.clone(), written.clone())))
     }
 
@@ -77,19 +84,5 @@ impl Cloud {
             self.engine().refresh_names(id).await?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parts;
-
-    #[test]
-    fn links_as_people_write_them() {
-        for (written, expected) in
-            [("db", ("db", "db")), ("/db:sql", ("db", "sql")), ("db:/web/sql", ("db", "sql"))]
-        {
-            assert_eq!(parts(written), expected);
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_base::Name;
 use weft_model::{
-    Attachment, Confinement, ContainerId, IpcMode, MountKind, MountSpec, Namespace, NetworkId, NetworkKind,
+    Attachment, Confinement, ContainerId, IpcMode, Link, MountKind, MountSpec, Namespace, NetworkId, NetworkKind,
     NetworkMode, Notation, PublishSpec, Volume,
 };
 use weft_net::NetError;
@@ -100,7 +100,7 @@ fn refuse_with_container(draft: &ContainerDraft) -> Result<()> {
 /// A link to nobody is refused when it is made (moby `setupLinks`).
 pub(super) async fn links(cloud: &Cloud, caller: &Caller, links: &[String]) -> Result<()> {
     for written in links {
-        let target = written.split(':').next().unwrap_or_default().trim_start_matches('/');
+        let target = Link::parse(written).target;
         cloud.container_find(caller, target).await.map_err(|e| match e {
             CloudError::NotFound { .. } => {
                 CloudError::Invalid(format!("could not get container for {target}: {e}"))

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use weft_model::{ContainerId, NetworkKind, NetworkMode, Port, PortOwner, PortSpec, RunState};
+use weft_model::{ContainerId, Link, NetworkKind, NetworkMode, Port, PortOwner, PortSpec, RunState};
 use weft_net::{
     bridge_link,
     seen::{End, Idle, Known, Question, Transport},
@@ -142,7 +142,8 @@ impl Cloud {
             if let Some(ip) = own.spec.extra_hosts.iter().find_map(of) {
                 return self.end_of(ip, known).await.map(|end| Some(end.into()));
             }
-            let linked = own.spec.links.iter().filter_map(|link| link.split_once(':'));
+            let link = |written| (Link::parse(written).target, Link::parse(written).alias);
+            let linked = own.spec.links.iter().map(|written| link(written));
             let of_ports =
                 sender.ports.iter().flat_map(|p| p.links.iter().map(|(a, t)| (t.as_str(), a.as_str())));
             let target =

@@ -75,6 +75,15 @@ cases! {
         let said = t.docker(["exec", &app, "sh", "-c", "grep -c store /etc/hosts; env"]).text();
         assert!(said.starts_with('0') && !said.contains("STORE_"), "{said}");
     }
+    fn links_follow_a_new_name(t) {
+        let db = t.sleeper("db", []);
+        let app = t.sleeper("app", ["--link", &format!("{db}:store")]);
+        let other = t.ctr("other");
+        t.docker(["rename", &db, &other]).ok();
+        t.docker(["inspect", "-f", "{{.HostConfig.Links}}", &app]).ok().is(&format!("[/{other}:/{app}/store]"));
+        t.docker(["restart", "-t", "0", &app]).ok();
+        t.docker(["exec", &app, "cat", "/etc/hosts"]).ok().has("store");
+    }
     fn links_lead_over_the_default_bridge(t) {
         let n = network(t, "10.78.14.0/24");
         let (db, far) = (t.sleeper("db", [""; 0]), t.sleeper("far", ["--network", &n]));

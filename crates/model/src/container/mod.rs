@@ -7,6 +7,7 @@
 mod confine;
 mod dns;
 mod health;
+mod link;
 mod mount;
 mod network;
 mod process;
@@ -17,6 +18,7 @@ mod status;
 pub use confine::{CgroupNs, Confinement, IpcMode, Namespace, SeccompChoice, UserNs};
 pub use dns::{DnsConfig, NoDots, ndots};
 pub use health::{HealthCheck, HealthReport, HealthState, HealthTest, Probe};
+pub use link::Link;
 pub use mount::{MountKind, MountSpec, Notation, Propagation, ReadOnlyDepth, TmpfsOptions};
 pub use network::{Attachment, NetworkMode, PublishSpec};
 pub use process::{ExecSpec, ImageBinding, ProcessSpec};

@@ -185,6 +185,11 @@ impl Kv for Embedded {
         Some(self.shared.state.read().revision)
     }
 
+    fn unchanged_since(&self, prefix: &[u8], revision: u64) -> Option<u64> {
+        let state = self.shared.state.read();
+        state.quiet_since(prefix, revision).then_some(state.revision)
+    }
+
     fn max_value(&self) -> usize {
         MAX_VALUE
     }

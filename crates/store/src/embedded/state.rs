@@ -143,6 +143,13 @@ impl State {
         self.ring.iter().skip(skip)
     }
 
+    /// Whether the ring shows that nothing below `prefix` has changed after `revision`.
+    pub(crate) fn quiet_since(&self, prefix: &[u8], revision: u64) -> bool {
+        let mut since = self.recent(revision + 1).flat_map(|batch| &batch.events);
+        revision == self.revision
+            || (revision + 1 >= self.ring_start() && !since.any(|event| event.key().starts_with(prefix)))
+    }
+
     /// When the next lease ends.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.leases.values().map(|l| l.deadline).min()

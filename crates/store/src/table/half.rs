@@ -72,9 +72,10 @@ impl<R: Resource> Half<R> {
 
     /// All records in key order, shared: an unchanged store answers without any copy.
     pub(super) async fn list_shared(&self) -> Result<Arc<[Stored<R>]>, StoreError> {
-        if let Some(now) = self.kv.local_revision()
-            && let Some(list) = self.cache.lock().list.as_ref().filter(|list| list.revision == now)
+        if let Some(list) = &mut self.cache.lock().list
+            && let Some(now) = self.kv.unchanged_since(self.prefix.as_bytes(), list.revision)
         {
+            list.revision = now;
             return Ok(Arc::clone(&list.values));
         }
         Ok(self.read_list().await?.1)
