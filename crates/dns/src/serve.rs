@@ -49,6 +49,15 @@ pub(crate) struct Served {
     pub(crate) together: AtomicBool,
 }
 
+/// Turns in no order, each remainder as often as the others: clients ask in pairs (A, AAAA), and of every second turn in a row
+/// both addresses of two would never come first.
+fn scattered(turn: u32) -> u32 {
+    // The finalizer of MurmurHash3.
+    let turn = (turn ^ (turn >> 16)).wrapping_mul(0x85eb_ca6b);
+    let turn = (turn ^ (turn >> 13)).wrapping_mul(0xc2b2_ae35);
+    turn ^ (turn >> 16)
+}
+
 impl Core {
     pub(crate) fn new(upstream: Upstream, sockets: Arc<dyn SandboxSockets>, concurrency: usize) -> Self {
         Self {
@@ -67,7 +76,7 @@ impl Core {
 
     /// The plain queries, which nearly all are; `false` for the others.
     fn quick(&self, packet: &[u8], names: &Names, container: ContainerId, out: &mut Vec<u8>) -> bool {
-        let turn = self.turn.fetch_add(1, Relaxed);
+        let turn = scattered(self.turn.fetch_add(1, Relaxed));
         let said = quick::answer(packet, &Asker { names, container, dots: false, turn }, out);
         if said {
             self.counters.answered.fetch_add(1, Relaxed);
@@ -84,7 +93,7 @@ impl Core {
         names: &Names,
         container: ContainerId,
     ) -> Decision {
-        let turn = self.turn.fetch_add(1, Relaxed);
+        let turn = scattered(self.turn.fetch_add(1, Relaxed));
         let dots = self.upstream.host().options.dots.unwrap_or_default();
         let asker = Asker { names, container, dots, turn };
         let decision = decide(packet, transport, &asker);
@@ -225,5 +234,23 @@ fn forward_udp(
 fn send(socket: &UdpSocket, answer: &[u8], to: SocketAddr) {
     if let Err(error) = socket.try_send_to(answer, to) {
         tracing::debug!(%to, %error, "an answer was lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scattered;
+
+    /// Whoever takes every second, third or sixth turn meets all remainders about as often.
+    #[test]
+    fn turns_are_even_for_whoever_takes_some_of_them() {
+        for (step, count) in (1..=6).flat_map(|step| (2..=5).map(move |count| (step, count))) {
+            let mut met = vec![0; count];
+            for n in 0..1000u32 {
+                met[scattered(n * step) as usize % count] += 1;
+            }
+            let even = 1000 / count;
+            assert!(met.iter().all(|n| n.abs_diff(even) < even / 4), "{step} {count}: {met:?}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! Asking the world: one query to the first server that gives a useful answer.
 //!
-//! Servers are asked in their order. One that does not answer is remembered and from then on asked last, so that a
-//! dead first server costs one wait, not one for each query; now and then it is given a query beside the others', for
-//! nobody to wait for, and its answer brings it back. How long and how often they are asked, and whether they take
+//! Servers are asked in their order. One that does not answer, nor a question that any server can answer, is remembered
+//! and from then on asked last, so that a dead first server costs one wait, not one for each query; now and then it is
+//! given a query beside the others', for nobody to wait for, and its answer brings it back. One that is silent about a
+//! single name (its authority is dead) keeps its place, and what another says in the place of the first is not cached:
+//! the first may know better as soon as it answers. How long and how often they are asked, and whether they take
 //! turns, the host's options say (resolv.conf(5)); without any it is once each, since the client asks again. A cut
 //! answer is handed on as it is: the client asks again over TCP, and so do we.
 //!
@@ -69,6 +71,9 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 
 /// Longest that a query is asked for at all, whatever the options say: nobody waits for its answer any more.
 const LONGEST: Duration = Duration::from_secs(30);
+
+/// `. NS`: what every server knows or refuses, so that silence means that it is not there.
+const ALIVE: [u8; 17] = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
 
 /// Who is asked, from where and how.
 #[derive(Clone)]
@@ -198,6 +203,7 @@ impl Upstream {
             });
         }
         let question = Question { query, transport, limit };
+        let first = if whom.options.rotate { order.first() } else { whom.servers.first() }.cloned();
         let (begun, mut failure) = (Instant::now(), None);
         for _ in 0..whom.options.attempts.unwrap_or(1) {
             let mut silent = Vec::new();
@@ -205,7 +211,7 @@ impl Upstream {
                 let wait = wait.min(LONGEST.saturating_sub(begun.elapsed()));
                 match self.ask_one(question, &server, &whom.from, wait).await {
                     Some(answer) if !failed(&answer) => {
-                        if let Some(key) = key {
+                        if let Some(key) = key.filter(|_| first == Some(server)) {
                             self.cache.put(key, &answer, Instant::now());
                         }
                         return Some(answer);
@@ -230,22 +236,35 @@ impl Upstream {
         if wait.is_zero() {
             return None;
         }
-        let begun = Instant::now();
-        let answer = match timeout(wait, exchange(question, server, from)).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) => {
-                // A link that is not there, a port that nobody listens at.
-                tracing::debug!(%server, %error, "a name server cannot be asked");
-                None
-            }
-            Err(_) => None,
+        let (begun, mut alive) = (Instant::now(), false);
+        let answer = tokio::select! {
+            answer = timeout(wait, exchange(question, server, from)) => match answer {
+                Ok(Ok(answer)) => Some(answer),
+                Ok(Err(error)) => {
+                    // A link that is not there, a port that nobody listens at.
+                    tracing::debug!(%server, %error, "a name server cannot be asked");
+                    None
+                }
+                Err(_) => None,
+            },
+            () = noticed(server, from, wait, &mut alive) => None,
         };
-        self.note((from.container(), server.clone()), answer.is_some());
+        if answer.is_some() || !alive {
+            self.note((from.container(), server.clone()), answer.is_some());
+        }
         if answer.as_ref().is_some_and(|answer| !failed(answer)) {
             self.figures.latency.observe(begun.elapsed());
         }
         answer
     }
+}
+
+/// Looks, in the second half of a wait, whether a server is there at all. Never ends.
+async fn noticed(server: &Server, from: &From, wait: Duration, alive: &mut bool) {
+    tokio::time::sleep(wait * 7 / 16).await;
+    let question = Question { query: &ALIVE, transport: Transport::Udp, limit: 512 };
+    *alive = matches!(timeout(wait / 2, exchange(question, server, from)).await, Ok(Ok(_)));
+    std::future::pending().await
 }
 
 /// SERVFAIL, NOTIMP and REFUSED: another server may do better.

@@ -106,6 +106,30 @@ async fn silent_refusing_and_failing_servers_are_followed_by_the_next() {
     assert!(upstream.figures.silent.load(Relaxed) >= 2 && upstream.figures.latency.read().sum > 0.0);
 }
 
+/// The authority of one name is dead: its server is not, and goes on being asked first. What another says instead holds for
+/// nobody but who asked.
+#[tokio::test]
+async fn a_server_that_is_silent_about_one_name_keeps_its_place() {
+    let first =
+        udp_server(|q| if q[12..].starts_with(&[1, b'x']) { Vec::new() } else { vec![answer(q, 5)] }).await;
+    let count = Arc::new(AtomicU64::new(0));
+    let asked = Arc::clone(&count);
+    let second = udp_server(move |q| {
+        asked.fetch_add(1, Relaxed);
+        let mut answer = answer(q, 0);
+        answer[7] = 1;
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+        vec![answer]
+    })
+    .await;
+    let upstream = Arc::new(Upstream::new(config(300)));
+    for n in 1..=2 {
+        let got = upstream.ask(&QUERY, Transport::Udp, &host(&[first, second]), 512).await.unwrap();
+        assert_eq!(order(&upstream, &host(&[first, second])), shown([first, second]));
+        assert_eq!((count.load(Relaxed), got[7]), (n, 1), "not from the cache");
+    }
+}
+
 /// A host that is there and has no server says so (ICMP: port unreachable).
 #[tokio::test]
 async fn a_refusal_is_heard_and_not_waited_for() {
@@ -251,8 +275,9 @@ async fn failures_without_a_question_get_the_clients() {
 async fn options_say_how_long_how_often_and_in_which_order() {
     let count = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&count);
-    // Answers the third time only.
-    let late = udp_server(move |q| match seen.fetch_add(1, Relaxed) {
+    // Answers the third time only, and never whether it is there.
+    let late = udp_server(move |q| match seen.fetch_add(u64::from(q.len() == QUERY.len()), Relaxed) {
+        _ if q.len() != QUERY.len() => Vec::new(),
         0 | 1 => Vec::new(),
         _ => vec![answer(q, 0)],
     })

@@ -58,6 +58,20 @@ impl Cursors {
         self.0.lock().insert((network, Family::of(ip)), ip);
     }
 
+    /// Notes that `ip`, which was given out last, was not taken.
+    pub(crate) fn unnote(&self, network: NetworkId, ip: IpAddr) {
+        let before = match ip {
+            IpAddr::V4(ip) => u32::from(ip).checked_sub(1).map(|n| Ipv4Addr::from(n).into()),
+            IpAddr::V6(ip) => u128::from(ip).checked_sub(1).map(|n| Ipv6Addr::from(n).into()),
+        };
+        let mut all = self.0.lock();
+        if let Some(last) = all.get_mut(&(network, Family::of(ip))).filter(|last| **last == ip)
+            && let Some(before) = before
+        {
+            *last = before;
+        }
+    }
+
     /// Forgets a network that is gone.
     pub fn forget(&self, network: NetworkId) {
         self.0.lock().retain(|(n, _), _| *n != network);

@@ -143,6 +143,19 @@ pub struct Hold {
     ids: Vec<PortId>,
 }
 
+impl Hold {
+    /// The choice was not written: the addresses that it took are the next to be given.
+    pub fn give_back(self) {
+        let pending = self.shared.pending.lock();
+        for port in pending.iter().filter(|port| self.ids.contains(&port.id)) {
+            for address in &port.addresses {
+                self.shared.addresses.unnote(port.network, address.ip);
+            }
+        }
+        drop(pending);
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         self.shared.pending.lock().retain(|p| !self.ids.contains(&p.id));
@@ -173,5 +186,25 @@ mod tests {
         let pending = tokio::time::timeout(Duration::from_secs(5), waiting).await;
         assert_eq!(pending.unwrap().unwrap(), 1, "another network's is no hindrance");
         drop(elsewhere);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_written_is_given_next() {
+        let web = network("web", vec![subnet("10.1.0.0/24")]);
+        let hints = Hints::default();
+        let choose = || {
+            let cursors = &hints.shared().addresses;
+            let given =
+                crate::Ipam::new(&web, []).next(crate::Family::V4, cursors.last(web.id, crate::Family::V4));
+            let ip = given.unwrap().ip;
+            cursors.note(web.id, ip);
+            ip
+        };
+        let first = choose();
+        let hold = hints.turn().await.hold(&[port(&web, &[&first.to_string()])]);
+        hold.give_back();
+        assert_eq!(choose(), first);
+        drop(hints.turn().await.hold(&[port(&web, &[&first.to_string()])]));
+        assert_ne!(choose(), first, "what was written is not given again at once");
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use weft_cloud::ContainerView;
 use weft_model::{
-    CgroupNs, ContainerSpec, HealthCheck, HealthTest, IpcMode, Link, MountKind, MountSpec, Namespace, NetworkMode,
-    Notation, PublishSpec, Resources, UserNs,
+    CgroupNs, ContainerSpec, HealthCheck, HealthTest, IpcMode, Link, MountKind, MountSpec, Namespace,
+    NetworkMode, Notation, PublishSpec, Resources, UserNs,
 };
 
 use super::wire::{

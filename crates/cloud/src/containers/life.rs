@@ -236,7 +236,10 @@ impl Cloud {
         let chosen: Vec<_> = made.iter().map(|p| p.spec.clone()).collect();
         // The next one may choose while this is written; what was chosen here stays taken.
         let hold = turn.hold(&chosen);
-        self.commit_request(&container, found.revision, &made, &gone).await?;
+        if let Err(failed) = self.commit_request(&container, found.revision, &made, &gone).await {
+            hold.give_back();
+            return Err(failed);
+        }
         drop(hold);
         Ok(seq)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use weft_base::Name;
 use weft_model::{
-    Attachment, Confinement, ContainerId, IpcMode, Link, MountKind, MountSpec, Namespace, NetworkId, NetworkKind,
-    NetworkMode, Notation, PublishSpec, Volume,
+    Attachment, Confinement, ContainerId, IpcMode, Link, MountKind, MountSpec, Namespace, NetworkId,
+    NetworkKind, NetworkMode, Notation, PublishSpec, Volume,
 };
 use weft_net::NetError;
 

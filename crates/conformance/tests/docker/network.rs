@@ -221,12 +221,12 @@ cases! {
     fn host_and_none_show_who_is_on_them(t) {
         for network in ["host", "none"] {
             let c = t.sleeper(network, ["--network", network]);
-            let shown = format!("{{{{range .Containers}}}}{{{{.Name}}}}:{{{{.IPv4Address}}}}:{{{{len .EndpointID}}}} {{{{end}}}}");
-            t.docker(["network", "inspect", "-f", &shown, network]).ok().has(&format!("{c}::64 "));
+            let shown = "{{range .Containers}}{{.Name}}:{{.IPv4Address}}:{{len .EndpointID}} {{end}}";
+            t.docker(["network", "inspect", "-f", shown, network]).ok().has(&format!("{c}::64 "));
             let endpoint = format!("{{{{len .NetworkSettings.Networks.{network}.EndpointID}}}}");
             t.docker(["inspect", "-f", &endpoint, &c]).ok().is("64");
             t.docker(["stop", "-t", "0", &c]).ok();
-            t.docker(["network", "inspect", "-f", &shown, network]).ok().lacks(&c);
+            t.docker(["network", "inspect", "-f", shown, network]).ok().lacks(&c);
         }
     }
     fn network_of_another(t) {

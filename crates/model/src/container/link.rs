@@ -17,17 +17,15 @@ impl<'a> Link<'a> {
     #[must_use]
     pub fn parse(written: &'a str) -> Self {
         let (target, alias) = written.split_once(':').unwrap_or((written, written));
-        Self {
-            target: target.trim_start_matches('/'),
-            alias: alias.rsplit('/').next().unwrap_or(alias),
-        }
+        Self { target: target.trim_start_matches('/'), alias: alias.rsplit('/').next().unwrap_or(alias) }
     }
 
     /// Whether it leads to this container.
     #[must_use]
     pub fn means(&self, container: &Container) -> bool {
         let id = || container.spec.id.to_string();
-        !self.target.is_empty() && (container.spec.name.as_str() == self.target || id().starts_with(self.target))
+        !self.target.is_empty()
+            && (container.spec.name.as_str() == self.target || id().starts_with(self.target))
     }
 
     /// The same link to a target of another name.
