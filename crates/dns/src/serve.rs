@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn turns_are_even_for_whoever_takes_some_of_them() {
         for (step, count) in (1..=6).flat_map(|step| (2..=5).map(move |count| (step, count))) {
-            let mut met = vec![0; count];
+            let mut met = vec![0_usize; count];
             for n in 0..1000u32 {
                 met[scattered(n * step) as usize % count] += 1;
             }

@@ -160,7 +160,7 @@ async fn concurrent_updates_are_all_kept() {
 async fn a_broken_record_is_named() {
     let (_dir, kv, stores) = store();
     let table: Table<Volume> = Table::new(&stores);
-    let op = weft_store::Op::put("/weft/v1/volume/bad", "{\"v\":1}");
+    let op = Op::put("/weft/v1/volume/bad", "{\"v\":1}");
     kv.txn(Request::always(vec![op])).await.unwrap();
     for error in [table.list().await.unwrap_err(), table.get("bad").await.unwrap_err()] {
         assert!(error.to_string().contains("/weft/v1/volume/bad"), "{error}");

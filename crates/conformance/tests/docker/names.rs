@@ -76,7 +76,7 @@ cases! {
         assert!(said.starts_with('0') && !said.contains("STORE_"), "{said}");
     }
     fn links_follow_a_new_name(t) {
-        let db = t.sleeper("db", []);
+        let db = t.sleeper("db", [""; 0]);
         let app = t.sleeper("app", ["--link", &format!("{db}:store")]);
         let other = t.ctr("other");
         t.docker(["rename", &db, &other]).ok();
