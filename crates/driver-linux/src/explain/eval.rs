@@ -57,11 +57,13 @@ struct Machine<'a> {
     /// The packet's mark, where this rule has set it.
     mark: Option<[Byte; 4]>,
     doubt: Option<String>,
+    /// It matches as long as a limit is not reached.
+    limited: bool,
 }
 
 /// Evaluates a rule. What it sets (marks, no tracking) is set in the packet if it certainly matches so far.
 pub(crate) fn rule(at: &Context<'_>, exprs: &[Expr], packet: &mut Packet) -> Result<Matched, Ask> {
-    let mut machine = Machine { at, registers: [None; 64], mark: None, doubt: None };
+    let mut machine = Machine { at, registers: [None; 64], mark: None, doubt: None, limited: false };
     for expr in exprs {
         match machine.step(expr, packet)? {
             Flow::On => {}
@@ -81,6 +83,10 @@ enum Flow {
 impl Machine<'_> {
     fn matched(self, effect: Effect) -> Matched {
         match self.doubt {
+            // What lets packets pass up to a limit lets this one pass; what drops up to one may have dropped enough.
+            None if self.limited && matches!(effect, Effect::Code(Code::Drop) | Effect::Reject) => {
+                Matched::Maybe("whether its limit is reached is not known".into(), effect)
+            }
             None => Matched::Yes(effect),
             Some(why) => Matched::Maybe(why, effect),
         }
@@ -155,7 +161,10 @@ impl Machine<'_> {
                 }
                 Flow::On
             }
-            Expr::Limit { over } => self.decide(Some(!over), String::new),
+            Expr::Limit { over } => {
+                self.limited |= !over;
+                self.decide(Some(!over), String::new)
+            }
             Expr::Reject => Flow::End(Effect::Reject),
             Expr::Queue => Flow::End(Effect::Away("a program decides (queue)".into())),
             Expr::Other(name) => {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use weft_sys::nft::seen::{
-    Chain, Code, Data, Expr, Family, Hooked, Registered, Rule, Ruleset, TRANSLATED, TableKey, VERDICT,
-    XtMatch, XtTarget,
+    Chain, Code, Data, Expr, Family, Hooked, PortOf, Registered, Rule, Ruleset, TRANSLATED, TableKey,
+    VERDICT, XtMatch, XtTarget,
 };
 
 use super::text::LEGACY;
@@ -147,9 +147,30 @@ impl Line<'_> {
             // What a match means follows in its options.
             "-m" => {
                 let name = self.value()?;
-                let known =
-                    ["tcp", "udp", "icmp", "conntrack", "state", "addrtype", "comment", "multiport", "limit"];
-                known.contains(&name.as_str()).then_some(())?;
+                MODULES.contains(&name.as_str()).then_some(())?;
+            }
+            "--dports" | "--destination-ports" => self.listed(PortOf::Destination, not)?,
+            "--sports" | "--source-ports" => self.listed(PortOf::Source, not)?,
+            "--ports" => self.listed(PortOf::Either, not)?,
+            "--ctorigdstport" => {
+                let range = range(&self.value()?)?;
+                self.out.push(Expr::XtMatch(XtMatch::OriginalPort { range, inverted: not }));
+            }
+            "--src-range" => self.between(if self.v6 { 8 } else { 12 }, not)?,
+            "--dst-range" => self.between(if self.v6 { 24 } else { 16 }, not)?,
+            "--mark" => {
+                let text = self.value()?;
+                let (value, mask) = text.split_once('/').unwrap_or((&text, "0xffffffff"));
+                let bytes = |text| number(text).map(|n| n.to_ne_bytes().to_vec());
+                self.out.push(Expr::Meta { key: 3, to: 0 });
+                self.out.push(Expr::Bitwise { from: 0, to: 0, mask: bytes(mask)?, xor: vec![0; 4] });
+                self.out.push(Expr::Cmp { from: 0, op: u32::from(not), value: bytes(value)? });
+            }
+            "--tcp-flags" => {
+                let (mask, value) = (flags(&self.value()?)?, flags(&self.value()?)?);
+                self.out.push(Expr::Payload { base: 2, offset: 13, length: 1, to: 0 });
+                self.out.push(Expr::Bitwise { from: 0, to: 0, mask: vec![mask], xor: vec![0] });
+                self.out.push(Expr::Cmp { from: 0, op: u32::from(not), value: vec![value] });
             }
             "--comment" | "--limit" | "--limit-burst" => drop(self.value()?),
             "--dport" | "--destination-port" => self.ports(false, not)?,
@@ -205,13 +226,29 @@ impl Line<'_> {
     }
 
     fn ports(&mut self, source: bool, not: bool) -> Option<()> {
-        let text = self.value()?;
-        let (first, last) = text.split_once(':').unwrap_or((&text, &text));
-        let bound = |text: &str, otherwise| if text.is_empty() { Some(otherwise) } else { text.parse().ok() };
-        let (range, all) = ((bound(first, 0)?, bound(last, u16::MAX)?), (0, u16::MAX));
+        let (range, all) = (range(&self.value()?)?, (0, u16::MAX));
         let (protocol, inverted) = (self.protocol, (source && not, !source && not));
         let (source, destination) = if source { (range, all) } else { (all, range) };
         self.out.push(Expr::XtMatch(XtMatch::Ports { protocol, source, destination, inverted }));
+        Some(())
+    }
+
+    fn listed(&mut self, of: PortOf, not: bool) -> Option<()> {
+        let ranges = self.value()?.split(',').map(range).collect::<Option<Vec<_>>>()?;
+        self.out.push(Expr::XtMatch(XtMatch::ListedPorts { of, ranges, inverted: not }));
+        Some(())
+    }
+
+    fn between(&mut self, offset: usize, not: bool) -> Option<()> {
+        let text = self.value()?;
+        let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+        let octets = |text: &str| match text.parse::<IpAddr>().ok()? {
+            IpAddr::V4(ip) => Some(ip.octets().to_vec()),
+            IpAddr::V6(ip) => Some(ip.octets().to_vec()),
+        };
+        let (first, last) = (octets(first)?, octets(last)?);
+        self.out.push(Expr::Payload { base: 1, offset, length: first.len(), to: 0 });
+        self.out.push(Expr::Range { from: 0, inside: !not, first, last });
         Some(())
     }
 
@@ -249,6 +286,55 @@ impl Line<'_> {
         };
         Expr::XtTarget(if name == "DNAT" { XtTarget::Destination(ip, port) } else { XtTarget::Source(ip) })
     }
+}
+
+/// Matches whose options are read.
+const MODULES: &[&str] = &[
+    "tcp",
+    "udp",
+    "icmp",
+    "conntrack",
+    "state",
+    "addrtype",
+    "comment",
+    "multiport",
+    "limit",
+    "mark",
+    "iprange",
+];
+
+/// `80`, `80:90`, `:90`, `80:`.
+fn range(text: &str) -> Option<(u16, u16)> {
+    let (first, last) = text.split_once(':').unwrap_or((text, text));
+    let bound = |text: &str, otherwise| if text.is_empty() { Some(otherwise) } else { text.parse().ok() };
+    Some((bound(first, 0)?, bound(last, u16::MAX)?))
+}
+
+/// `0x1f` or `31`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// Bits of the TCP header by their names (RFC 9293, section 3.1).
+fn flags(names: &str) -> Option<u8> {
+    names.split(',').try_fold(0, |bits, name| {
+        Some(
+            bits | match name {
+                "FIN" => 1,
+                "SYN" => 2,
+                "RST" => 4,
+                "PSH" => 8,
+                "ACK" => 16,
+                "URG" => 32,
+                "ALL" => 63,
+                "NONE" => 0,
+                _ => return None,
+            },
+        )
+    })
 }
 
 /// Targets of iptables that are no chains, and that decide or change something this does not follow.

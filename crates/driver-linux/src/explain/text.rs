@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use weft_dataplane::insight::RuleAt;
 use weft_sys::nft::seen::{
-    Code, Data, Expr, NatKind, Rule, Ruleset, Set, TableKey, VERDICT, XtMatch, XtTarget,
+    Code, Data, Expr, NatKind, PortOf, Rule, Ruleset, Set, TableKey, VERDICT, XtMatch, XtTarget,
 };
 
 use load::{Held, length, load};
@@ -142,6 +142,10 @@ fn plain(expr: &Expr) -> String {
     }
 }
 
+fn ports((first, last): (u16, u16)) -> String {
+    if first == last { first.to_string() } else { format!("{first}:{last}") }
+}
+
 fn xt_match(m: &XtMatch) -> String {
     match m {
         XtMatch::Comment(text) => format!("/* {text} */"),
@@ -160,6 +164,18 @@ fn xt_match(m: &XtMatch) -> String {
             };
             let both = [one("sport", *source, inverted.0), one("dport", *destination, inverted.1)];
             both.into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>().join(" ")
+        }
+        XtMatch::ListedPorts { of, ranges, inverted } => {
+            let option = match of {
+                PortOf::Source => "--sports",
+                PortOf::Destination => "--dports",
+                PortOf::Either => "--ports",
+            };
+            let ranges: Vec<String> = ranges.iter().copied().map(ports).collect();
+            format!("{}{option} {}", if *inverted { "! " } else { "" }, ranges.join(","))
+        }
+        XtMatch::OriginalPort { range, inverted } => {
+            format!("{}--ctorigdstport {}", if *inverted { "! " } else { "" }, ports(*range))
         }
         XtMatch::AddressType { source, destination } => format!("addrtype {source:#x} {destination:#x}"),
         XtMatch::Other(name) => format!("-m {name}"),

@@ -51,6 +51,27 @@ fn the_old_iptables() {
     scene.agrees(lan(), HOST4, 8080, "policy drop");
 }
 
+/// Matches that `iptables-nft` keeps in iptables' own form.
+#[test]
+fn matches_of_iptables() {
+    let scene = Scene::new(|_| ());
+    for (rule, dropped) in [
+        ("-p tcp -m multiport --dports 79:81", true),
+        ("-p tcp -m multiport --dports 22,443", false),
+        ("-p tcp -m multiport ! --dports 80,1024:65535", false),
+        ("-p tcp -m conntrack --ctorigdstport 8080", true),
+        ("-p tcp -m conntrack --ctorigdstport 8081", false),
+    ] {
+        let iptables = |action: &str| {
+            let args = [action, "FORWARD"].into_iter().chain(rule.split(' ')).chain(["-j", "DROP"]);
+            assert!(Command::new("iptables").args(args).status().unwrap().success(), "{rule}");
+        };
+        iptables("-A");
+        scene.agrees(lan(), HOST4, 8080, if dropped { "filter FORWARD" } else { "reaches container c1" });
+        iptables("-D");
+    }
+}
+
 #[test]
 fn directions_of_a_connection() {
     let scene = Scene::new(|_| ());

@@ -1,6 +1,6 @@
 //! Matches and targets of iptables that rules of nftables carry.
 
-use weft_sys::nft::seen::{NatKind, TRANSLATED, XtMatch, XtTarget};
+use weft_sys::nft::seen::{NatKind, PortOf, TRANSLATED, XtMatch, XtTarget};
 
 use super::{Effect, Flow, Machine, address_type};
 use crate::explain::{
@@ -27,6 +27,26 @@ impl Machine<'_> {
                 };
                 and(one(packet.source, *source, inverted.0), one(packet.port, *destination, inverted.1))
             }
+            XtMatch::ListedPorts { of, ranges, inverted } if packet.service_protocol() => {
+                let one = |port: Option<u16>| {
+                    port.map(|port| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
+                };
+                let found = match of {
+                    PortOf::Source => one(packet.source),
+                    PortOf::Destination => one(packet.port),
+                    PortOf::Either => match (one(packet.source), one(packet.port)) {
+                        (Some(true), _) | (_, Some(true)) => Some(true),
+                        (Some(false), Some(false)) => Some(false),
+                        _ => None,
+                    },
+                };
+                found.map(|found| found != *inverted)
+            }
+            XtMatch::ListedPorts { .. } => Some(false),
+            XtMatch::OriginalPort { range: (first, last), inverted } => match packet.tuple(false).port {
+                _ if !self.at.tracked || packet.untracked || !packet.service_protocol() => Some(false),
+                port => port.map(|port| (*first..=*last).contains(&port) != *inverted),
+            },
             XtMatch::AddressType { source, destination } => {
                 let fits = |mask: u16, ip| mask == 0 || mask & (1 << address_type(self.at.space, ip)) != 0;
                 Some(fits(*source, packet.from) && fits(*destination, packet.to))

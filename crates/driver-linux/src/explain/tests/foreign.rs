@@ -52,6 +52,9 @@ fn foreign_rules_are_understood() {
     forwarded("fib daddr type local drop", Passes, "");
     forwarded("fib saddr . iif oif missing drop", Passes, "");
     forwarded("limit rate 5/second accept\ndrop", Passes, "");
+    forwarded("limit rate over 5/second drop", Passes, "");
+    forwarded("limit rate 5/second drop", Unclear, "limit is reached");
+    forwarded("ct state new ct count over 5 drop", Unclear, "ct count");
     forwarded("meta l4proto != tcp drop", Passes, "");
     forwarded("ip protocol tcp drop", Dropped, "ip protocol tcp drop");
 }

@@ -33,6 +33,33 @@ fn the_old_iptables_is_understood() {
     );
 }
 
+/// Matches that firewalls are made of, by the rules that drop by them.
+#[test]
+fn matches_of_the_old_iptables() {
+    let check = |rule: &str, verdict: Verdict| {
+        let table = format!("*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD {rule} -j DROP\nCOMMIT\n");
+        let case = world().with(|w| {
+            legacy::parse(&table, false, &mut w.host().rules);
+            w.question.port = Some(80);
+        });
+        let seen = case.between(container(A), container(C)).explained();
+        assert_eq!(seen.verdict, verdict, "{rule}: {seen:#?}");
+    };
+    for (fits, other) in [
+        ("-p tcp -m multiport --dports 22,79:81", "-p tcp -m multiport --dports 22,443"),
+        ("-p tcp -m multiport ! --dports 22,443", "-p tcp -m multiport ! --dports 22,79:81"),
+        ("-p tcp -m multiport --ports 80", "-p tcp -m multiport --ports 81,82"),
+        ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p tcp -m tcp --tcp-flags ALL FIN,PSH,URG"),
+        ("-m iprange --dst-range 10.2.0.1-10.2.0.9", "-m iprange --src-range 10.2.0.1-10.2.0.9"),
+        ("-m mark ! --mark 0x1/0xff", "-m mark --mark 0x1/0xff"),
+        ("-m conntrack --ctorigdstport 80", "-m conntrack --ctorigdstport 8080"),
+    ] {
+        check(fits, Dropped);
+        check(other, Passes);
+    }
+    check("-p tcp -m length --length 40", Unclear);
+}
+
 #[test]
 fn each_of_the_old_tools_is_named_for_its_own_tables() {
     let table = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";

@@ -218,7 +218,8 @@ impl Expr {
                 inverted: word(a, 5).unwrap_or(0) & 1 != 0,
             },
             "limit" => Self::Limit { over: word(a, 5).unwrap_or(0) & 1 != 0 },
-            "connlimit" => Self::Limit { over: word(a, 2).unwrap_or(0) & 1 != 0 },
+            // How many connections there are is not counted here.
+            "connlimit" => Self::Other("ct count".into()),
             "match" => Self::XtMatch(XtMatch::decode(&text(a, 1)?, word(a, 2)?, attr::find(a, 3)?)),
             _ => return None,
         })

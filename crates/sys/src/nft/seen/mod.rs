@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use netlink_packet_core::NLM_F_DUMP;
 
 pub use expr::{Code, Data, Expr, NatKind, VERDICT};
-pub use xt::{TRANSLATED, XtMatch, XtTarget};
+pub use xt::{PortOf, TRANSLATED, XtMatch, XtTarget};
 
 use decode::{decode_chain, decode_elements, decode_rule, decode_set, decode_table};
 pub(super) use decode::{split, stamp};

@@ -27,6 +27,22 @@ pub enum XtMatch {
         /// All but these: source, destination.
         inverted: (bool, bool),
     },
+    /// Ports of a list (`multiport`), of whatever protocol has ports.
+    ListedPorts {
+        /// Which port.
+        of: PortOf,
+        /// Ranges, both ends included.
+        ranges: Vec<(u16, u16)>,
+        /// None of these.
+        inverted: bool,
+    },
+    /// The destination port as the connection began (`conntrack --ctorigdstport`), both ends included.
+    OriginalPort {
+        /// First and last.
+        range: (u16, u16),
+        /// Another one.
+        inverted: bool,
+    },
     /// Types of addresses, one bit for each `RTN_*`: source, destination; 0 for any.
     AddressType {
         /// Source.
@@ -36,6 +52,17 @@ pub enum XtMatch {
     },
     /// What is not understood, by its name.
     Other(String),
+}
+
+/// Which of a packet's ports is asked for (`XT_MULTIPORT_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortOf {
+    /// The source's.
+    Source,
+    /// The destination's.
+    Destination,
+    /// One of both.
+    Either,
 }
 
 /// A target.
@@ -81,11 +108,16 @@ impl XtMatch {
             // struct xt_conntrack_mtinfo3: eight addresses, expiry, ports, then flags and masks.
             ("conntrack", 2 | 3) => {
                 let (flags, inverted, mask) = (half(info, 146)?, half(info, 148)?, half(info, 150)?);
-                // XT_CONNTRACK_STATE and nothing else.
-                if flags != 1 {
-                    return None;
+                match (flags, revision) {
+                    // XT_CONNTRACK_STATE and nothing else.
+                    (1, _) => Self::State { mask: conntrack_states(mask), inverted: inverted & 1 != 0 },
+                    // XT_CONNTRACK_ORIGDST_PORT and nothing else; of revision 3 both ends in the host's order.
+                    (0x200, 3) => Self::OriginalPort {
+                        range: (half(info, 140)?, half(info, 156)?),
+                        inverted: inverted & 0x200 != 0,
+                    },
+                    _ => return None,
                 }
-                Self::State { mask: conntrack_states(mask), inverted: inverted & 1 != 0 }
             }
             ("state", _) => {
                 Self::State { mask: conntrack_states(u16::try_from(word(info, 0)?).ok()?), inverted: false }
@@ -97,6 +129,7 @@ impl XtMatch {
                 }
                 Self::ports(6, info, *info.get(11)?)?
             }
+            ("multiport", 1) => Self::listed(info)?,
             ("udp", _) => Self::ports(17, info, *info.get(8)?)?,
             // struct xt_addrtype_info_v1: two masks, flags; 1 and 2 invert, 4 and 8 name the interface.
             ("addrtype", 1) if word(info, 4)? == 0 => {
@@ -104,6 +137,25 @@ impl XtMatch {
             }
             _ => return None,
         })
+    }
+
+    /// `struct xt_multiport_v1`: which, how many, fifteen ports, for each whether a range begins there, inverted.
+    fn listed(info: &[u8]) -> Option<Self> {
+        let of = match info.first()? {
+            0 => PortOf::Source,
+            1 => PortOf::Destination,
+            2 => PortOf::Either,
+            _ => return None,
+        };
+        let count = usize::from(*info.get(1)?).min(15);
+        let port = |nth: usize| half(info, 2 + 2 * nth);
+        let (mut ranges, mut nth) = (Vec::new(), 0);
+        while nth < count {
+            let ranged = *info.get(32 + nth)? != 0 && nth + 1 < count;
+            ranges.push((port(nth)?, port(nth + usize::from(ranged))?));
+            nth += 1 + usize::from(ranged);
+        }
+        Some(Self::ListedPorts { of, ranges, inverted: *info.get(47)? != 0 })
     }
 
     fn ports(protocol: u8, info: &[u8], inverted: u8) -> Option<Self> {
