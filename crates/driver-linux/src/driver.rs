@@ -195,14 +195,14 @@ impl LinuxDriver {
                 }
                 other => {
                     other?;
-                    break (before, rules::ours(&old.present) != Names::default());
+                    break (before, old.ruled && rules::ours(&old.present) != Names::default());
                 }
             }
         };
         *self.held.lock() = old.referred.into_iter().filter(|name| !rules.has(name)).collect();
         self.cast_anchor();
         if !before_was {
-            // The table was new, or somebody removed it: what went on meanwhile is known to connection tracking alone.
+            // The table was new, or somebody removed or flushed it: what went on meanwhile is known to connection tracking alone.
             return forget::sweep(&mut socket, segments, publishes);
         }
         forget::forget(&mut socket, &without(&before, publishes), &without(publishes, &before))

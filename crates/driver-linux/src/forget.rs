@@ -46,8 +46,8 @@ pub(crate) fn forget(socket: &mut Socket, gone: &PublishMap, new: &PublishMap) -
     Ok(())
 }
 
-/// After a time without our table: forgets what leads into a segment by a port that is not published (any more), and what
-/// went past a port that is.
+/// After a time without our rules: forgets what leads into a segment by a port that is not published (any more), what went
+/// past a port that is, and what began to go out with the address of its container, to which nobody can answer.
 pub(crate) fn sweep(
     socket: &mut Socket,
     segments: &BTreeMap<NetworkId, Segment>,
@@ -55,9 +55,20 @@ pub(crate) fn sweep(
 ) -> Result<(), LinuxError> {
     let subnets: Vec<_> = segments.values().flat_map(Segment::subnets).collect();
     let waiting = udp(publishes);
+    let masqueraded: Vec<_> =
+        segments.values().flat_map(|s| s.subnets().filter(|net| s.masquerades(net))).collect();
+    let exposed = |entry: &Entry| {
+        let (began, answered_to) = entry.source;
+        !entry.answered
+            && began == answered_to
+            && masqueraded.iter().any(|net| net.contains(&began))
+            && !subnets.iter().any(|net| net.contains(&entry.answers.0))
+    };
     each(socket, Families::Both, |entry| {
         let into = entry.translated && subnets.iter().any(|net| net.contains(&entry.answers.0));
-        (into && !publishes.iter().any(|(key, target)| leads(key, target, entry))) || missed(entry, &waiting)
+        (into && !publishes.iter().any(|(key, target)| leads(key, target, entry)))
+            || missed(entry, &waiting)
+            || exposed(entry)
     })
 }
 

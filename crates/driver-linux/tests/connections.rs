@@ -7,9 +7,9 @@ mod common;
 use std::{path::Path, time::Duration};
 
 use common::{
-    HOST4, HOST6, Host,
+    HOST4, HOST6, Host, LAN4,
     host_rules::{furnished, held, listed, nft},
-    serve_udp, spawn,
+    serve_tcp, serve_udp, spawn,
 };
 use weft_model::Protocol::{Tcp, Udp};
 
@@ -68,6 +68,27 @@ fn udp_that_went_past_a_lost_table_is_found_again() {
     host.converger.forget();
     host.converge();
     assert!(!ask(), "what was translated then is not any more");
+}
+
+/// Its first packet left with the container's own address, to which nobody can answer.
+#[test]
+fn who_went_out_while_the_table_was_away_gets_through() {
+    let (mut host, a) = furnished();
+    serve_tcp(&host.lan, "0.0.0.0:80");
+    for damage in ["flush table inet weft", "delete table inet weft", "flush ruleset"] {
+        nft(damage);
+        let there = std::net::SocketAddr::new(LAN4.parse().unwrap(), 80);
+        let client = spawn(&a, move || {
+            std::net::TcpStream::connect_timeout(&there, Duration::from_secs(10))
+                .map(drop)
+                .map_err(|e| e.kind())
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!client.is_finished(), "nobody answers yet");
+        host.converger.forget();
+        host.converge();
+        assert_eq!(client.join().unwrap(), Ok(()), "{damage}");
+    }
 }
 
 /// The kernel's own filter compares IPv6 addresses the wrong way round.

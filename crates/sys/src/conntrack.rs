@@ -31,6 +31,7 @@ const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+const IPS_SEEN_REPLY: u32 = 1 << 1;
 const IPS_DST_NAT: u32 = 1 << 5;
 const F_IP_SRC: u32 = 1;
 const F_PROTO_NUM: u32 = 1 << 3;
@@ -72,6 +73,10 @@ pub struct Entry {
     pub answers: (IpAddr, u16),
     /// The destination was translated.
     pub translated: bool,
+    /// Who began it, and whom the answers are for: another one where the source was translated.
+    pub source: (IpAddr, IpAddr),
+    /// It was answered.
+    pub answered: bool,
     /// The original direction as the kernel wrote it, by which it is found again.
     tuple: Vec<u8>,
 }
@@ -120,15 +125,23 @@ fn decode(body: &[u8]) -> Option<Entry> {
     let (protocol, asked) = end(tuple, [CTA_IP_V4_DST, CTA_IP_V6_DST], CTA_PROTO_DST_PORT)?;
     let reply = find(attributes, CTA_TUPLE_REPLY)?;
     let (_, answers) = end(reply, [CTA_IP_V4_SRC, CTA_IP_V6_SRC], CTA_PROTO_SRC_PORT)?;
-    let translated = find(attributes, CTA_STATUS).and_then(as_be32).is_some_and(|s| s & IPS_DST_NAT != 0);
-    Some(Entry { protocol, asked, answers, translated, tuple: tuple.to_vec() })
+    let status = find(attributes, CTA_STATUS).and_then(as_be32).unwrap_or(0);
+    let source = (
+        address(find(tuple, CTA_TUPLE_IP)?, [CTA_IP_V4_SRC, CTA_IP_V6_SRC])?,
+        address(find(reply, CTA_TUPLE_IP)?, [CTA_IP_V4_DST, CTA_IP_V6_DST])?,
+    );
+    let (translated, answered) = (status & IPS_DST_NAT != 0, status & IPS_SEEN_REPLY != 0);
+    Some(Entry { protocol, asked, answers, translated, source, answered, tuple: tuple.to_vec() })
+}
+
+fn address(ip: &[u8], [v4, v6]: [u16; 2]) -> Option<IpAddr> {
+    let four = find(ip, v4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
+    four.or_else(|| find(ip, v6).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from))
 }
 
 /// One end of a direction: protocol, address and port.
 fn end(tuple: &[u8], [v4, v6]: [u16; 2], port: u16) -> Option<(u8, (IpAddr, u16))> {
-    let ip = find(tuple, CTA_TUPLE_IP)?;
-    let four = find(ip, v4).and_then(|b| <[u8; 4]>::try_from(b).ok()).map(IpAddr::from);
-    let ip = four.or_else(|| find(ip, v6).and_then(|b| <[u8; 16]>::try_from(b).ok()).map(IpAddr::from))?;
+    let ip = address(find(tuple, CTA_TUPLE_IP)?, [v4, v6])?;
     let proto = find(tuple, CTA_TUPLE_PROTO)?;
     let port = u16::from_be_bytes(find(proto, port)?.try_into().ok()?);
     Some((*find(proto, CTA_PROTO_NUM)?.first()?, (ip, port)))
@@ -189,6 +202,8 @@ mod tests {
         assert_eq!((entry.protocol, entry.translated), (17, true));
         assert_eq!(entry.asked, ("192.0.2.1".parse().unwrap(), 53));
         assert_eq!(entry.answers, ("10.1.0.2".parse().unwrap(), 5353));
+        assert_eq!(entry.source, ("192.0.2.9".parse().unwrap(), "192.0.2.9".parse().unwrap()));
+        assert!(!entry.answered);
         for cut in 0..body.len() {
             // Cut short, it is another thing or none; it is never a panic.
             let _ = decode(&body[..cut]);

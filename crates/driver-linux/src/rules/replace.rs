@@ -19,6 +19,8 @@ pub(crate) type Elements = BTreeMap<&'static str, BTreeSet<Element>>;
 pub(crate) struct Old {
     /// Chains and sets.
     pub(crate) present: Names,
+    /// Rules of ours are there: packets did not pass by them so far.
+    pub(crate) ruled: bool,
     /// Elements of our sets.
     pub(crate) elements: Elements,
     /// What cannot go, since something of the user's refers to it.
@@ -31,6 +33,8 @@ impl Old {
     /// What there is of elements.
     pub(crate) fn read(&mut self, socket: &mut Socket, rules: &Ruleset) -> Result<(), LinuxError> {
         self.present = nft::names(socket, TABLE)?;
+        let seen = nft::rules(socket, TABLE)?.unwrap_or_default();
+        self.ruled = seen.iter().any(|rule| rule.chain == "postrouting");
         self.elements.clear();
         for set in rules.sets() {
             let elements = nft::elements(socket, TABLE, &set)?.unwrap_or_default();
