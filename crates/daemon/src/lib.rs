@@ -23,6 +23,7 @@ mod metrics;
 mod notify;
 mod reload;
 mod resolver;
+mod sandboxes;
 mod stores;
 mod switch;
 mod userns;

@@ -202,6 +202,14 @@ pub fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
 
 /// Binds the calling thread's namespace to a name.
 fn name(path: &Path) -> Result<(), NetnsError> {
+    name_as(Path::new("/proc/thread-self/ns/net"), path)
+}
+
+/// Gives the namespace of a process (`/proc/PID/ns/net`) a name. A name that is there already and is no namespace is replaced.
+///
+/// # Errors
+/// Nothing is left behind then.
+pub fn name_as(source: &Path, path: &Path) -> Result<(), NetnsError> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(failed("naming", path))?;
     }
@@ -211,8 +219,7 @@ fn name(path: &Path) -> Result<(), NetnsError> {
     {
         return Err(failed("naming", path)(error));
     }
-    let source = Some("/proc/thread-self/ns/net");
-    mount(source, path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| {
+    mount(Some(source), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| {
         let _ = fs::remove_file(path);
         failed("naming", path)(error)
     })

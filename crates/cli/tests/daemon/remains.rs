@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Host, plain, until};
+use crate::{Host, plain, run, until};
 
 /// The container's cgroup, in every hierarchy that has it.
 fn cgroups(host: &Host, id: &str) -> Vec<PathBuf> {
@@ -82,4 +82,29 @@ fn who_shares_a_network_comes_back_after_its_owner_when_the_machine_died() {
         assert_eq!(netns(name), netns("owner"), "{name}");
     }
     host.ok(&["rm", "-f", "owner", "s1", "s2", "s3", "rested"]);
+}
+
+/// A daemon in a mount namespace of its own takes the names of network namespaces with it. The next one finds them by their
+/// processes, and the containers go on.
+#[test]
+fn containers_keep_their_network_when_its_name_is_lost() {
+    let mut host = Host::start(plain());
+    let serve = "mkdir /www; echo hi > /www/index.html; exec httpd -f -p 80 -h /www";
+    host.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "busybox", "sh", "-c", serve]);
+    let at = std::net::SocketAddr::from((host.sandbox.address(), 8080));
+    let reached = || std::net::TcpStream::connect_timeout(&at, std::time::Duration::from_secs(2)).is_ok();
+    until("the server", reached);
+    let links = |host: &Host| host.ok(&["exec", "web", "ip", "-o", "addr"]);
+    let before = links(&host);
+    let path =
+        host.json(&["inspect", "web"])[0]["NetworkSettings"]["SandboxKey"].as_str().unwrap().to_owned();
+    host.daemon.kill9().unwrap();
+    run(host.sandbox.command("umount").args(["-l", &path]));
+    host.daemon.boot(&host.sandbox).unwrap();
+    until("the daemon", || host.json(&["inspect", "web"])[0]["State"]["Status"] == "running");
+    assert!(reached());
+    assert_eq!(links(&host), before);
+    host.ok(&["restart", "-t", "0", "web"]);
+    until("the server", reached);
+    host.ok(&["rm", "-f", "web"]);
 }
