@@ -263,7 +263,9 @@ async fn domains(
         LinuxDriver::new(config.run.join("netns"), config.network.ip_forward)
             .context("opening the data plane")?,
     );
-    sandboxes::name_again(&Table::new(stores), &driver).await.context("looking for running containers")?;
+    crate::sandboxes::name_again(&Table::new(stores), &driver)
+        .await
+        .context("looking for running containers")?;
     // A sandbox lives as long as its container, with or without a daemon, and not over a restart of the host.
     let runs = |container| driver.sandbox_path(container).exists();
     weft_cloud::ensure_networks(stores, &predefined(config)?, &pools, driver.routes()?, &runs)

@@ -47,10 +47,10 @@ fn matches_of_the_old_iptables() {
     };
     for (fits, other) in [
         ("-p tcp -m multiport --dports 22,79:81", "-p tcp -m multiport --dports 22,443"),
-        ("-p tcp -m multiport ! --dports 22,443", "-p tcp -m multiport ! --dports 22,79:81"),
+        ("-p tcp -m multiport ! --dports 22,443", "-p tcp -m multiport ! --dports 22,79:81,1024:65535"),
         ("-p tcp -m multiport --ports 80", "-p tcp -m multiport --ports 81,82"),
         ("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN", "-p tcp -m tcp --tcp-flags ALL FIN,PSH,URG"),
-        ("-m iprange --dst-range 10.2.0.1-10.2.0.9", "-m iprange --src-range 10.2.0.1-10.2.0.9"),
+        ("-m iprange --dst-range 10.2.0.1-10.2.0.9", "-m iprange --src-range 10.3.0.1-10.3.0.9"),
         ("-m mark ! --mark 0x1/0xff", "-m mark --mark 0x1/0xff"),
         ("-m conntrack --ctorigdstport 80", "-m conntrack --ctorigdstport 8080"),
     ] {
